@@ -1,0 +1,108 @@
+"""What the DreamLLM is shown: batches of toy documents for each stage, laid out with the labels of the reference.
+
+Each function draws one batch from an rng: a pure function of its state. A step holds documents of one kind, since short
+ones beside long ones would be mostly padding.
+"""
+
+import random
+
+from .documents import Document, lay_out
+from .generate import turn_layout
+from .world.language import DESCRIBE, ask, describe
+from .world.render import render, to_pil
+from .world.scenes import Scene, sample_scene
+from .world.stories import Story, sample_edit, sample_story, sample_subject
+
+
+def pictures(scenes: list[Scene], size: int) -> list:
+    """Scenes as PIL images, `size` pixels wide."""
+    return to_pil(render(scenes, size)[0])
+
+
+def document_of(story: Story, size: int) -> Document:
+    """A story with its scenes rendered, `size` pixels wide; scenes that are not given are its targets."""
+    painted = iter(pictures(list(story.scenes), size))
+    items = [next(painted) if isinstance(item, Scene) else item for item in story.items]
+    number_of = {place: number for number, place in enumerate(place for place, item in enumerate(story.items) if isinstance(item, Scene))}
+    given = {number_of[place] for place in story.given}
+    return Document(items, targets=[number for number in number_of.values() if number not in given])
+
+
+def laid_out(documents: list[Document], model, learn_text: bool = True, read_last: bool = True):
+    """Layouts and documents, as `DreamLLM.loss_of_layouts` takes them."""
+    return [lay_out(document, model.tokenizer, model.queries, model.vision.patches, learn_text, read_last)
+            for document in documents], documents
+
+
+def dialogue(model, turn: list, reply: str):
+    """One turn and its answer: only the answer and `</s>` are learned."""
+    layout, images = turn_layout(model, turn)
+    layout.add(model.tokenizer.encode(reply) + [model.tokenizer.special.eos], learned=True)
+    return layout, Document(images, targets=[])
+
+
+def text_only(rng: random.Random, batch: int, model):
+    """For the language model's own pretraining: captions, questions about captions, stories; no picture, no dream.
+
+    A story in words alone ends by asking how things stand now, so that the language model learns to follow changes.
+    """
+    layouts, documents = [], []
+    for _ in range(batch):
+        draw = rng.random()
+        if draw < 0.2:
+            document = Document([describe(sample_scene(rng), rng).text])
+            layout = lay_out(document, model.tokenizer, model.queries, model.vision.patches)
+        elif draw < 0.55:
+            scene = sample_scene(rng)
+            question, reply = (DESCRIBE, describe(scene, background=True).text) if rng.random() < 0.3 else ask(scene, rng)
+            layout, document = dialogue(model, [f"{describe(scene, rng, background=True).text}. {question}"], reply)
+        elif draw < 0.7:
+            story = sample_edit(rng)
+            before, after = story.scenes
+            layout, document = dialogue(model, [f"{describe(before, rng, background=True).text}. {story.text}. what is there now?"],
+                                        describe(after, background=True).text)
+        else:
+            story = sample_story(rng)
+            document = Document([f"{story.text} question: what is there now? answer: {describe(story.scenes[-1]).text}"])
+            layout = lay_out(document, model.tokenizer, model.queries, model.vision.patches)
+        layouts.append(layout)
+        documents.append(document)
+    return layouts, documents
+
+
+def captions(rng: random.Random, batch: int, model):
+    """A picture, then its caption, which is learned."""
+    scenes = [sample_scene(rng) for _ in range(batch)]
+    return laid_out([Document([picture, describe(scene, rng).text], targets=[])
+                     for picture, scene in zip(pictures(scenes, model.decoder.image_size), scenes)], model)
+
+
+def text_to_image(rng: random.Random, batch: int, model):
+    """A caption, then the picture to paint."""
+    scenes = [sample_scene(rng) for _ in range(batch)]
+    return laid_out([Document([describe(scene, rng).text, picture], targets=[0])
+                     for picture, scene in zip(pictures(scenes, model.decoder.image_size), scenes)], model, learn_text=False, read_last=False)
+
+
+def stories(rng: random.Random, batch: int, model):
+    """Interleaved documents: everything written is learned, and every picture is painted and read."""
+    return laid_out([document_of(sample_story(rng), model.decoder.image_size) for _ in range(batch)], model)
+
+
+def edits(rng: random.Random, batch: int, model):
+    """A given picture, what shall be different, the picture to paint; and subjects: this shape in another colour."""
+    drawn = [sample_edit(rng) if rng.random() < 0.75 else sample_subject(rng) for _ in range(batch)]
+    return laid_out([document_of(story, model.decoder.image_size) for story in drawn], model, learn_text=False, read_last=False)
+
+
+def questions(rng: random.Random, batch: int, model):
+    """A picture and a question in the chat template, and the answer; one in six asks for a description."""
+    scenes = [sample_scene(rng) for _ in range(batch)]
+    layouts, documents = [], []
+    for scene, picture in zip(scenes, pictures(scenes, model.decoder.image_size)):
+        question, reply = (DESCRIBE, describe(scene).text) if rng.random() < 1 / 6 else ask(scene, rng)
+        layout, document = dialogue(model, [picture, question], reply)
+        layouts.append(layout)
+        documents.append(document)
+    return layouts, documents
+

@@ -1,0 +1,333 @@
+"""What each stage trains: the toy's own pretrained parts first, then the paper's stages I, II and III.
+
+Every stage is a module: `batch` is a pure function of (seed, step, process), `forward` gives the losses, and what
+requires a gradient is trained. `run` builds one from the parts that earlier stages left in a folder.
+"""
+
+import random
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import lessons, toy
+from .train import Recipe, fit, write_atomically
+from .model import DreamLLM
+from .tokenizers import ToyTokenizer
+from .vision import clip_pixels, clip_text_states
+from .world.judge import Judge, Reading, judge_batch
+from .world.language import VOCABULARY, describe, parse_caption
+from .world.render import render
+from .world.scenes import is_held_out, sample_scene
+from .world.stories import edit_of
+
+
+class JudgeStage(nn.Module):
+    """The judge CNN learns to read scenes from rough renders."""
+    name = "judge"
+    recipe = Recipe(steps=2500, batch=64, learning_rate=1e-3)
+
+    def __init__(self):
+        super().__init__()
+        self.judge = Judge()
+
+    def batch(self, seed: int, step: int, process: int):
+        """Rough renders and what is to be read in them."""
+        return judge_batch(f"{seed} {process}", step, self.recipe.batch, toy.IMAGE_SIZE)
+
+    def forward(self, batch, generator):
+        """Cross entropy of all heads."""
+        device = next(self.parameters()).device
+        images, answers = batch
+        return {"total": self.judge.loss(images.to(device), answers.to(device))}
+
+    def parts(self):
+        """What this stage leaves behind."""
+        return {"judge": self.judge}
+
+
+class VaeStage(nn.Module):
+    """The VAE learns to pack pictures into latents.
+
+    The loss is the mean absolute error, with five-fold weight on and around the things, which cover a tenth of the
+    picture; and a little KL, which keeps the latents near unit scale and the decoder used to noisy ones.
+    """
+    name = "vae"
+    recipe = Recipe(steps=2400, batch=32, learning_rate=2e-3)
+
+    def __init__(self):
+        super().__init__()
+        self.vae = toy.new_vae()
+
+    def batch(self, seed: int, step: int, process: int):
+        """Images in [0, 1] and the weight of every pixel."""
+        rng = random.Random(f"{self.name} {seed} {step} {process}")
+        images, masks = render([sample_scene(rng) for _ in range(self.recipe.batch)], toy.IMAGE_SIZE)
+        near = F.max_pool2d(masks.amax(dim=1, keepdim=True), 5, stride=1, padding=2)
+        return images, 1 + 4 * near
+
+    def encode(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Sampled latents and the KL to the unit Gaussian, in nats per latent number."""
+        posterior = self.vae.encode(images * 2 - 1).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(images.device)
+        return posterior.mean + posterior.std * noise, posterior.kl().mean() / posterior.mean[0].numel()
+
+    def forward(self, batch, generator):
+        """Weighted absolute error and KL."""
+        images, weights = (tensor.to(next(self.parameters()).device) for tensor in batch)
+        latents, kl = self.encode(images, generator)
+        decoded = self.vae.decode(latents).sample
+        error = ((decoded - (images * 2 - 1)).abs() * weights).mean() / weights.mean()
+        return {"total": error + 1e-4 * kl, "error": error, "kl": kl}
+
+    def parts(self):
+        """What this stage leaves behind."""
+        return {"vae": self.vae}
+
+
+class DecoderStage(VaeStage):
+    """The VAE's decoder learns on while the encoder is frozen, so that latents made before stay valid.
+
+    Stability did the same for Stable Diffusion's later decoders; here it lets the U-Net train at the same time.
+    """
+    name = "decoder"
+    recipe = Recipe(steps=3000, batch=32, learning_rate=1e-3)
+
+    def __init__(self, vae):
+        super().__init__()
+        self.vae = vae
+        for part in (vae.encoder, vae.quant_conv):
+            part.requires_grad_(False)
+
+    def encode(self, images, generator):
+        """As in the stage before, without gradients."""
+        with torch.no_grad():
+            return super().encode(images, generator)
+
+
+class ClipStage(nn.Module):
+    """A vision and a text tower learn to tell which caption belongs to which picture (CLIP, Radford et al. 2021).
+
+    Plain contrastive learning leaves the text tower a bag of words. So every scene stands in the batch beside a near
+    twin, one edit away: colours that moved, places exchanged, one word changed.
+    """
+    name = "clip"
+    recipe = Recipe(steps=2400, batch=64, learning_rate=1e-3, weight_decay=0.02)
+
+    def __init__(self, tokenizer):
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.vision, self.text = toy.new_clip(len(tokenizer))
+        self.log_scale = nn.Parameter(torch.tensor(2.5))
+
+    def batch(self, seed: int, step: int, process: int):
+        """Images, captions, and which other captions are true of which picture."""
+        rng = random.Random(f"clip {seed} {step} {process}")
+        scenes, captions = [], []
+        while len(scenes) < self.recipe.batch:
+            scene = sample_scene(rng)
+            change = None
+            while change is None or is_held_out(change[0]):
+                change = edit_of(scene, rng.choice(("recolour", "resize", "reshape", "swap", "background", "exchange")), rng)
+            for twin in (scene, change[0]):
+                scenes.append(twin)
+                captions.append(describe(twin, rng).text)
+        images, _ = render(scenes, toy.IMAGE_SIZE)
+        said = [parse_caption(caption) for caption in captions]
+        also_true = torch.tensor([[Reading(scene.facts).agrees(facts) for facts in said] for scene in scenes])
+        return images, captions, also_true & ~torch.eye(len(scenes), dtype=torch.bool)
+
+    def forward(self, batch, generator):
+        """Cross entropy of picture to caption and caption to picture."""
+        images, captions, also_true = batch
+        device = self.log_scale.device
+        seen = F.normalize(self.vision(clip_pixels(images).to(device)).image_embeds, dim=-1)
+        states, mask = clip_text_states(self.text, self.tokenizer, captions)
+        last = states[torch.arange(len(states)), mask.sum(dim=1) - 1]      # at </s>
+        read = F.normalize(self.text.text_projection(last), dim=-1)
+        scores = (self.log_scale.clamp(max=4.6).exp() * seen @ read.T).masked_fill(also_true.to(device), -1e4)
+        answers = torch.arange(len(scores), device=device)
+        loss = (F.cross_entropy(scores, answers) + F.cross_entropy(scores.T, answers)) / 2
+        return {"total": loss, "wrong": (scores.argmax(dim=1) != answers).float().mean()}
+
+    def parts(self):
+        """What this stage leaves behind."""
+        return {"clip_vision": self.vision.vision_model, "clip_text": self.text,
+                "clip_visual_projection": self.vision.visual_projection}
+
+
+class UnetStage(nn.Module):
+    """The toy's "Stable Diffusion": the U-Net learns to denoise latents, conditioned on frozen CLIP *text* states."""
+    name = "unet"
+    recipe = Recipe(steps=4400, batch=64, learning_rate=1.5e-3)
+    pool = 40_000           # scenes whose latents are made once, since the VAE is frozen
+
+    def __init__(self, vae, text, tokenizer):
+        super().__init__()
+        self.decoder = toy.new_decoder(vae, toy.new_unet())
+        self.decoder.projector.requires_grad_(False)        # the dream queries' own; not in use yet
+        self.text, self.tokenizer = text, tokenizer
+        self.scenes = self.latents = None
+
+    def fill_pool(self, seed: int) -> None:
+        """Draws the scenes and encodes them, a thousand at a time."""
+        rng = random.Random(f"unet pool {seed}")
+        self.scenes = [sample_scene(rng) for _ in range(self.pool)]
+        chunks = range(0, self.pool, 1000)
+        with torch.no_grad():
+            self.latents = torch.cat([self.decoder.encode(
+                render(self.scenes[first:first + 1000], toy.IMAGE_SIZE)[0].to(self.decoder.device) * 2 - 1) for first in chunks])
+
+    def batch(self, seed: int, step: int, process: int):
+        """Latents, and a new caption for each; a tenth of the captions is empty, for guidance."""
+        if self.scenes is None:
+            self.fill_pool(seed)
+        rng = random.Random(f"unet {seed} {step} {process}")
+        chosen = [rng.randrange(self.pool) for _ in range(self.recipe.batch)]
+        captions = ["" if rng.random() < 0.1 else describe(self.scenes[index], rng).text for index in chosen]
+        return self.latents[chosen], captions
+
+    def forward(self, batch, generator):
+        """The denoising loss."""
+        latents, captions = batch
+        with torch.no_grad():
+            states, mask = clip_text_states(self.text, self.tokenizer, captions)
+        return {"total": self.decoder.loss(latents, states, generator, mask)}
+
+    def parts(self):
+        """What this stage leaves behind."""
+        return {"unet": self.decoder.unet}
+
+
+class DocumentStage(nn.Module):
+    """A stage of the DreamLLM itself: documents in, language and denoising loss out. What it leaves is what it trains.
+
+    Args:
+        name: of the stage, which says what it is shown and how long.
+        model: the DreamLLM; everything that the stage does not train is frozen.
+    """
+
+    def __init__(self, name: str, model: DreamLLM):
+        super().__init__()
+        self.name, self.model = name, model
+        self.lessons, self.recipe = LESSONS[name]
+        model.requires_grad_(False)
+        for part in LEAVES[name]:
+            self.parts()[part].requires_grad_(True)
+
+    def batch(self, seed: int, step: int, process: int):
+        """Layouts and documents of one kind; the kinds take turns."""
+        rng = random.Random(f"{self.name} {seed} {step} {process}")
+        lesson, share = self.lessons[step % len(self.lessons)]
+        return lesson(rng, round(share * self.recipe.batch), self.model)
+
+    def forward(self, batch, generator):
+        """The losses of the paper's equation 7."""
+        losses = self.model.loss_of_layouts(*batch, generator)
+        return {"total": losses.total, "language": losses.language, "diffusion": losses.diffusion}
+
+    def parts(self):
+        """All parts of the DreamLLM."""
+        return parts_of(self.model)
+
+
+# What each stage of the DreamLLM is shown: lessons that take turns, each with its share of the batch, set so that every
+# step costs about the same; and how long.
+LESSONS = {
+    "llm": (((lessons.text_only, 1.0),), Recipe(steps=1500, batch=32, learning_rate=2e-3, weight_decay=0.02)),
+    "stage1-comprehension": (((lessons.captions, 1.0),), Recipe(steps=500, batch=32, learning_rate=2e-3, weight_decay=0.0)),
+    "stage1-creation": (((lessons.text_to_image, 1.0),), Recipe(steps=700, batch=48, learning_rate=4e-3, weight_decay=0.0)),
+    "stage2": (((lessons.stories, 0.25), (lessons.text_to_image, 1.0), (lessons.stories, 0.25),
+                (lessons.text_to_image, 1.0), (lessons.captions, 0.5)),
+               Recipe(steps=1500, batch=64, learning_rate=1e-3, weight_decay=0.0)),
+    "stage3": (((lessons.stories, 0.25), (lessons.text_to_image, 1.0), (lessons.edits, 0.5), (lessons.questions, 0.75),
+                (lessons.edits, 0.5), (lessons.captions, 0.5)),
+               Recipe(steps=1200, batch=64, learning_rate=7e-4, weight_decay=0.0)),
+}
+
+# In this order. Each leaves parts, `<stage>.<part>.safetensors`; a stage takes each part that it needs from the last
+# stage before it that leaves one.
+LEAVES = {
+    "judge": ("judge",), "vae": ("vae",), "clip": ("clip_vision", "clip_text", "clip_visual_projection"),
+    "unet": ("unet",), "decoder": ("vae",), "llm": ("llm",),
+    "stage1-comprehension": ("visual_projector",), "stage1-creation": ("dream_queries", "condition_projector"),
+    "stage2": ("llm", "visual_projector", "dream_queries", "condition_projector"),
+    "stage3": ("llm", "visual_projector", "dream_queries", "condition_projector")}
+ORDER = tuple(LEAVES)
+FROZEN = ("clip_vision", "vae", "unet")
+NEEDS = {"stage1-comprehension": ("clip_vision", "llm"), "stage1-creation": ("vae", "unet", "llm"),
+         "stage2": (*FROZEN, *LEAVES["stage2"]), "stage3": (*FROZEN, *LEAVES["stage3"])}
+
+
+class Queries(nn.Module):
+    """The dream queries as a part of their own, to be saved and loaded like the others."""
+
+    def __init__(self, dream_queries: nn.Parameter):
+        super().__init__()
+        self.dream_queries = dream_queries
+
+
+def parts_of(model: DreamLLM) -> dict[str, nn.Module]:
+    """The parts of a DreamLLM, as stages leave them."""
+    return {"llm": model.llm, "clip_vision": model.vision.tower, "visual_projector": model.vision.projector,
+            "vae": model.decoder.vae, "unet": model.decoder.unet, "condition_projector": model.decoder.projector,
+            "dream_queries": Queries(model.dream_queries)}
+
+
+def part_file(folder: Path, part: str, before: str | None = None) -> Path:
+    """The file of a part, from the last stage that leaves it, before the stage `before` if one is named."""
+    stages = ORDER[:ORDER.index(before)] if before else ORDER
+    source = [stage for stage in stages if part in LEAVES[stage]][-1]
+    path = Path(folder) / f"{source}.{part}.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run `python -m minidream.train {source}` first, or `all` for every stage")
+    return path
+
+
+def load_part(path: Path, module: nn.Module) -> nn.Module:
+    """Fills a module from a file, strictly, and freezes it."""
+    module.load_state_dict(load_file(path), strict=True)
+    return module.eval().requires_grad_(False)
+
+
+def assemble(folder: Path, before: str | None = None, needs: tuple[str, ...] = NEEDS["stage3"]) -> DreamLLM:
+    """A DreamLLM from the parts that stages left; what is not needed stays untrained."""
+    model = toy.new_model(ToyTokenizer(VOCABULARY))
+    modules = parts_of(model)
+    for part in needs:
+        load_part(part_file(folder, part, before), modules[part])
+    return model
+
+
+def build(name: str, folder: Path, seed: int) -> nn.Module:
+    """A stage, ready to train, on top of the parts in the folder; FileNotFoundError names a missing one."""
+    torch.manual_seed(seed)
+    tokenizer = ToyTokenizer(VOCABULARY)
+    if name == "judge":
+        return JudgeStage()
+    if name == "vae":
+        return VaeStage()
+    if name == "decoder":
+        return DecoderStage(load_part(part_file(folder, "vae", name), toy.new_vae()).requires_grad_(True))
+    if name == "clip":
+        return ClipStage(tokenizer)
+    if name == "unet":
+        text = load_part(part_file(folder, "clip_text"), toy.new_clip(len(tokenizer))[1])
+        return UnetStage(load_part(part_file(folder, "vae", name), toy.new_vae()), text, tokenizer)
+    return DocumentStage(name, assemble(folder, name, NEEDS.get(name, ())))
+
+
+def run(name: str, folder: str | Path, seed: int = 0, steps: int | None = None, progress: bool = True) -> None:
+    """Trains one stage to its end, unless it has finished, and writes the parts that it leaves."""
+    folder = Path(folder)
+    files = {part: folder / f"{name}.{part}.safetensors" for part in LEAVES[name]}
+    if all(path.exists() for path in files.values()):
+        print(f"{name}: finished before ({', '.join(path.name for path in files.values())})")
+        return
+    stage = build(name, folder, seed)
+    fit(stage, folder, seed=seed, steps=steps, progress=progress)
+    for part, path in files.items():
+        tensors = {key: value.detach().cpu().contiguous() for key, value in stage.parts()[part].state_dict().items()}
+        write_atomically(lambda temporary: save_file(tensors, temporary), path)

@@ -1,0 +1,82 @@
+"""The sizes of the toy's parts: what is pretrained and large in the paper, built here small and untrained."""
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from transformers import (CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig,
+                          CLIPVisionModelWithProjection)
+
+from .diffusion import Decoder, DiffusionConfig
+from .dream import ConditionProjector, new_dream_queries
+from .llm import LLM, LLMConfig
+from .model import DreamConfig, DreamLLM
+from .tokenizers import ToyTokenizer
+from .vision import VisionEncoder
+
+IMAGE_SIZE = 32         # image pixels; the code takes any multiple of 8
+LATENT_SIZE = 8         # latent cells
+LLM_SIZE = 192          # width of the language model
+CONDITION_SIZE = 96     # width of the states that the U-Net attends to
+VISION_SIZE = 96        # width of the vision tower
+QUERIES = 16
+LATENT_SCALE = 0.545      # one over the deviation of the toy VAE's latents, measured, as Stable Diffusion's 0.18215 was
+
+
+def new_vae() -> AutoencoderKL:
+    """Stands for Stable Diffusion's VAE: (3, 32, 32) pixels to (4, 8, 8) latents, four pixels to a cell."""
+    channels = (24, 48, 96)
+    return AutoencoderKL(block_out_channels=channels, down_block_types=["DownEncoderBlock2D"] * 3,
+                         up_block_types=["UpDecoderBlock2D"] * 3, layers_per_block=1, norm_num_groups=8,
+                         latent_channels=4, mid_block_add_attention=False, sample_size=IMAGE_SIZE, scaling_factor=LATENT_SCALE)
+
+
+def new_unet() -> UNet2DConditionModel:
+    """Stands for Stable Diffusion's U-Net. Two more input channels hold each cell's place: see `diffusion.py`."""
+    return UNet2DConditionModel(sample_size=LATENT_SIZE, in_channels=6, out_channels=4, block_out_channels=(64, 112),
+                                down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+                                up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), layers_per_block=1,
+                                attention_head_dim=(4, 4), cross_attention_dim=CONDITION_SIZE, norm_num_groups=16,
+                                use_linear_projection=True)
+
+
+def new_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise schedule, sampled with DDIM: 20 steps do for pictures this small."""
+    return DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+                         set_alpha_to_one=False, steps_offset=1, timestep_spacing="trailing")
+
+
+def new_clip(vocabulary_size: int) -> tuple[CLIPVisionModelWithProjection, CLIPTextModelWithProjection]:
+    """Stands for CLIP-L/14: a vision tower of 8x8 patches and a text tower, each with a projection to compare them."""
+    sizes = dict(hidden_size=VISION_SIZE, intermediate_size=4 * VISION_SIZE, num_attention_heads=4, projection_dim=64)
+    vision = CLIPVisionModelWithProjection(CLIPVisionConfig(
+        **sizes, num_hidden_layers=4, image_size=IMAGE_SIZE, patch_size=IMAGE_SIZE // 8))
+    sizes |= dict(hidden_size=CONDITION_SIZE, intermediate_size=4 * CONDITION_SIZE)
+    text = CLIPTextModelWithProjection(CLIPTextConfig(
+        **sizes, num_hidden_layers=4, vocab_size=vocabulary_size, max_position_embeddings=40, bos_token_id=1,
+        eos_token_id=2, pad_token_id=0))
+    # With transformers' initial position embeddings of 0.02 beside tokens of 0.02 and a causal mask, order is learned
+    # late; equal and larger ones make it as loud as the words from the start.
+    for embedding in (text.text_model.embeddings.token_embedding, text.text_model.embeddings.position_embedding):
+        torch.nn.init.normal_(embedding.weight, std=0.5)
+    return vision, text
+
+
+def new_decoder(vae: AutoencoderKL, unet: UNet2DConditionModel) -> Decoder:
+    """The boxes that paint, with the toy's sampling defaults."""
+    return Decoder(vae, unet, new_scheduler(), ConditionProjector(LLM_SIZE, CONDITION_SIZE),
+                   DiffusionConfig(eta=0.0, num_inference_steps=20, guidance_scale=3.0, snr_gamma=5.0, drop_prob=0.1))
+
+
+def new_llm(vocabulary_size: int) -> LLM:
+    """Stands for Vicuna: six layers, six heads over three key/value heads."""
+    return LLM(LLMConfig(vocab_size=vocabulary_size, hidden_size=LLM_SIZE, intermediate_size=512, num_hidden_layers=6,
+                         num_attention_heads=6, num_key_value_heads=3, max_position_embeddings=512))
+
+
+def new_model(tokenizer: ToyTokenizer, seed: int = 0) -> DreamLLM:
+    """A whole DreamLLM, untrained, to be filled with trained parts."""
+    generator = torch.Generator().manual_seed(seed)
+    llm = new_llm(len(tokenizer))
+    llm.initialize(generator, deviation=0.05)      # wider than LLaMA's 0.02, which is made for 4096 dimensions
+    vision = VisionEncoder(new_clip(len(tokenizer))[0].vision_model, LLM_SIZE)
+    return DreamLLM(llm, vision, new_decoder(new_vae(), new_unet()), new_dream_queries(QUERIES, LLM_SIZE, generator),
+                    tokenizer, DreamConfig(template="toy"))

@@ -1,0 +1,89 @@
+"""Images in: the CLIP vision tower (transformers' class) and the projector that makes its patches into LLM inputs.
+
+Paper: section 2.2, the visual encoder; the official code takes the tower's second last layer without the class token.
+"""
+
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPVisionModel
+
+from .documents import as_rgb
+from .world.render import to_tensor
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def clip_pixels(images: Tensor, mean=CLIP_MEAN, std=CLIP_STD) -> Tensor:
+    """RGB in [0, 1], shape (batch, 3, height, width), scaled as CLIP was trained: mean 0 and deviation 1 per channel."""
+    mean, std = (rearrange(torch.tensor(values, device=images.device), "rgb -> rgb 1 1") for values in (mean, std))
+    return (images - mean) / std
+
+
+def clip_text_states(text_tower: nn.Module, tokenizer, captions: list[str]) -> tuple[Tensor, Tensor]:
+    """The toy CLIP's text states, on which its U-Net was trained as Stable Diffusion's is on CLIP-L's.
+
+    Returns:
+        states after the final norm, shape (batch, tokens, dim); mask, shape (batch, tokens), True up to `</s>`.
+    """
+    device = next(text_tower.parameters()).device
+    rows = [[tokenizer.bos, *tokenizer.encode(caption), tokenizer.eos] for caption in captions]
+    length = max(map(len, rows))
+    ids = torch.tensor([row + [tokenizer.pad] * (length - len(row)) for row in rows], device=device)
+    mask = torch.tensor([[True] * len(row) + [False] * (length - len(row)) for row in rows], device=device)
+    return text_tower(input_ids=ids).last_hidden_state, mask      # causal: what comes after </s> changes nothing before
+
+
+class VisionEncoder(nn.Module):
+    """Pictures to LLM inputs: a frozen CLIP tower and a linear projector with bias.
+
+    Args:
+        tower: transformers' CLIP vision model.
+        llm_dim: width of the language model.
+        select_layer: which hidden state of the tower is taken; -2 is the output of the last layer but one.
+        mean, std: per channel, as the tower was trained.
+    """
+
+    def __init__(self, tower: CLIPVisionModel, llm_dim: int, select_layer: int = -2, mean=CLIP_MEAN, std=CLIP_STD):
+        super().__init__()
+        self.tower = tower
+        self.projector = nn.Linear(tower.config.hidden_size, llm_dim)
+        self.select_layer, self.mean, self.std = select_layer, tuple(mean), tuple(std)
+
+    @property
+    def grid(self) -> int:
+        """Patches along each side of a picture."""
+        return self.tower.config.image_size // self.tower.config.patch_size
+
+    @property
+    def patches(self) -> int:
+        """Patches of a picture, and so positions that it takes in the sequence."""
+        return self.grid ** 2
+
+    def pixels(self, images: list[Image.Image]) -> Tensor:
+        """PIL images of any size as the tower's input: short edge resized (bicubic), centre cropped, normalized.
+
+        Returns:
+            Shape (batch, 3, image_size, image_size).
+        """
+        cropped = [fit_square(image, self.tower.config.image_size, Image.Resampling.BICUBIC) for image in images]
+        return clip_pixels(to_tensor(cropped).to(self.projector.weight.device), self.mean, self.std)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(batch, 3, height, width) to (batch, patches, llm_dim), patches row by row from the top left."""
+        pixels = pixels.to(self.projector.weight.dtype)
+        states = self.tower(pixel_values=pixels, output_hidden_states=True).hidden_states[self.select_layer]
+        return self.projector(states[:, 1:])     # without the class token
+
+
+def fit_square(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
+    """The middle square of an RGB picture, `size` pixels wide: the short edge is resized, the long one cropped."""
+    image = as_rgb(image)
+    if image.size != (size, size):
+        scale = size / min(image.size)
+        width, height = (max(size, int(edge * scale)) for edge in image.size)
+        image = image.resize((width, height), resample)
+        left, top = (width - size) // 2, (height - size) // 2
+        image = image.crop((left, top, left + size, top + size))
+    return image
