@@ -51,6 +51,8 @@ class Decoder(nn.Module):
                  config: DiffusionConfig = DiffusionConfig()):
         super().__init__()
         self.vae, self.unet, self.scheduler, self.projector, self.config = vae, unet, scheduler, projector, config
+        # Which rows of the U-Net's batch are conditional, while sampling: what a probe wants to see.
+        self.conditional = slice(None)
         self.places = unet.config.in_channels == vae.config.latent_channels + 2
 
     @property
@@ -157,6 +159,7 @@ class Decoder(nn.Module):
             Clean latents at unit scale.
         """
         guided = guidance_scale > 1
+        self.conditional = slice(len(latents), None) if guided else slice(None)
         if guided:
             condition = torch.cat([null_condition, condition])
             mask = torch.cat([null_mask, mask]) if mask is not None else None

@@ -1,0 +1,28 @@
+"""Two hops: a latent cell looks at queries, a query looks at words and patches; joined, which cells come from which word."""
+
+from einops import einsum
+from torch import Tensor
+
+from .image import ImageMaps
+from .input import Trace
+
+
+def two_hop(trace: Trace, maps: ImageMaps, layer: int | None = None, head: int | None = None, picture: int = 0) -> Tensor:
+    """Attention of every latent cell to every input, through the queries.
+
+    Args:
+        trace: where the queries looked.
+        maps: where the cells looked among the queries, of a picture painted from the same prompt.
+        layer, head: of the language model; None averages over all.
+        picture: which picture of the batch.
+
+    Returns:
+        Shape (inputs, height, width); every cell has 1 to spread over the inputs.
+
+    Raises:
+        ValueError: if trace and maps have different numbers of queries.
+    """
+    cells, looked = maps.mean(picture), trace.mean(layer, head)
+    if len(cells) != len(looked):
+        raise ValueError(f"the trace has {len(looked)} queries, the maps have {len(cells)}: are they of one model?")
+    return einsum(cells, looked, "queries height width, queries inputs -> inputs height width")
