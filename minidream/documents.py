@@ -8,6 +8,7 @@ builder, "joint" documents.)
 import re
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -104,8 +105,13 @@ class Document:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """An image as RGB, transparency over white; ValueError if it cannot be read as one."""
+    """An image as RGB, transparency over white, 16 bits scaled to 8; ValueError if it cannot be read as one."""
     try:
+        # Pillow itself cuts off whatever is above 255: a 16-bit picture would come out white.
+        if image.mode.startswith("I;16"):
+            return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
+        if image.mode in ("I", "F"):
+            raise ValueError("its numbers have no known range; scale them to 8 bits first")
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -57,6 +57,7 @@ class ConditionProjector(nn.Module):
 
     def __init__(self, llm_dim: int, condition_dim: int, depth: int = 1):
         super().__init__()
+        self.depth = depth
         layers = [nn.Linear(llm_dim, condition_dim, bias=False)]
         for _ in range(depth - 1):
             layers += [nn.GELU(), nn.Linear(condition_dim, condition_dim, bias=False)]

@@ -16,6 +16,7 @@ from . import lessons, toy
 from .train import Recipe, fit, write_atomically
 from .model import DreamLLM
 from .tokenizers import ToyTokenizer
+from .weights import PRETRAINED, Queries, write_folder
 from .vision import clip_pixels, clip_text_states
 from .world.judge import Judge, Reading, judge_batch
 from .world.language import VOCABULARY, describe, parse_caption
@@ -261,14 +262,6 @@ NEEDS = {"stage1-comprehension": ("clip_vision", "llm"), "stage1-creation": ("va
          "stage2": (*FROZEN, *LEAVES["stage2"]), "stage3": (*FROZEN, *LEAVES["stage3"])}
 
 
-class Queries(nn.Module):
-    """The dream queries as a part of their own, to be saved and loaded like the others."""
-
-    def __init__(self, dream_queries: nn.Parameter):
-        super().__init__()
-        self.dream_queries = dream_queries
-
-
 def parts_of(model: DreamLLM) -> dict[str, nn.Module]:
     """The parts of a DreamLLM, as stages leave them."""
     return {"llm": model.llm, "clip_vision": model.vision.tower, "visual_projector": model.vision.projector,
@@ -331,3 +324,19 @@ def run(name: str, folder: str | Path, seed: int = 0, steps: int | None = None, 
     for part, path in files.items():
         tensors = {key: value.detach().cpu().contiguous() for key, value in stage.parts()[part].state_dict().items()}
         write_atomically(lambda temporary: save_file(tensors, temporary), path)
+
+
+def ship(folder: str | Path, to: Path = PRETRAINED / "toy") -> None:
+    """Writes what the stages left into the package: a part per safetensors file, in half precision.
+
+    Beside the DreamLLM in the official layout: the judge, and the toy CLIP's text tower and projection.
+    """
+    folder = Path(folder)
+    extras = {part: load_file(part_file(folder, part)) for part in ("judge", "clip_text", "clip_visual_projection")}
+
+    def half(tensors: dict) -> dict:
+        return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+    write_folder(assemble(folder).half(), Path(to), lambda tensors, stem, place: save_file(tensors, place / f"{stem}.safetensors"))
+    for part, tensors in extras.items():
+        write_atomically(lambda path: save_file(half(tensors), path), Path(to) / f"{part}.safetensors")

@@ -1,6 +1,7 @@
 """Text to token ids and back: word by word for the toy, sentencepiece for the full weights."""
 
 import difflib
+import json
 import re
 from pathlib import Path
 
@@ -55,6 +56,10 @@ class ToyTokenizer:
         words = [self.names[number] for number in ids]
         return re.sub(r" ([.,:?!])", r"\1", " ".join(word for word in words if word not in SPECIAL_TOKENS))
 
+    def save(self, folder: Path) -> None:
+        """Writes `words.json`."""
+        (Path(folder) / "words.json").write_text(json.dumps(self.words) + "\n")
+
     def label(self, number: int) -> str:
         """How one token is written, for plots."""
         return self.names[number]
@@ -87,6 +92,11 @@ class LlamaTokenizer:
     def decode(self, ids: list[int]) -> str:
         """The text of ids, special tokens left out."""
         return self.pieces.decode([number for number in ids if number not in self.names and number not in (self.bos, self.eos)])
+
+    def save(self, folder: Path) -> None:
+        """Writes `tokenizer.model` and `added_tokens.json`."""
+        (Path(folder) / "tokenizer.model").write_bytes(self.pieces.serialized_model_proto())
+        (Path(folder) / "added_tokens.json").write_text(json.dumps(self.added) + "\n")
 
     def label(self, number: int) -> str:
         """How one token is written, for plots: sentencepiece's mark of a word's beginning left out."""

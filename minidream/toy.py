@@ -1,7 +1,10 @@
 """The sizes of the toy's parts: what is pretrained and large in the paper, built here small and untrained."""
 
+from pathlib import Path
+
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
 from transformers import (CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig,
                           CLIPVisionModelWithProjection)
 
@@ -11,6 +14,8 @@ from .llm import LLM, LLMConfig
 from .model import DreamConfig, DreamLLM
 from .tokenizers import ToyTokenizer
 from .vision import VisionEncoder
+from .world.judge import Judge
+from .world.language import VOCABULARY
 
 IMAGE_SIZE = 32         # image pixels; the code takes any multiple of 8
 LATENT_SIZE = 8         # latent cells
@@ -80,3 +85,18 @@ def new_model(tokenizer: ToyTokenizer, seed: int = 0) -> DreamLLM:
     vision = VisionEncoder(new_clip(len(tokenizer))[0].vision_model, LLM_SIZE)
     return DreamLLM(llm, vision, new_decoder(new_vae(), new_unet()), new_dream_queries(QUERIES, LLM_SIZE, generator),
                     tokenizer, DreamConfig(template="toy"))
+
+
+def pretrained_judge() -> Judge:
+    """The judge that ships with the package, in float32."""
+    return _pretrained(Judge(), "judge")
+
+
+def pretrained_text_tower() -> CLIPTextModelWithProjection:
+    """The toy CLIP's text tower that ships with the package: what the toy U-Net was trained on."""
+    return _pretrained(new_clip(len(ToyTokenizer(VOCABULARY)))[1], "clip_text")
+
+
+def _pretrained(module: torch.nn.Module, part: str) -> torch.nn.Module:
+    module.load_state_dict(load_file(Path(__file__).parent / "pretrained" / "toy" / f"{part}.safetensors"), strict=True)
+    return module.float().eval().requires_grad_(False)
