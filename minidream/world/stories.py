@@ -17,10 +17,7 @@ FILLERS = ("time passes.", "nothing happens for a while.", "the day goes by.")
 
 @dataclass(frozen=True)
 class Story:
-    """Words and scenes in turn: `items` holds str and Scene. Scenes are to be painted, but for those in `given`.
-
-    `parts` has, for every item, the scene as it stands after it: what a reader should see before the inner eye.
-    """
+    """Words and scenes in turn: `items` holds str and Scene. Scenes are to be painted, but for those at the places `given`."""
     items: tuple
     given: tuple[int, ...] = ()
 
@@ -111,8 +108,8 @@ def sample_story(rng: random.Random, held_out: bool = False, pictures: int | Non
         held_out: with True the last scene is one that training never sees (the ones before it may be seen).
         pictures: how many, 2 or 3; None draws.
     """
-    pictures = pictures or rng.choice((2, 3))
-    if rng.random() < 0.15:
+    asked, pictures = pictures, pictures or rng.choice((2, 3))
+    if rng.random() < 0.15 and asked != 3:      # counting up takes two
         return _count_up(rng, held_out)
     scene = sample_scene(rng, count=rng.choice((1, 2)))
     items = [f"a story: {describe(scene, rng).text}.", scene]
