@@ -110,6 +110,10 @@ def write(model, prompt: Document, max_images: int, max_new_tokens: int, seed: i
     if max_images < 0 or max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
         raise ValueError(f"write needs max_images >= 0, max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1, not "
                          f"{max_images}, {max_new_tokens}, {temperature} and {top_p}")
+    steps = model.decoder.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+    trained_steps = model.decoder.scheduler.config.num_train_timesteps
+    if not 1 <= steps <= trained_steps:
+        raise ValueError(f"num_inference_steps lies between 1 and {trained_steps}, the steps of training, and is not {steps}")
     special, tokenizer = model.tokenizer.special, model.tokenizer
     opening = model.prompt_layout(prompt)
     queries = opening.queries.pop()          # the prompt without the query block that `dream` would put at its end
@@ -148,8 +152,7 @@ def write(model, prompt: Document, max_images: int, max_new_tokens: int, seed: i
         if null is None and scale > 1:
             null = model.decoder.projector(model.encode([negative_prompt or ""]))
         start, step_noise = picture_noise([seed + painted], model.decoder.latent_shape)
-        latents = model.decoder.sample(model.decoder.projector(states), null, start.to(model.device),
-                                       num_inference_steps or model.decoder.config.num_inference_steps, scale, step_noise)
+        latents = model.decoder.sample(model.decoder.projector(states), null, start.to(model.device), steps, scale, step_noise)
         image = to_pil(model.decoder.decode(latents))[0]
         layout = Layout()
         layout.add_image(0, special, model.vision.patches)
