@@ -1,13 +1,341 @@
-"""Pure figures."""
+"""Pure figures: functions take data, compute nothing new, and return a closed `Figure`, which a notebook shows once.
+
+Colours have one meaning everywhere (`KINDS`): what stands at a position of the sequence. Attention is drawn in viridis,
+nearest neighbour, with the cells visible.
+"""
+
+import functools
+import math
+import textwrap
+from pathlib import Path
+
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from .documents import SPECIAL_TOKENS
+
+STYLE = Path(__file__).with_name("minidream.mplstyle")
+# What can stand at a position, and its colour (Okabe and Ito's, which the colour-blind can tell apart).
+KINDS = {"<s>": "#999999", "words": "#56B4E9", "patches": "#009E73", "markers": "#D0D0D0", "queries": "#E69F00"}
+WORDS_PER_STRIP = 24        # more words go on in a second strip, so that they stay readable
+PAIRS_PER_ROW = 3           # images beside their attention maps
+LONGEST = 14                # characters of a token that are written out
 
 
-def plot_losses(log, title):
-    """Loss curves of a run's log; one panel per loss."""
+def figure_function(function):
+    """Draws in the package's style, and closes the figure: an open one would be shown twice in a notebook."""
+    @functools.wraps(function)
+    def styled(*arguments, **options) -> Figure:
+        with plt.style.context(STYLE):
+            figure = function(*arguments, **options)
+            plt.close(figure)
+        return figure
+    return styled
+
+
+def kind_of(label) -> str:
+    """What stands at a position, as a key of `KINDS`.
+
+    Args:
+        label: as in `probe.Trace.inputs`: a token's text, (image, patch row, patch column), or a query's number.
+    """
+    if isinstance(label, tuple):
+        return "patches"
+    if isinstance(label, int):
+        return "queries"
+    # The first token is set apart: attention that has nothing to look for rests there (an "attention sink").
+    return "<s>" if label == "<s>" else "markers" if label in SPECIAL_TOKENS else "words"
+
+
+def shares(inputs: list, rows) -> dict[str, float]:
+    """How much attention goes to each kind of input: {kind: share in [0, 1]}, averaged over rows; 1 in sum.
+
+    Args:
+        inputs: labels, as `probe.Trace.inputs`.
+        rows: attention after softmax, shape (queries, inputs).
+    """
+    kinds = [kind_of(label) for label in inputs]
+    return {kind: float(rows[:, [place for place, other in enumerate(kinds) if other == kind]].sum() / len(rows)) for kind in KINDS}
+
+
+def short(text: str) -> str:
+    """A token as it is written in a figure: a long one is cut."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST - 1]}…"
+
+
+def bare(axis) -> None:
+    """Takes ticks and frame off an axis that shows a picture."""
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pictures and documents
+
+@figure_function
+def plot_pictures(images: list, titles: list[str] | None = None, columns: int = 6, suptitle: str | None = None) -> Figure:
+    """Pictures in a grid.
+
+    Args:
+        images: PIL images, at least one.
+        titles: one for each image, wrapped; None draws none.
+        columns: how many side by side at most.
+        suptitle: what there is to see.
+
+    Raises:
+        ValueError: without images, or if there are not as many titles as images (both numbers).
+    """
+    if not images or (titles is not None and len(titles) != len(images)):
+        raise ValueError(f"{len(images)} images and {len(titles or [])} titles: at least one image is needed, and a title for each or none")
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    titles = [textwrap.fill(title, 24) for title in titles or [""] * len(images)]
+    lines = max(title.count("\n") + 1 for title in titles)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.95 * columns, (1.8 + 0.17 * lines) * rows + 0.35 * bool(suptitle)),
+                                layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, image, title in zip(axes.flat, images, titles):
+        axis.imshow(image)
+        axis.set_title(title)
+    figure.suptitle(suptitle or "", x=0.01, ha="left")
+    return figure
+
+
+@figure_function
+def plot_document(document, columns: int = 4) -> Figure:
+    """A document in reading order, like a comic strip: each picture under the words that lead to it.
+
+    Args:
+        document: a `minidream.Document` of any length, also an empty one.
+        columns: how many panels side by side at most.
+    """
+    panels: list[list] = [["", None]]
+    for item in document.items:
+        if panels[-1][1] is not None:
+            panels.append(["", None])
+        if isinstance(item, str):
+            panels[-1][0] = f"{panels[-1][0]} {item}".strip()
+        else:
+            panels[-1][1] = item
+    columns = min(columns, len(panels))
+    wide = 27 if columns > 1 or panels[0][1] is not None else 80
+    texts = [textwrap.fill(text, wide) for text, _ in panels]
+    rows = [range(first, min(first + columns, len(panels))) for first in range(0, len(panels), columns)]
+    pictured = any(image is not None for _, image in panels)
+    heights = [0.25 + 0.18 * max(texts[number].count("\n") + 1 for number in row) + 2.2 * pictured for row in rows]
+    figure, axes = plt.subplots(len(rows), columns, figsize=(2.25 * columns if wide == 27 else 6.0, sum(heights)), squeeze=False,
+                                height_ratios=heights, layout="constrained")
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, text, (_, image) in zip(axes.flat, texts, panels):
+        if image is None:
+            axis.text(0, 1, text, va="top", transform=axis.transAxes)
+        else:
+            axis.imshow(image)
+            axis.set_title(text)
+            axis.set_anchor("N")    # the layout makes room for long titles only above pictures that reach the top
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Attention
+
+@figure_function
+def plot_trace(trace, layer: int | None = None, head: int | None = None, query: int | None = None,
+               title: str = "Where the dream queries look") -> Figure:
+    """The signature picture: where dream queries look, over words, over the patches of every image, and in sum.
+
+    Words and patches have a colour scale each, from 0 to the greatest value shown: what rests on `<s>`, on the markers
+    (`<dream_start>` and its like) and on the queries themselves is in the bar, where it cannot drown them.
+
+    Args:
+        trace: a `probe.Trace`.
+        layer, head, query: numbers; None averages over all layers or heads, and shows every query (over patches: their mean).
+        title: what there is to see; layer, head and query are named beneath it.
+
+    Returns:
+        Axes in this order: strips of words, their colour bar, (image, map) of every image, their colour bar, the bar of sums.
+
+    Raises:
+        ValueError: for a layer, head or query that the trace does not have (both numbers).
+    """
+    sizes = dict(zip(("layer", "head", "query"), trace.weights.shape))
+    for (name, size), value in zip(sizes.items(), (layer, head, query)):
+        if value is not None and not 0 <= value < size:
+            raise ValueError(f"{name} {value} was asked for; the trace has {size}, counted from 0")
+    rows = trace.mean(layer, head).numpy()
+    rows = rows if query is None else rows[[query]]
+    strips = strips_of(trace.inputs)
+    pictures = sorted({label[0] for label in trace.inputs if isinstance(label, tuple)})
+    # Rows get thinner the more there are, so that the figure stays on one page.
+    strip = min(max(min(2.3, 6 / max(len(strips), 1)), 0.012 * len(rows)), 0.35 * len(rows))
+    image_rows = math.ceil(len(pictures) / PAIRS_PER_ROW)
+    heights = [height for height in (len(strips) * (0.8 + strip), 1.9 * image_rows) if height] + [0.8]
+    figure = plt.figure(figsize=(9, sum(heights) + 0.55), layout="constrained")
+    parts = list(np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights)))
+    named = [f"{name} {value}" if value is not None else f"all {size} queries" if name == "query" else f"mean of {size} {name}s"
+             for (name, size), value in zip(sizes.items(), (layer, head, query))]
+    figure.suptitle(f"{title}\n", x=0.01, ha="left")
+    figure.text(0.01, 1 - 0.38 / figure.get_figheight(), ", ".join(named), va="center", color="#444444")
+    if strips:
+        _draw_words(parts.pop(0), trace.inputs, strips, rows, query, strip)
+    if pictures:
+        _draw_patches(parts.pop(0), trace, pictures, rows, image_rows)
+    _draw_shares(parts.pop(), shares(trace.inputs, rows))
+    return figure
+
+
+def strips_of(inputs: list) -> list[list[int]]:
+    """Positions of the words, in strips of at most `WORDS_PER_STRIP`, broken where an image stands if that is possible."""
+    runs, after_image = [], True
+    for place, label in enumerate(inputs):
+        if kind_of(label) == "words":
+            if after_image or len(runs[-1]) == WORDS_PER_STRIP:
+                runs.append([])
+            runs[-1].append(place)
+        after_image = isinstance(label, tuple) or (after_image and kind_of(label) != "words")
+    strips: list[list[int]] = []
+    for run in runs:
+        if strips and len(strips[-1]) + len(run) <= WORDS_PER_STRIP:
+            strips[-1] += run
+        else:
+            strips.append(run)
+    return strips
+
+
+def _draw_words(part, inputs: list, strips: list[list[int]], rows: np.ndarray, query: int | None, height: float) -> None:
+    """Queries x words, their mean above; a dark line where an image stands before a word."""
+    size, count = max(map(len, strips)), len(rows)
+    axes = part.subplots(len(strips), 1, squeeze=False)[:, 0]
+    upright = 0.1 * max(len(short(inputs[place])) for strip in strips for place in strip) < 7.6 / size
+    top = max(rows[:, strip].max() for strip in strips)
+    gap = 0.03 * count          # between the mean and the queries
+    high = max(1.0, 0.09 * count)
+    for axis, strip in zip(axes, strips):
+        words, thin = len(strip), dict(color="white", linewidth=0.7)
+        mesh = axis.pcolormesh(rows[:, strip], vmin=0, vmax=top)
+        if count <= 32:         # finer rows would be all grid
+            axis.hlines(range(1, count), 0, words, **thin)
+        axis.vlines(range(1, words), -high - gap, count, **thin)
+        step = math.ceil(0.13 * count / height)      # a label needs so many inches
+        ticks, names = list(np.arange(0, count, step) + 0.5), list(range(0, count, step)) if query is None else [query]
+        if count > 1:
+            axis.pcolormesh(np.arange(words + 1), [-high - gap, -gap], rows[:, strip].mean(axis=0, keepdims=True), vmin=0, vmax=top)
+            ticks, names = [-gap - high / 2, *ticks], ["mean", *names]
+        axis.set(xlim=(0, size), ylim=(count, -high - gap if count > 1 else 0), ylabel="dream query")
+        axis.set_yticks(ticks, names, fontsize=7)
+        axis.xaxis.tick_top()
+        axis.set_xticks(np.arange(words) + 0.5, [short(inputs[place]) for place in strip], fontsize=9.5,
+                        **({} if upright else dict(rotation=40, ha="left", rotation_mode="anchor")))
+        axis.tick_params(length=0, pad=3)
+        axis.spines[:].set_visible(False)
+        for place, word in enumerate(strip):
+            before = [label for label in inputs[max(0, word - 2):word] if kind_of(label) != "markers"]
+            if before and isinstance(before[-1], tuple):
+                axis.axvline(place, color="#222222", linewidth=3, clip_on=False)
+                axis.text(place, count, f" image {before[-1][0]}", fontsize=7, va="top", ha="left" if place < size else "right")
+    label = "share of a query's\nattention, per word" if count > 1 else "share"
+    part.colorbar(mesh, ax=list(axes), pad=0.01, aspect=14 * len(strips), label=label, format=PercentFormatter(1))
+
+
+def _draw_patches(part, trace, pictures: list[int], rows: np.ndarray, image_rows: int) -> None:
+    """Every image, bare, beside the mean of the shown queries over its patches."""
+    columns = 2 * min(PAIRS_PER_ROW, len(pictures))
+    axes = part.subplots(image_rows, 2 * PAIRS_PER_ROW, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    maps = {}
+    for number in pictures:
+        places = [place for place, label in enumerate(trace.inputs) if isinstance(label, tuple) and label[0] == number]
+        height = 1 + max(trace.inputs[place][1] for place in places)
+        maps[number] = rows[:, places].mean(axis=0).reshape(height, -1)
+    top = max(map_.max() for map_ in maps.values())
+    for pair, (number, map_) in enumerate(maps.items()):
+        left, right = axes[pair // PAIRS_PER_ROW, 2 * (pair % PAIRS_PER_ROW):][:2]
+        left.imshow(trace.images[number])
+        left.set_title(f"image {number}")
+        mesh = right.pcolormesh(map_, vmin=0, vmax=top, edgecolors="white", linewidth=0.4)
+        right.set(aspect="equal", ylim=(len(map_), 0))
+        right.set_title("attention to it")
+    part.colorbar(mesh, ax=list(axes[:, :columns].flat), pad=0.01, aspect=12, label="share of a query's\nattention, per patch",
+                  format=PercentFormatter(1))
+
+
+def _draw_shares(part, parts: dict[str, float]) -> None:
+    """One bar from 0 to 1, cut by kind."""
+    axis, start = part.subplots(), 0.0
+    for kind, share in parts.items():
+        if share > 0:
+            axis.barh(0, share, left=start, color=KINDS[kind], edgecolor="white", label=f"{kind} {share:.0%}")
+        start += share
+    axis.set(xlim=(0, 1), yticks=[], xticks=[], title="all of a query's attention, by what it goes to")
+    axis.spines[:].set_visible(False)
+    axis.legend(loc="upper left", bbox_to_anchor=(0, 0), ncols=len(parts),
+                handlelength=1, borderaxespad=0.1, columnspacing=1.6)
+
+
+@figure_function
+def plot_two_hop(image, hops, inputs: list, words: list) -> Figure:
+    """The painted picture, and over it, for chosen inputs, how much of each latent cell came from them.
+
+    Args:
+        image: what was painted, a PIL image.
+        hops: from `probe.two_hop`, shape (inputs, height, width) in latent cells, in [0, 1].
+        inputs: a label per input, as `probe.Trace.inputs`.
+        words: tokens (each of its first occurrence) or positions among the inputs.
+
+    Raises:
+        ValueError: for a word that is not among the inputs, or if there are not as many maps as inputs (both numbers).
+    """
+    if len(hops) != len(inputs):
+        raise ValueError(f"{len(hops)} maps were given for {len(inputs)} inputs")
+    missing = [word for word in words if isinstance(word, str) and word not in inputs]
+    if missing or not words:
+        raise ValueError(f"{missing[0]!r} is not among the inputs" if missing else "no words were chosen")
+    places = [inputs.index(word) if isinstance(word, str) else word for word in words]
+    maps = np.stack([np.asarray(hops[place]) for place in places])
+    columns = min(6, len(places) + 1)
+    rows = math.ceil((len(places) + 1) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.8 * columns + 0.7, 2.05 * rows + 0.4), layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    axes.flat[0].imshow(image)
+    axes.flat[0].set_title("painted")
+    for axis, place, map_ in zip(axes.flat[1:], places, maps):
+        width, height = image.size
+        axis.imshow(image.convert("L"), cmap="gray", vmin=-120, vmax=375, extent=(0, map_.shape[1], map_.shape[0], 0))
+        mesh = axis.pcolormesh(map_, vmin=maps.min(), vmax=maps.max(), alpha=0.72, edgecolors="white", linewidth=0.3)
+        axis.set_aspect(map_.shape[1] * height / (map_.shape[0] * width))
+        label = inputs[place]
+        axis.set_title(short(label) if isinstance(label, str) else f"query {label}" if isinstance(label, int) else f"image {label[0]}, patch {label[1:]}")
+    figure.colorbar(mesh, ax=list(axes.flat), pad=0.01, label="share of a cell's\nattention", aspect=14)
+    figure.suptitle("Through the queries: which cells came from which word", x=0.01, ha="left")
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+@figure_function
+def plot_losses(log: list[dict], title: str) -> Figure:
+    """Loss curves of a run's log, one panel per loss: every line thinly, a moving average boldly.
+
+    Args:
+        log: one dict per line, as `train.fit` returns: step, the losses, rate, samples_per_second. At least one line.
+        title: of the run.
+    """
     names = [name for name in log[0] if name not in ("step", "rate", "samples_per_second")]
     figure, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 2.8), layout="constrained", squeeze=False)
+    steps = np.array([line["step"] for line in log])
+    window = max(1, len(log) // 25)
     for axis, name in zip(axes[0], names):
-        axis.plot([line["step"] for line in log], [line[name] for line in log])
-        axis.set(xlabel="step", ylabel=name, title=f"{title}: {name}", yscale="log")
-    plt.close(figure)
+        values = np.array([line[name] for line in log], dtype=float)
+        axis.plot(steps, values, linewidth=0.7, alpha=0.45)
+        if window > 1:      # only whole windows: at the ends an average over fewer lines would jump
+            smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+            axis.plot(steps[window // 2:][:len(smooth)], smooth, color="C0")
+        axis.set(xlabel="step", ylabel=name, title=f"{title}: {name}", yscale="log" if (values > 0).all() else "linear")
     return figure
