@@ -1,0 +1,94 @@
+"""The demo's parts, on a small notebook made here; the whole of it is what `make demo` runs."""
+import base64
+import io
+import time
+
+import nbformat
+import pytest
+from nbclient.exceptions import CellExecutionError
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+from minidream import demo
+
+
+def png(colour):
+    file = io.BytesIO()
+    Image.new("RGB", (4, 3), colour).save(file, format="PNG")
+    return file.getvalue()
+
+
+def shows(data):
+    return new_output("display_data", data={kind: base64.b64encode(content).decode() if kind == "image/png" else content
+                                            for kind, content in data.items()})
+
+
+@pytest.fixture
+def book():
+    return new_notebook(metadata={"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}}}, cells=[
+        new_markdown_cell("# What is a dream?"),
+        new_code_cell("x, y = 1, 2\nprompt = 'a red star'\nprompt = 'later'", outputs=[shows({"image/png": png("red")})]),
+        new_code_cell("prompt = other()", outputs=[shows({"text/plain": "Controls for layer", demo.WIDGET: {"model_id": "7"}}),
+                                                   new_output("stream", text="hello"), shows({"image/png": png("blue")})])])
+
+
+def test_first_prompt_is_the_first_text_that_is_called_so(book):
+    assert demo.first_prompt(book) == "a red star"
+    with pytest.raises(ValueError, match="prompt ="):
+        demo.first_prompt(new_notebook(cells=[new_code_cell("prompts = ['a']\nprompt = 1 + 1"), new_markdown_cell("prompt = 'a'")]))
+
+
+def test_figures_come_in_the_order_of_the_page(book):
+    assert demo.figures_of(book) == [png("red"), png("blue")]
+
+
+def test_page_holds_its_pictures_and_a_sentence_for_the_widget(book, caplog):
+    page = demo.page_of(book)
+    for colour in ("red", "blue"):
+        assert base64.b64encode(png(colour)).decode() in page
+    assert "Controls for layer" in page and "model_id" not in page and "widget-state" not in page
+    assert not caplog.records
+    assert "widgets" in book.metadata and demo.WIDGET in book.cells[2].outputs[0]["data"]       # the book is left as it was
+
+
+def test_save_replaces_what_an_earlier_run_left(book, tmp_path):
+    (tmp_path / "figure-07.png").write_bytes(b"old")
+    (tmp_path / "figure-of-mine.png").write_bytes(b"mine")
+    page, figures = demo.save(book, tmp_path)
+    assert [path.name for path in figures] == ["figure-01.png", "figure-02.png"]
+    assert [Image.open(path).getpixel((0, 0)) for path in figures] == [(255, 0, 0), (0, 0, 255)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figure-01.png", "figure-02.png", "figure-of-mine.png", "quickstart.html"]
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_execute_runs_in_the_notebooks_folder_and_leaves_the_file_alone(tmp_path):
+    path = tmp_path / "little.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell("import os; os.path.basename(os.getcwd())")]), path)
+    before = path.read_bytes()
+    book = demo.execute(path)
+    assert book.cells[0].outputs[0]["data"]["text/plain"] == repr(tmp_path.name)
+    assert path.read_bytes() == before
+    nbformat.write(new_notebook(cells=[new_code_cell("raise KeyError('here')")]), path)
+    with pytest.raises(CellExecutionError, match="here"):
+        demo.execute(path)
+    with pytest.raises(FileNotFoundError, match="clone"):
+        demo.execute(tmp_path / "nowhere.ipynb")
+
+
+def test_seconds_per_picture_leaves_out_the_first():
+    class Sleeper:
+        seeds = []
+
+        def dream(self, prompt, seed):
+            assert prompt == "a red star"
+            self.seeds.append(seed)
+            time.sleep(0.3 if seed == 0 else 0.01)
+
+    assert 0.01 <= demo.seconds_per_picture(Sleeper(), "a red star") < 0.15
+    assert Sleeper.seeds == [0, 1, 2, 3]
+
+
+def test_help_says_where_things_go(capsys):
+    with pytest.raises(SystemExit) as done:
+        demo.main(["--help"])
+    assert done.value.code == 0 and "quickstart.html" in capsys.readouterr().out
