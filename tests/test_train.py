@@ -1,0 +1,133 @@
+"""The training loop: a killed run goes on bit for bit, a failed save leaves the old file, what is frozen stays frozen."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from killed_run import SmallStage
+from minidream import lessons, stages, toy
+from minidream.tokenizers import ToyTokenizer
+from minidream.train import Recipe, fit, step_seed, write_atomically
+from minidream.world.language import VOCABULARY
+
+SCRIPT = Path(__file__).parent / "killed_run.py"
+
+
+def lines_of(folder: Path) -> list[dict]:
+    """The log without its timings."""
+    lines = [json.loads(line) for line in (folder / "small.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "samples_per_second"} for line in lines]
+
+
+def test_a_killed_run_resumes_bit_for_bit(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([sys.executable, SCRIPT, whole], check=True)
+    for _ in range(2):      # killed twice, each time as soon as it has got a checkpoint further
+        checkpoint = killed / "small.checkpoint.pt"
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = subprocess.Popen([sys.executable, SCRIPT, killed])
+        deadline = time.monotonic() + 60
+        while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
+            assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        step = torch.load(checkpoint, weights_only=True)["step"]
+        assert 0 < step < 200 and not (killed / "final.pt").exists()
+    subprocess.run([sys.executable, SCRIPT, killed], check=True)
+    one, other = (torch.load(folder / "final.pt", weights_only=True) for folder in (whole, killed))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert lines_of(whole) == lines_of(killed) and [line["step"] for line in lines_of(whole)] == list(range(20, 201, 20))
+
+
+def test_training_learns_keeps_what_is_frozen_and_leaves_a_figure(tmp_path):
+    stage = SmallStage()
+    frozen = {name: value.clone() for name, value in stage.frozen.state_dict().items()}
+    log = fit(stage, tmp_path, progress=False)
+    assert log[-1]["total"] < 0.8 * log[0]["total"]      # the rest is the noise that it cannot know
+    assert all(torch.equal(value, stage.frozen.state_dict()[name]) for name, value in frozen.items())
+    assert (tmp_path / "small.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    fit(SmallStage(), tmp_path, steps=20, progress=False)
+    with pytest.raises(ValueError, match="belongs to another run.*'seed': 0"):
+        fit(SmallStage(), tmp_path, seed=1, steps=20, progress=False)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "weights"
+    path.write_text("good")
+
+    def full_disk(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(full_disk, path)
+    assert path.read_text() == "good" and os.listdir(tmp_path) == ["weights"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    stage = SmallStage()
+    with torch.no_grad():
+        stage.line.weight[0, 0] = torch.inf
+    with pytest.raises(FloatingPointError, match="stage small.*at step 0"):
+        fit(stage, tmp_path, progress=False)
+
+
+def test_the_rate_warms_up_and_falls():
+    recipe = Recipe(steps=1000, batch=1, learning_rate=1.0, warmup=100)
+    assert recipe.rate(49, 1000) == 0.5 and recipe.rate(100, 1000) == 1.0
+    assert recipe.rate(550, 1000) == pytest.approx(0.525) and recipe.rate(1000, 1000) == pytest.approx(0.05)
+    assert len({step_seed(seed, step, process) for seed in range(3) for step in range(50) for process in range(4)}) == 600
+
+
+@pytest.mark.parametrize("name", ["llm", "stage1-comprehension", "stage1-creation", "stage2"])
+def test_each_stage_trains_what_the_paper_trains_and_nothing_else(name):
+    model = toy.new_model(ToyTokenizer(VOCABULARY))
+    stage = stages.DocumentStage(name, model)
+    learning = {part for part, module in stage.parts().items() if any(parameter.requires_grad for parameter in module.parameters())}
+    assert learning == set(stages.LEAVES[name])
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.5)
+    lesson, _ = stage.lessons[-2 if name == "stage2" else 0]        # of stage II the one that paints
+    import random
+    losses = model.loss_of_layouts(*lesson(random.Random(0), 2, model), torch.Generator().manual_seed(1))
+    losses.total.backward()
+    optimizer.step()
+    prefixes = {"llm": "llm.", "visual_projector": "vision.projector.", "condition_projector": "decoder.projector.", "dream_queries": "dream_queries"}
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed and all(key.startswith(tuple(prefixes[part] for part in learning)) for key in changed)
+    for part in learning - ({"visual_projector"} if name == "stage2" else set()):
+        assert any(key.startswith(prefixes[part]) for key in changed), part
+
+
+def test_batches_are_a_function_of_seed_and_step():
+    stage = stages.DocumentStage("stage3", toy.new_model(ToyTokenizer(VOCABULARY)))
+    for step in range(len(stage.lessons)):
+        one, other = stage.batch(3, step, 0), stage.batch(3, step, 0)
+        assert [layout.ids for layout in one[0]] == [layout.ids for layout in other[0]]
+        assert [image.tobytes() for document in one[1] for image in document.images] == [image.tobytes() for document in other[1] for image in document.images]
+        assert [layout.ids for layout in one[0]] != [layout.ids for layout in stage.batch(4, step, 0)[0]]
+
+
+def test_a_missing_part_names_the_stage_that_makes_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"clip\.clip_text\.safetensors is missing: run `python -m minidream.train clip`"):
+        stages.run("unet", tmp_path, progress=False)
+
+
+def test_dialogues_learn_the_answer_alone():
+    model = toy.new_model(ToyTokenizer(VOCABULARY))
+    layout, _ = lessons.dialogue(model, ["a small red circle.", "what color is the circle?"], "red")
+    learned = [model.tokenizer.label(label) for label in layout.labels if label >= 0]
+    assert learned == ["red", "</s>"]
