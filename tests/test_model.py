@@ -384,16 +384,17 @@ def test_chat_template_by_hand(model):
 class Scripted:
     """Language model logits that follow a script of tokens, whatever is read; at its end </s>.
 
-    Before each token stands a louder wish for every token that may never be sampled.
+    Louder than the script is a wish for every token that may never be sampled; second to it comes "red".
     """
 
     def __init__(self, model, script):
         self.special, self.size = model.tokenizer.special, len(model.tokenizer)
         self.script = [number for item in script for number in ([item] if isinstance(item, int) else model.tokenizer.encode(item))]
-        self.asked = 0
+        self.red, self.asked = model.tokenizer.ids["red"], 0
 
     def __call__(self, hidden):
         logits = torch.zeros(self.size)
+        logits[self.red] = 20.0
         logits[self.script[self.asked] if self.asked < len(self.script) else self.special.eos] = 50.0
         logits[list(self.special.never_sampled)] = 100.0
         self.asked += 1
@@ -406,9 +407,8 @@ def test_chat_stops_at_the_end_at_its_limit_and_never_dreams(model, monkeypatch)
     assert model.chat("what is there?") == "a red ring"
     monkeypatch.setattr(model.llm, "logits", Scripted(model, ["red " * 20]))
     assert model.chat("what is there?", max_new_tokens=7) == " ".join(["red"] * 7)
-    script = Scripted(model, [dream_start] * 3)
-    monkeypatch.setattr(model.llm, "logits", script)
-    assert "<" not in model.chat("what is there?", max_new_tokens=3) and script.asked <= 3
+    monkeypatch.setattr(model.llm, "logits", Scripted(model, ["blue", dream_start, dream_start, "ring"]))
+    assert model.chat("what is there?") == "blue red red ring", "where it would dream, the next best is said"
     monkeypatch.setattr(model.llm, "logits", Scripted(model, ["red " * 600]))
     long = ["what"] * 490
     length = len(turn_layout(model, long)[0].ids)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from minidream.world import (BACKGROUNDS, COLOURS, RELATIONS, SHAPES, SIZES, Judge, Reading, Scene, Story, Thing, ask,
+from minidream.world import (BACKGROUNDS, COLOURS, RELATIONS, SHAPES, Judge, Reading, Scene, Story, Thing, ask,
                              describe, edit_of, is_held_out, parse_caption, read_by_colour, relation_between, render,
                              sample_edit, sample_scene, sample_story, sample_subject, to_pil, to_tensor)
 from minidream.world.judge import HEADS, judge_batch, roughen, targets
