@@ -2,13 +2,17 @@
 
 Untrained, since what is tested here holds for all weights; and quick, since the toy is small.
 """
+import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
+import minidream
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from minidream import dream as dreams
@@ -20,6 +24,7 @@ from minidream.tokenizers import ToyTokenizer
 from minidream.world import describe, render, sample_scene, to_pil
 from minidream.world.language import VOCABULARY
 
+TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 QUERIES, PATCHES, CONTEXT = 16, 64, 512
 RNG = random.Random(0)
 SCENES = [sample_scene(RNG) for _ in range(4)]
@@ -510,3 +515,48 @@ def test_choose_by_hand():
     assert_close(torch.bincount(torch.tensor(drawn)) / 2000, torch.tensor([0.1, 0.5, 0.15, 0.25]), atol=0.04, rtol=0)
     cold = [choose(logits, 0.25, 1.0, generator) for _ in range(500)]
     assert cold.count(1) > 0.85 * 500
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The official code on its tiny checkpoint
+
+@pytest.fixture(scope="module")
+def official():
+    return minidream.load(TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs")
+
+
+def golden(name):
+    """Tensors and meta of one golden file."""
+    manifest = json.loads((TINY / "manifest.json").read_text())["golden"][f"{name}.safetensors"]
+    return load_file(TINY / f"golden/{name}.safetensors"), manifest.get("meta")
+
+
+def test_official_query_states_and_conditions(official):
+    tensors, meta = golden("dream_prompt")
+    for name, prompt in (("prompt", meta["prompt"]), ("empty", "")):
+        assert_close(official.encode(prompt), tensors[f"{name}.prompt_embeds"], atol=1e-4, rtol=0)
+        with torch.no_grad():
+            condition = official.decoder.projector(official.encode(prompt))
+        assert_close(condition, tensors[f"{name}.condition"], atol=1e-4, rtol=0)
+
+
+def test_official_batch_padded_on_the_left(official):
+    tensors, meta = golden("padding")
+    states = official.encode(meta["prompts"])
+    assert_close(states, tensors["left.prompt_embeds"], atol=1e-4, rtol=0)
+    assert_close(states, torch.cat([tensors[f"single.{row}.prompt_embeds"] for row in range(3)]), atol=1e-4, rtol=0)
+    assert (states - tensors["right.prompt_embeds"]).abs().max() > 0.1, "padding on the right, as the official script does, is something else"
+
+
+def test_official_document_in_one_pass(official):
+    tensors, _ = golden("interleaved_forward")
+    builder, meta = golden("data_builder")
+    texts = meta["document_texts"]
+    images = [Image.fromarray(builder[f"raw_image_{number}"].numpy()) for number in meta["images_used"]["interleaved"]]
+    document = Document([texts[0], images[0], f"{texts[1]} {texts[2]}", images[1], texts[3]])
+    batch = collate([lay_out(document, official.tokenizer, official.queries, official.vision.patches)], pad=0)
+    assert torch.equal(batch.ids, tensors["input_ids"])
+    with torch.no_grad():
+        embeddings = official.embed(batch, images)
+        assert_close(embeddings, tensors["inputs_embeds"], atol=1e-4, rtol=0)
+        assert_close(official.llm(embeddings), tensors["hidden_last"], atol=1e-4, rtol=0)
