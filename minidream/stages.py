@@ -238,8 +238,8 @@ class DocumentStage(nn.Module):
 # step costs about the same; and how long.
 LESSONS = {
     "llm": (((lessons.text_only, 1.0),), Recipe(steps=1500, batch=32, learning_rate=2e-3, weight_decay=0.02)),
-    "stage1-comprehension": (((lessons.captions, 1.0),), Recipe(steps=500, batch=32, learning_rate=2e-3, weight_decay=0.0)),
-    "stage1-creation": (((lessons.text_to_image, 1.0),), Recipe(steps=700, batch=48, learning_rate=4e-3, weight_decay=0.0)),
+    "stage1-comprehension": (((lessons.captions, 1.0),), Recipe(steps=400, batch=32, learning_rate=2e-3, weight_decay=0.0)),
+    "stage1-creation": (((lessons.text_to_image, 1.0),), Recipe(steps=500, batch=48, learning_rate=4e-3, weight_decay=0.0)),
     "stage2": (((lessons.stories, 0.25), (lessons.text_to_image, 1.0), (lessons.stories, 0.25),
                 (lessons.text_to_image, 1.0), (lessons.captions, 0.5)),
                Recipe(steps=1500, batch=64, learning_rate=1e-3, weight_decay=0.0)),

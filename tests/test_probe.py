@@ -1,0 +1,140 @@
+"""Probes: they show what the real pass did, change nothing, and take their hooks off whatever happens."""
+
+import minidream
+import pytest
+import torch
+from einops import rearrange
+from minidream import probe, toy
+from minidream.documents import collate, lay_out
+from minidream.probe.image import RecordingProcessor
+from minidream.tokenizers import ToyTokenizer
+from minidream.world.language import VOCABULARY
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def model():
+    return toy.new_model(ToyTokenizer(VOCABULARY), seed=2).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def story() -> minidream.Document:
+    pictures = [Image.new("RGB", (40, 32), colour) for colour in ("red", "green")]
+    return minidream.Document(["a story: a small red circle.", pictures[0], "the circle turns green.", pictures[1]])
+
+
+def every_row(model, document) -> torch.Tensor:
+    """All attention weights of the training layout, by the textbook: shape (layers, heads, tokens, tokens)."""
+    layout = lay_out(document, model.tokenizer, model.queries, model.vision.patches)
+    embeddings = model.embed(collate([layout], model.tokenizer.special.pad), document.images)
+    seen = []
+    hooks = [layer.self_attn.attend.register_forward_hook(lambda module, inputs, output: seen.append(inputs)) for layer in model.llm.layers]
+    model.llm(embeddings)
+    for hook in hooks:
+        hook.remove()
+    rows = []
+    for query, key, _, _ in seen:
+        scores = query[0] @ key[0].transpose(1, 2) / query.shape[-1] ** 0.5
+        future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        rows.append(scores.masked_fill(future, -torch.inf).softmax(dim=-1))
+    return torch.stack(rows)
+
+
+def test_a_trace_holds_the_query_rows_of_the_real_attention(model, story):
+    layout = lay_out(story, model.tokenizer, model.queries, model.vision.patches)
+    whole = every_row(model, story)
+    for image, (_, first) in enumerate(layout.queries):
+        trace = probe.dream_attention(model, story, image=image)
+        last = first + model.queries
+        assert trace.weights.shape == (6, 6, 16, last) and trace.weights.dtype == torch.float32
+        torch.testing.assert_close(trace.weights, whole[:, :, first:last, :last], atol=1e-5, rtol=0)
+        torch.testing.assert_close(trace.weights.sum(dim=-1), torch.ones(6, 6, 16))
+
+
+def test_every_input_has_its_label(model, story):
+    trace = probe.dream_attention(model, story)
+    words = [label for label in trace.inputs if isinstance(label, str)]
+    assert words == ["<s>", "a", "story", ":", "a", "small", "red", "circle", ".", "<dream_start>", "<dream_end>", "<im_start>",
+                     "<im_end>", "the", "circle", "turns", "green", ".", "<dream_start>"]
+    patches = [label for label in trace.inputs if isinstance(label, tuple)]
+    assert patches == [(0, row, column) for row in range(8) for column in range(8)]
+    assert [label for label in trace.inputs if isinstance(label, int)] == [*range(16), *range(16)]
+    assert len(trace.inputs) == trace.weights.shape[-1] and trace.inputs[-16:] == list(range(16))
+
+
+def test_a_prompt_without_a_painted_image_gets_queries_at_its_end(model):
+    photo = Image.new("RGB", (32, 32), "blue")
+    trace = probe.dream_attention(model, minidream.Document([photo, "the same but green"]))
+    assert trace.inputs[:2] == ["<s>", "<im_start>"] and trace.inputs[-17:] == ["<dream_start>", *range(16)]
+    assert trace.patch_maps(0).shape == (16, 8, 8)
+    places = [place for place, label in enumerate(trace.inputs) if label == (0, 2, 5)]
+    torch.testing.assert_close(trace.patch_maps(0, layer=1, head=4)[:, 2, 5], trace.weights[1, 4, :, places[0]])
+    with pytest.raises(ValueError, match="no patches of image 1 .* hold 1 images"):
+        trace.patch_maps(1)
+
+
+def test_a_picture_that_is_not_there_is_an_error_with_both_numbers(model, story):
+    with pytest.raises(ValueError, match="painted image 2 was asked for; the document has 2"):
+        probe.dream_attention(model, story, image=2)
+    with pytest.raises(ValueError, match="painted image 1 .* one query block"):
+        probe.dream_attention(model, "a red circle", image=1)
+
+
+def test_one_pass_is_made_and_no_hook_stays(model):
+    passes = []
+    foreign = model.llm.register_forward_hook(lambda *_: passes.append(1))
+    kept = model.llm.layers[0].self_attn.attend.register_forward_pre_hook(lambda *_: None)
+    probe.dream_attention(model, "a red circle")
+    assert passes == [1]
+    with pytest.raises(ZeroDivisionError), probe.watch_input(model, torch.tensor([0])):
+        raise ZeroDivisionError
+    hooks = [len(layer.self_attn.attend._forward_pre_hooks) for layer in model.llm.layers]
+    assert hooks == [1, 0, 0, 0, 0, 0]      # somebody else's is still there
+    foreign.remove()
+    kept.remove()
+
+
+def test_nothing_recorded_is_an_error(model):
+    with pytest.raises(RuntimeError, match="no attention layer was seen"), probe.watch_input(model, torch.tensor([0])):
+        pass
+    with pytest.raises(RuntimeError, match="no picture was painted"), probe.watch_image(model):
+        pass
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_image_maps_are_the_weights_of_the_conditional_pass(model, guidance_scale):
+    """Against diffusers' own `get_attention_scores`, called in every step by an independent recorder."""
+    seen: dict[str, list] = {}
+    name = "up_blocks.1.attentions.0.transformer_blocks.0.attn2.processor"
+    options = dict(seed=5, num_inference_steps=3, guidance_scale=guidance_scale, output_type="pt")
+    plain = model.dream(["a red circle", "a blue square"], **options)
+    before = model.decoder.unet.attn_processors
+    with probe.watch_image(model) as maps:
+        watched = model.dream(["a red circle", "a blue square"], **options)
+    assert model.decoder.unet.attn_processors == before
+    for one, other in zip(plain, watched):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    model.decoder.unet.set_attn_processor(before | {name: RecordingProcessor(lambda weights: seen.setdefault(name, []).append(weights))})
+    model.dream(["a red circle", "a blue square"], **options)
+    model.decoder.unet.set_attn_processor(before)
+    rows = slice(2, 4) if guidance_scale > 1 else slice(0, 2)       # the null condition comes first
+    expected = torch.stack([weights[rows].mean(dim=1) for weights in seen[name]]).mean(dim=0)
+    expected = rearrange(expected, "batch (height width) queries -> batch queries height width", height=8)
+    torch.testing.assert_close(maps.layers[name], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(maps.mean(1).sum(dim=0), torch.ones(8, 8))
+
+
+def test_a_recorded_unet_gives_the_same_and_is_restored_after_an_exception(model):
+    before = model.decoder.unet.attn_processors
+    with pytest.raises(ZeroDivisionError), probe.watch_image(model):
+        raise ZeroDivisionError
+    assert model.decoder.unet.attn_processors == before
+
+
+def test_two_hops_by_hand():
+    trace = probe.Trace(torch.tensor([[[[0.2, 0.8, 0.0], [0.5, 0.0, 0.5]]]]), ["<s>", "red", "circle"])    # two queries, three inputs
+    maps = probe.ImageMaps({"layer": torch.tensor([[[[1.0, 0.25]], [[0.0, 0.75]]]])}, {"layer": 1})          # two queries, cells 1 x 2
+    hops = probe.two_hop(trace, maps)
+    torch.testing.assert_close(hops, torch.tensor([[[0.2, 0.425]], [[0.8, 0.2]], [[0.0, 0.375]]]))
+    with pytest.raises(ValueError, match="trace has 2 queries, the maps have 3"):
+        probe.two_hop(trace, probe.ImageMaps({"layer": torch.rand(1, 3, 1, 2)}, {"layer": 1}))
