@@ -115,6 +115,7 @@ def write(model, prompt: Document, max_images: int, max_new_tokens: int, seed: i
     if not 1 <= steps <= trained_steps:
         raise ValueError(f"num_inference_steps lies between 1 and {trained_steps}, the steps of training, and is not {steps}")
     special, tokenizer = model.tokenizer.special, model.tokenizer
+    model.prompt_layout(negative_prompt or "")      # refused now if it does not fit, not at the first picture
     opening = model.prompt_layout(prompt)
     queries = opening.queries.pop()          # the prompt without the query block that `dream` would put at its end
     opening.ids, opening.labels = opening.ids[:queries[1] - 1], opening.labels[:queries[1] - 1]

@@ -5,6 +5,7 @@ ones beside long ones would be mostly padding.
 """
 
 import random
+import re
 
 from .documents import Document, lay_out
 from .generate import turn_layout
@@ -77,10 +78,19 @@ def captions(rng: random.Random, batch: int, model):
                      for picture, scene in zip(pictures(scenes, model.decoder.image_size), scenes)], model)
 
 
+def prompt_for(scene: Scene, rng: random.Random) -> str:
+    """A caption; one in eight leaves the sizes open: "an orange ring above a red square"."""
+    caption = describe(scene, rng)
+    if rng.random() < 7 / 8:
+        return caption.text
+    words = [word for word, role in zip(caption.words, caption.roles) if role is None or role[0] != "size"]
+    return re.sub(r"\ba (?=orange)", "an ", re.sub(r" ,", ",", " ".join(words)))
+
+
 def text_to_image(rng: random.Random, batch: int, model):
     """A caption, then the picture to paint."""
     scenes = [sample_scene(rng) for _ in range(batch)]
-    return laid_out([Document([describe(scene, rng).text, picture], targets=[0])
+    return laid_out([Document([prompt_for(scene, rng), picture], targets=[0])
                      for picture, scene in zip(pictures(scenes, model.decoder.image_size), scenes)], model, learn_text=False, read_last=False)
 
 

@@ -223,6 +223,8 @@ class DreamLLM(nn.Module):
             raise ValueError(f"num_inference_steps lies between 1 and {trained_steps}, the steps of training, and is not {steps}")
         if latents is not None and tuple(latents.shape) != shape:
             raise ValueError(f"latents of shape {tuple(latents.shape)} were given; these prompts need {shape}")
+        for prompt in [negative_prompt or "", *batch]:
+            self.prompt_layout(prompt)      # what does not fit is refused before any work is done
         start, step_noise = picture_noise([seed + number for number in range(len(batch))], shape[1:])
         start = start if latents is None else latents
         # Before the conditional pass, so that a probe that records the last pass sees that one.

@@ -29,9 +29,11 @@ class Recipe:
     warmup: int = 100           # steps; then cosine decay to a twentieth of the rate
     ema: float = 0.998          # decay of the average of the weights, which is what the stage leaves behind
     clip: float = 1.0           # greatest norm of the gradient
+    horizon: int | None = None  # steps after which the cosine would end; None is the end of the run
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step in a run of `steps`: linear warm-up, then half a cosine."""
+        steps = self.horizon or steps
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, steps - self.warmup)

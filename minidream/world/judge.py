@@ -75,8 +75,9 @@ class Judge(nn.Module):
     def loss(self, images: Tensor, answers: Tensor) -> Tensor:
         """Sum over heads of the mean cross entropy; `answers` as from `targets`, what is -1 is not asked."""
         scores = self(images)
+        # A head that no picture of the batch is asked has no mean.
         return sum(F.cross_entropy(scores[name], answers[:, column], ignore_index=-1)
-                   for column, name in enumerate(HEADS))
+                   for column, name in enumerate(HEADS) if (answers[:, column] >= 0).any())
 
     @torch.no_grad()
     def read(self, images: Tensor) -> list[Reading]:
