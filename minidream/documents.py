@@ -5,7 +5,6 @@ then as `<im_start>`, its patches and `<im_end>`, so that what follows can read 
 builder, "joint" documents.)
 """
 
-import re
 from dataclasses import dataclass, field
 
 import numpy as np

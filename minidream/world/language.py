@@ -8,8 +8,8 @@ import random
 import re
 from dataclasses import dataclass
 
-from .scenes import (BACKGROUNDS, COLOURS, HELD_OUT_ARRANGEMENTS, HELD_OUT_LOOKS, OPPOSITE, RELATIONS, SHAPES, SIZES,
-                     Scene, Thing, is_held_out, ordered_facts)
+from .scenes import (BACKGROUNDS, COLOURS, HELD_OUT_ARRANGEMENTS, HELD_OUT_LOOKS, OPPOSITE, RELATIONS, SHAPES, Scene,
+                     Thing, is_held_out, ordered_facts)
 
 SIZE_SYNONYMS = {"small": ("small", "little"), "large": ("large", "big")}
 RELATION_SYNONYMS = {"left of": ("left of", "to the left of", "on the left of"),
