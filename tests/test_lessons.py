@@ -1,0 +1,55 @@
+"""Lessons: what the DreamLLM is shown has the pictures, targets and labels that it should have."""
+
+import random
+
+import pytest
+from minidream import lessons, toy
+from minidream.tokenizers import ToyTokenizer
+from minidream.world import is_held_out, parse_caption, sample_edit, sample_scene, sample_story
+from minidream.world.judge import read_by_colour
+from minidream.world.language import VOCABULARY
+from minidream.world.render import to_tensor
+
+
+@pytest.fixture(scope="module")
+def model():
+    return toy.new_model(ToyTokenizer(VOCABULARY))
+
+
+def test_a_story_becomes_a_document_whose_pictures_show_its_scenes():
+    rng = random.Random(1)
+    for _ in range(10):
+        story = sample_story(rng)
+        document = lessons.document_of(story, 64)
+        assert [reading.facts for reading in read_by_colour(to_tensor(document.images))] == [scene.facts for scene in story.scenes]
+        assert document.targets == tuple(range(len(story.scenes))) and document.text == story.text
+
+
+def test_the_given_picture_of_an_edit_is_no_target():
+    document = lessons.document_of(sample_edit(random.Random(2)), 32)
+    assert document.targets == (1,) and len(document.images) == 2
+
+
+@pytest.mark.parametrize("lesson, painted, learned", [
+    (lessons.text_only, False, True), (lessons.captions, False, True), (lessons.text_to_image, True, False),
+    (lessons.stories, True, True), (lessons.edits, True, False), (lessons.questions, False, True)])
+def test_each_lesson_teaches_what_it_is_for(model, lesson, painted, learned):
+    layouts, documents = lesson(random.Random(3), 6, model)
+    assert len(layouts) == len(documents) == 6
+    assert all(bool(layout.queries) == painted for layout in layouts)
+    assert all(any(label >= 0 for label in layout.labels) == learned for layout in layouts)
+    special = model.tokenizer.special
+    never = {special.im_patch, special.im_start, special.im_end, special.dream_end, special.bos, special.pad}
+    assert not any(label in never for layout in layouts for label in layout.labels)
+    assert all(number < len(document.images) for layout, document in zip(layouts, documents) for number, _ in [*layout.patches, *layout.queries])
+
+
+def test_some_prompts_leave_the_size_open_and_are_sound_english():
+    rng = random.Random(4)
+    prompts = [(lessons.prompt_for(scene, rng), scene) for scene in (sample_scene(rng) for _ in range(400))]
+    unsized = [prompt for prompt, _ in prompts if parse_caption(prompt) is None]
+    assert 20 <= len(unsized) <= 90
+    assert any("an orange" in prompt for prompt in unsized) and not any("a orange" in prompt for prompt in unsized)
+    for prompt, scene in prompts:
+        stated = parse_caption(prompt)
+        assert not is_held_out(scene) and (stated is None or stated[1:] == scene.facts[1:])
