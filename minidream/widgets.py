@@ -1,20 +1,48 @@
 """Interactive explorers: sliders that do nothing but call a pure figure function with other numbers."""
 
-from ipywidgets import SelectionSlider, interactive
+import html
+import io
+from collections.abc import Callable
+
+from ipywidgets import HTML, HBox, Image, Layout, SelectionSlider, VBox
 from matplotlib.figure import Figure
 
 from .plots import plot_trace
 
 
-class Explorer(interactive):
-    """Controls over a figure; where no kernel runs (on paper, on GitHub) it says so in words.
+class Explorer(VBox):
+    """Controls over a figure, which is drawn anew when one of them moves.
 
-    Like `ipywidgets.interactive`: an error inside the figure function is shown in the place of the figure.
+    An error in the first drawing is raised; a later one is raised too, and shown in the place of the figure, since no
+    cell is left to show it. The figure is an image widget and not, as in `ipywidgets.interactive`, an output widget:
+    nbclient, which runs notebooks without a browser, waits for ever when a reply comes while it answers one of those.
+
+    Args:
+        draw: called with the values of all controls by name; gives a figure.
+        controls: the widgets that are moved, by name.
     """
 
+    def __init__(self, draw: Callable[..., Figure], controls: dict[str, SelectionSlider]):
+        self.draw, self.controls = draw, controls
+        self.picture, self.problem = Image(format="png", layout=Layout(max_width="100%")), HTML()
+        super().__init__([HBox(list(controls.values())), self.problem, self.picture])
+        self.redraw()
+        for control in controls.values():
+            control.observe(self.redraw, names="value")
+
+    def redraw(self, change=None) -> None:
+        """Draws what the controls say; `change` is what ipywidgets reports, and is not needed."""
+        try:
+            figure, file = self.draw(**{name: control.value for name, control in self.controls.items()}), io.BytesIO()
+            figure.savefig(file, format="png")
+        except Exception as error:
+            self.picture.value, self.problem.value = b"", f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
+            raise
+        self.picture.value, self.problem.value = file.getvalue(), ""
+
     def __repr__(self) -> str:
-        names = ", ".join(control.description for control in self.kwargs_widgets)
-        return f"Controls for {names}: they move while the notebook runs in Jupyter."
+        """What stands for the widget where no kernel runs: on paper, on GitHub."""
+        return f"Controls for {', '.join(self.controls)}: they move while the notebook runs in Jupyter."
 
 
 def control(name: str, size: int, together: str) -> SelectionSlider:
@@ -34,5 +62,5 @@ def explore_trace(trace) -> Explorer:
         return plot_trace(trace, *(None if isinstance(setting, str) else setting for setting in (layer, head, query)))
 
     layers, heads, queries, _ = trace.weights.shape
-    return Explorer(draw, {"auto_display": True}, layer=control("layer", layers, "mean"),
-                    head=control("head", heads, "mean"), query=control("query", queries, "all"))
+    return Explorer(draw, {"layer": control("layer", layers, "mean"), "head": control("head", heads, "mean"),
+                           "query": control("query", queries, "all")})
