@@ -60,24 +60,25 @@ LESSONS = {
     "stage1-creation": (((lessons.text_to_image, 1.0),), Recipe(steps=250, batch=48, learning_rate=4e-3, weight_decay=0.0, warmup=20)),
     "stage2": (((lessons.stories, 0.25), (lessons.text_to_image, 1.0), (lessons.stories, 0.25),
                 (lessons.text_to_image, 1.0), (lessons.captions, 0.5)),
-               Recipe(steps=1000, batch=64, learning_rate=1e-3, weight_decay=0.0)),
+               Recipe(steps=900, batch=64, learning_rate=1e-3, weight_decay=0.0)),
     "stage3": (((lessons.stories, 0.25), (lessons.text_to_image, 1.0), (lessons.edits, 0.5), (lessons.questions, 0.75),
                 (lessons.edits, 0.5), (lessons.captions, 0.5)),
-               Recipe(steps=800, batch=64, learning_rate=7e-4, weight_decay=0.0)),
+               Recipe(steps=700, batch=64, learning_rate=7e-4, weight_decay=0.0)),
 }
 
 # In this order. Each leaves parts, `<stage>.<part>.safetensors`; a stage takes each part that it needs from the last
 # stage before it that leaves one.
 LEAVES = {
     "judge": ("judge",), "vae": ("vae",), "clip": ("clip_vision", "clip_text", "clip_visual_projection"),
-    "unet": ("unet",), "decoder": ("vae",), "binding": ("unet", "clip_text"), "llm": ("llm",),
+    "unet": ("unet",), "decoder": ("vae",), "binding": ("unet", "clip_text"),
+    "placing": ("unet", "clip_text"), "llm": ("llm",),
     "stage1-comprehension": ("visual_projector",), "stage1-creation": ("dream_queries", "condition_projector"),
     "stage2": ("llm", "visual_projector", "dream_queries", "condition_projector"),
     "stage3": ("llm", "visual_projector", "dream_queries", "condition_projector")}
 ORDER = tuple(LEAVES)
 RECIPES = {stage.name: stage.recipe for stage in (
     pretraining.JudgeStage, pretraining.VaeStage, pretraining.ClipStage, pretraining.UnetStage, pretraining.DecoderStage,
-    pretraining.BindingStage)} | {name: recipe for name, (_, recipe) in LESSONS.items()}
+    pretraining.BindingStage, pretraining.PlacingStage)} | {name: recipe for name, (_, recipe) in LESSONS.items()}
 FROZEN = ("clip_vision", "vae", "unet")
 NEEDS = {"stage1-comprehension": ("clip_vision", "llm"), "stage1-creation": ("vae", "unet", "llm"),
          "stage2": (*FROZEN, *LEAVES["stage2"]), "stage3": (*FROZEN, *LEAVES["stage3"])}
@@ -130,10 +131,11 @@ def build(name: str, folder: Path, seed: int) -> nn.Module:
     if name == "unet":
         text = load_part(part_file(folder, "clip_text", name), toy.new_clip(len(tokenizer))[1])
         return pretraining.UnetStage(load_part(part_file(folder, "vae", name), toy.new_vae()), text, tokenizer)
-    if name == "binding":
+    if name in ("binding", "placing"):
         text = load_part(part_file(folder, "clip_text", name), toy.new_clip(len(tokenizer))[1])
         unet = load_part(part_file(folder, "unet", name), toy.new_unet())
-        return pretraining.BindingStage(load_part(part_file(folder, "vae", name), toy.new_vae()), unet, text, tokenizer)
+        stage = pretraining.BindingStage if name == "binding" else pretraining.PlacingStage
+        return stage(load_part(part_file(folder, "vae", name), toy.new_vae()), unet, text, tokenizer)
     return DocumentStage(name, assemble(folder, name, NEEDS.get(name, ())))
 
 

@@ -96,6 +96,18 @@ def describe(scene: Scene, rng: random.Random | None = None, background: bool | 
     return body + named
 
 
+def describe_places(scene: Scene, rng: random.Random) -> Phrase:
+    """"a small red circle left and a large blue square right": each of two things with its own place beside it.
+
+    Nothing has to be worked out from who is named first, so this is what a text tower understands first.
+    """
+    places = {relation: relation.split()[0] for relation in RELATIONS}
+    order, relation = ([0, 1], scene.relation) if rng.random() < 0.5 else ([1, 0], OPPOSITE[scene.relation])
+    first, second = (name_of(scene.things[number], number, rng) for number in order)
+    return (first + plain(places[relation], ("relation", None)) + plain("and")
+            + second + plain(places[OPPOSITE[relation]], ("relation", None)))
+
+
 _SIZE = {word: size for size, words in SIZE_SYNONYMS.items() for word in words}
 _RELATION = {"left": "left of", "right": "right of", "above": "above", "over": "above", "below": "below",
              "under": "below", "beneath": "below"}
