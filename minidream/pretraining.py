@@ -229,14 +229,14 @@ class BindingStage(UnetStage):
 class PlacingStage(BindingStage):
     """The same, until it matters who is named first: "a left of b" and "b left of a" are still painted alike.
 
-    Half of the captions say each thing's place right beside it, which is easy; the other half, which say the relation
-    as always, then only have to be understood as what is known already.
+    Half of the captions say each thing's place right beside it, and a third of the scenes have a single thing: "a small
+    red circle left" teaches where left is, "a red circle left and a blue square right" what goes there. The captions
+    that state a relation, as always, then only have to be understood as what is known already.
     """
     name = "placing"
-    recipe = Recipe(steps=1300, batch=64, learning_rate=1.2e-3)
-    two = 0.9
+    recipe = Recipe(steps=1500, batch=64, learning_rate=1.2e-3)
+    two = 2 / 3
 
     def caption(self, scene: Scene, rng: random.Random) -> str:
         """What is said of a scene, in half of the cases place by place."""
-        places = len(scene.things) == 2 and rng.random() < 0.5
-        return describe_places(scene, rng).text if places else describe(scene, rng).text
+        return describe_places(scene, rng).text if rng.random() < 0.5 else describe(scene, rng).text

@@ -63,7 +63,7 @@ LESSONS = {
                Recipe(steps=900, batch=64, learning_rate=1e-3, weight_decay=0.0)),
     "stage3": (((lessons.stories, 0.25), (lessons.text_to_image, 1.0), (lessons.edits, 0.5), (lessons.questions, 0.75),
                 (lessons.edits, 0.5), (lessons.captions, 0.5)),
-               Recipe(steps=700, batch=64, learning_rate=7e-4, weight_decay=0.0)),
+               Recipe(steps=480, batch=64, learning_rate=8e-4, weight_decay=0.0)),
 }
 
 # In this order. Each leaves parts, `<stage>.<part>.safetensors`; a stage takes each part that it needs from the last

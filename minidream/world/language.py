@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from .scenes import (BACKGROUNDS, COLOURS, HELD_OUT_ARRANGEMENTS, HELD_OUT_LOOKS, OPPOSITE, RELATIONS, SHAPES, Scene,
-                     Thing, is_held_out, ordered_facts)
+                     Thing, is_held_out, ordered_facts, relation_between)
 
 SIZE_SYNONYMS = {"small": ("small", "little"), "large": ("large", "big")}
 RELATION_SYNONYMS = {"left of": ("left of", "to the left of", "on the left of"),
@@ -97,15 +97,21 @@ def describe(scene: Scene, rng: random.Random | None = None, background: bool | 
 
 
 def describe_places(scene: Scene, rng: random.Random) -> Phrase:
-    """"a small red circle left and a large blue square right": each of two things with its own place beside it.
+    """"a small red circle left and a large blue square right": each thing with its own place beside it.
 
-    Nothing has to be worked out from who is named first, so this is what a text tower understands first.
+    Nothing has to be worked out from who is named first, so this is what a text tower understands first. A lone thing
+    gets a place where it stands clearly to one side of the middle: "a small red circle left".
     """
-    places = {relation: relation.split()[0] for relation in RELATIONS}
+    if len(scene.things) == 1:
+        thing, middle = scene.things[0], Thing("circle", "red", "small")
+        name = name_of(thing, 0, rng)
+        if max(abs(thing.x - 0.5), abs(thing.y - 0.5)) < 0.12:
+            return name
+        return name + plain(relation_between(thing, middle).split()[0], ("relation", None))
     order, relation = ([0, 1], scene.relation) if rng.random() < 0.5 else ([1, 0], OPPOSITE[scene.relation])
     first, second = (name_of(scene.things[number], number, rng) for number in order)
-    return (first + plain(places[relation], ("relation", None)) + plain("and")
-            + second + plain(places[OPPOSITE[relation]], ("relation", None)))
+    return (first + plain(relation.split()[0], ("relation", None)) + plain("and")
+            + second + plain(OPPOSITE[relation].split()[0], ("relation", None)))
 
 
 _SIZE = {word: size for size, words in SIZE_SYNONYMS.items() for word in words}
