@@ -278,6 +278,8 @@ def write_folder(model: DreamLLM, folder: Path, write_plugin) -> None:
             else:
                 write_plugin(tensors, stem, new)
         write_configs(model, new)
+        for path in [new, *new.rglob("*")]:     # temporary folders and safetensors' files are their owner's alone
+            path.chmod(0o755 if path.is_dir() else 0o644)
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():

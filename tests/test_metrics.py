@@ -45,7 +45,7 @@ def test_every_row_was_measured_on_a_thousand_or_more(results):
 def test_the_shipped_weights_still_do_what_was_measured(results):
     """A few dozen fresh trials of each cheap row must lie near the committed figure: the weights are those measured."""
     import minidream
-    bench = metrics.Bench(minidream.load("toy"), n=40, batch=20, seed=7)
+    bench = metrics.Bench(minidream.load("toy"), n=60, batch=30, seed=7)
     for row in ("judge", "vae", "dream", "questions"):
         right = metrics.summary(bench.measure(row, held_out=False))["right"]
-        assert abs(right - results["rows"][row]["seen"]["right"]) <= 15, row
+        assert abs(right - results["rows"][row]["seen"]["right"]) <= 20, row
