@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
-from .plots import KINDS, figure_function, kind_of, short
+from .drawing import KINDS, figure_function, kind_of, short
 
 HIGH = 0.32         # inches: height of a token
 SMALL = 0.19        # inches: width of a dream query

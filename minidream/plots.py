@@ -1,74 +1,19 @@
 """Pure figures: functions take data, compute nothing new, and return a closed `Figure`, which a notebook shows once.
 
-Colours have one meaning everywhere (`KINDS`): what stands at a position of the sequence. Attention is drawn in viridis,
-nearest neighbour, with the cells visible.
+Attention is drawn in viridis, nearest neighbour, with the cells visible. Colours of kinds are those of `drawing.KINDS`.
 """
 
-import functools
 import math
 import textwrap
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from .documents import SPECIAL_TOKENS
+from .drawing import KINDS, figure_function, kind_of, shares, short, strips_of
 
-STYLE = Path(__file__).with_name("minidream.mplstyle")
-# What can stand at a position, and its colour (Okabe and Ito's, which the colour-blind can tell apart).
-KINDS = {"<s>": "#999999", "words": "#56B4E9", "patches": "#009E73", "markers": "#D0D0D0", "queries": "#E69F00"}
-WORDS_PER_STRIP = 24        # more words go on in a second strip, so that they stay readable
 PAIRS_PER_ROW = 3           # images beside their attention maps
-LONGEST = 14                # characters of a token that are written out
-
-
-def figure_function(function):
-    """Draws in the package's style, and closes the figure: an open one would be shown twice in a notebook."""
-    @functools.wraps(function)
-    def styled(*arguments, **options) -> Figure:
-        with plt.style.context(STYLE):
-            figure = function(*arguments, **options)
-            plt.close(figure)
-        return figure
-    return styled
-
-
-def kind_of(label) -> str:
-    """What stands at a position, as a key of `KINDS`.
-
-    Args:
-        label: as in `probe.Trace.inputs`: a token's text, (image, patch row, patch column), or a query's number.
-    """
-    if isinstance(label, tuple):
-        return "patches"
-    if isinstance(label, int):
-        return "queries"
-    # The first token is set apart: attention that has nothing to look for rests there (an "attention sink").
-    return "<s>" if label == "<s>" else "markers" if label in SPECIAL_TOKENS else "words"
-
-
-def shares(inputs: list, rows) -> dict[str, float]:
-    """How much attention goes to each kind of input: {kind: share in [0, 1]}, averaged over rows; 1 in sum.
-
-    Args:
-        inputs: labels, as `probe.Trace.inputs`.
-        rows: attention after softmax, shape (queries, inputs).
-    """
-    kinds = [kind_of(label) for label in inputs]
-    return {kind: float(rows[:, [place for place, other in enumerate(kinds) if other == kind]].sum() / len(rows)) for kind in KINDS}
-
-
-def short(text: str) -> str:
-    """A token as it is written in a figure: a long one is cut."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST - 1]}…"
-
-
-def bare(axis) -> None:
-    """Takes ticks and frame off an axis that shows a picture."""
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -188,24 +133,6 @@ def plot_trace(trace, layer: int | None = None, head: int | None = None, query: 
     return figure
 
 
-def strips_of(inputs: list) -> list[list[int]]:
-    """Positions of the words, in strips of at most `WORDS_PER_STRIP`, broken where an image stands if that is possible."""
-    runs, after_image = [], True
-    for place, label in enumerate(inputs):
-        if kind_of(label) == "words":
-            if after_image or len(runs[-1]) == WORDS_PER_STRIP:
-                runs.append([])
-            runs[-1].append(place)
-        after_image = isinstance(label, tuple) or (after_image and kind_of(label) != "words")
-    strips: list[list[int]] = []
-    for run in runs:
-        if strips and len(strips[-1]) + len(run) <= WORDS_PER_STRIP:
-            strips[-1] += run
-        else:
-            strips.append(run)
-    return strips
-
-
 def _draw_words(part, inputs: list, strips: list[list[int]], rows: np.ndarray, query: int | None, height: float) -> None:
     """Queries x words, their mean above; a dark line where an image stands before a word."""
     size, count = max(map(len, strips)), len(rows)
@@ -313,6 +240,38 @@ def plot_two_hop(image, hops, inputs: list, words: list) -> Figure:
         axis.set_title(short(label) if isinstance(label, str) else f"query {label}" if isinstance(label, int) else f"image {label[0]}, patch {label[1:]}")
     figure.colorbar(mesh, ax=list(axes.flat), pad=0.01, label="share of a cell's\nattention", aspect=14)
     figure.suptitle("Through the queries: which cells came from which word", x=0.01, ha="left")
+    return figure
+
+
+@figure_function
+def plot_table(values, rows: list[str], columns: list[str], title: str, label: str) -> Figure:
+    """A table of shares as a heat map, with every number written in its cell.
+
+    Args:
+        values: shape (rows, columns), in [0, 1].
+        rows, columns: their names.
+        title: what there is to see.
+        label: what a number is.
+
+    Raises:
+        ValueError: if there are not as many names as rows and columns (both shapes).
+    """
+    values = np.asarray(values)
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(f"values of shape {values.shape} do not fit {len(rows)} rows and {len(columns)} columns")
+    wide = max(0.42, 0.16 + 0.075 * max(map(len, columns)))
+    figure, axis = plt.subplots(figsize=(2.2 + 0.075 * max(map(len, rows)) + wide * len(columns), 1.1 + 0.34 * len(rows)), layout="constrained")
+    top = values.max() or 1
+    mesh = axis.pcolormesh(values, vmin=0, vmax=top, edgecolors="white", linewidth=1)
+    for row, column in np.ndindex(values.shape):
+        axis.text(column + 0.5, row + 0.5, f"{values[row, column]:.0%}", ha="center", va="center", fontsize=8,
+                  color="white" if values[row, column] < 0.6 * top else "black")
+    axis.set(ylim=(len(rows), 0), title=title)
+    axis.set_xticks(np.arange(len(columns)) + 0.5, columns)
+    axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    figure.colorbar(mesh, ax=axis, pad=0.01, aspect=14, label=label, format=PercentFormatter(1))
     return figure
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from minidream.diagrams import pieces_of, plot_dream, plot_layout
 from minidream.documents import Document
-from minidream.plots import (KINDS, WORDS_PER_STRIP, kind_of, plot_document, plot_losses, plot_pictures, plot_trace,
-                             plot_two_hop, shares, strips_of)
+from minidream.drawing import KINDS, WORDS_PER_STRIP, kind_of, shares, strips_of
+from minidream.plots import plot_document, plot_losses, plot_pictures, plot_table, plot_trace, plot_two_hop
 from minidream.probe import Trace
 
 GRID = 3        # patches along a side: not the toy's 8, which no function may assume
@@ -187,6 +187,18 @@ def test_two_hop_draws_the_maps_of_the_chosen_words():
         plot_two_hop(image(), hops, inputs[:6], ["a"])
     with pytest.raises(ValueError, match="no words"):
         plot_two_hop(image(), hops, inputs, [])
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 1), (3, 16), (16, 3)])
+def test_table_writes_every_number(rows, columns):
+    values = torch.rand(rows, columns, generator=torch.Generator().manual_seed(0))
+    figure = plot_table(values, [f"row {row}" for row in range(rows)], [str(column) for column in range(columns)], "title", "share")
+    np.testing.assert_array_equal(meshes(figure)[0], values)
+    assert [text.get_text() for text in figure.axes[0].texts] == [f"{value:.0%}" for value in values.flatten().tolist()]
+    assert not plt.fignum_exists(figure.number)
+    assert plot_table(torch.zeros(1, 1), ["a"], ["b"], "nothing", "share").axes[0].texts[0].get_text() == "0%"
+    with pytest.raises(ValueError, match=f"do not fit {rows + 1} rows and {columns}"):
+        plot_table(values, ["row"] * (rows + 1), ["column"] * columns, "title", "share")
 
 
 @pytest.mark.parametrize("lines", [1, 3, 400])
