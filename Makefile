@@ -50,7 +50,7 @@ lab: $(STAMP)  ## opens the first notebook in JupyterLab
 # widget, and every `interact` holds one.
 notebooks: $(STAMP)  ## runs the notebooks again for committing; NB=00 picks one
 	$(if $(NOTEBOOKS),,$(error no notebook is called notebooks/$(NB)_*.ipynb))
-	MINIDREAM_BUDGET=cpu $(PY) -m nbconvert --to notebook --execute --inplace \
+	MINIDREAM_BUDGET=cpu OMP_NUM_THREADS=$(THREADS) $(PY) -m nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.kernel_name=python3 \
 		--ExecutePreprocessor.record_timing=False \
 		--ClearOutputPreprocessor.enabled=True \
