@@ -71,6 +71,15 @@ class Decoder(nn.Module):
         """Width and height of a picture, in image pixels."""
         return self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
+    def sampling(self, num_inference_steps: int | None, guidance_scale: float | None) -> tuple[int, float]:
+        """Steps and guidance scale, the checkpoint's defaults in the place of None; ValueError for steps out of range."""
+        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        trained_steps = self.scheduler.config.num_train_timesteps
+        if not 1 <= steps <= trained_steps:
+            raise ValueError(f"num_inference_steps lies between 1 and {trained_steps}, the steps of training, and is not {steps}")
+        return steps, scale
+
     def predict(self, latents: Tensor, timesteps: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
         """The U-Net's guess of the noise.
 

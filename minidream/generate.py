@@ -110,10 +110,7 @@ def write(model, prompt: Document, max_images: int, max_new_tokens: int, seed: i
     if max_images < 0 or max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
         raise ValueError(f"write needs max_images >= 0, max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1, not "
                          f"{max_images}, {max_new_tokens}, {temperature} and {top_p}")
-    steps = model.decoder.config.num_inference_steps if num_inference_steps is None else num_inference_steps
-    trained_steps = model.decoder.scheduler.config.num_train_timesteps
-    if not 1 <= steps <= trained_steps:
-        raise ValueError(f"num_inference_steps lies between 1 and {trained_steps}, the steps of training, and is not {steps}")
+    steps, scale = model.decoder.sampling(num_inference_steps, guidance_scale)
     special, tokenizer = model.tokenizer.special, model.tokenizer
     model.prompt_layout(negative_prompt or "")      # refused now if it does not fit, not at the first picture
     opening = model.prompt_layout(prompt)
@@ -149,7 +146,6 @@ def write(model, prompt: Document, max_images: int, max_new_tokens: int, seed: i
         layout = Layout()
         layout.add_dream(0, special, model.queries, learned=False)
         states = dreams.gather(reader.read(layout, []), model.queries, layout.queries)
-        scale = model.decoder.config.guidance_scale if guidance_scale is None else guidance_scale
         if null is None and scale > 1:
             null = model.decoder.projector(model.encode([negative_prompt or ""]))
         start, step_noise = picture_noise([seed + painted], model.decoder.latent_shape)

@@ -84,8 +84,6 @@ class Bench:
         """Whether the judge finds what was wanted in pictures, shape (batch, 3, height, width) in [0, 1]."""
         readings = self.reader.read(images)
         self.agreed += [one == other for one, other in zip(readings, read_by_colour(images), strict=True)]
-        readings = self.reader.read(images)
-        self.agreed += [one == other for one, other in zip(readings, read_by_colour(images), strict=True)]
         return [(len(facts[2]), reading.agrees(facts)) for reading, facts in zip(readings, wanted, strict=True)]
 
     def in_batches(self, items: list, work) -> list:

@@ -212,15 +212,11 @@ class DreamLLM(nn.Module):
         """
         single = not isinstance(prompts, (list, tuple))
         batch = as_prompts(prompts)
-        decoder, defaults = self.decoder, self.decoder.config
-        steps = defaults.num_inference_steps if num_inference_steps is None else num_inference_steps
-        scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
+        decoder = self.decoder
+        steps, scale = decoder.sampling(num_inference_steps, guidance_scale)
         shape = (len(batch), *decoder.latent_shape)
         if output_type not in ("pil", "pt", "latent"):
             raise ValueError(f'output_type is "pil", "pt" or "latent", not {output_type!r}')
-        trained_steps = decoder.scheduler.config.num_train_timesteps
-        if not 1 <= steps <= trained_steps:
-            raise ValueError(f"num_inference_steps lies between 1 and {trained_steps}, the steps of training, and is not {steps}")
         if latents is not None and tuple(latents.shape) != shape:
             raise ValueError(f"latents of shape {tuple(latents.shape)} were given; these prompts need {shape}")
         for prompt in [negative_prompt or "", *batch]:

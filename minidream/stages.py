@@ -128,14 +128,13 @@ def build(name: str, folder: Path, seed: int) -> nn.Module:
         return pretraining.DecoderStage(load_part(part_file(folder, "vae", name), toy.new_vae()).requires_grad_(True))
     if name == "clip":
         return pretraining.ClipStage(tokenizer)
-    if name == "unet":
+    if name in ("unet", "binding", "placing"):
         text = load_part(part_file(folder, "clip_text", name), toy.new_clip(len(tokenizer))[1])
-        return pretraining.UnetStage(load_part(part_file(folder, "vae", name), toy.new_vae()), text, tokenizer)
-    if name in ("binding", "placing"):
-        text = load_part(part_file(folder, "clip_text", name), toy.new_clip(len(tokenizer))[1])
-        unet = load_part(part_file(folder, "unet", name), toy.new_unet())
+        vae = load_part(part_file(folder, "vae", name), toy.new_vae())
+        if name == "unet":
+            return pretraining.UnetStage(vae, text, tokenizer)
         stage = pretraining.BindingStage if name == "binding" else pretraining.PlacingStage
-        return stage(load_part(part_file(folder, "vae", name), toy.new_vae()), unet, text, tokenizer)
+        return stage(vae, load_part(part_file(folder, "unet", name), toy.new_unet()), text, tokenizer)
     return DocumentStage(name, assemble(folder, name, NEEDS.get(name, ())))
 
 

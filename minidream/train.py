@@ -106,8 +106,8 @@ def fit(stage: torch.nn.Module, folder: str | Path, seed: int = 0, steps: int | 
         write_atomically(lambda path: torch.save(state, path), checkpoint)
 
     stage.train()
-    sums, count, clock = {}, 0, time.perf_counter()
-    last_save, last_line = clock, clock
+    sums, count = {}, 0
+    last_save = last_line = time.perf_counter()
     bar = tqdm(range(first, steps), initial=first, total=steps, desc=stage.name, disable=not progress or not accelerator.is_main_process)
     for step in bar:
         for group in optimizer.param_groups:
