@@ -80,20 +80,19 @@ class Decoder(nn.Module):
             raise ValueError(f"num_inference_steps lies between 1 and {trained_steps}, the steps of training, and is not {steps}")
         return steps, scale
 
-    def predict(self, latents: Tensor, timesteps: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
+    def predict(self, latents: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """The U-Net's guess of the noise.
 
         Args:
             latents: noisy, shape (batch, channels, height, width), at unit scale.
             timesteps: shape (batch,), integers in [0, 1000).
             condition: what to attend to, shape (batch, queries, condition_dim), already projected.
-            mask: shape (batch, queries), True where the condition is real; None means everywhere.
 
         Returns:
             The shape of `latents`.
         """
         inputs = torch.cat([latents, coordinates(latents)], dim=1) if self.places else latents
-        return self.unet(inputs, timesteps, encoder_hidden_states=condition, encoder_attention_mask=mask).sample
+        return self.unet(inputs, timesteps, encoder_hidden_states=condition).sample
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Pictures to latents at unit scale.
@@ -119,14 +118,13 @@ class Decoder(nn.Module):
         decoded = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
         return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
-    def loss(self, latents: Tensor, condition: Tensor, generator: torch.Generator, mask: Tensor | None = None) -> Tensor:
+    def loss(self, latents: Tensor, condition: Tensor, generator: torch.Generator) -> Tensor:
         """The denoising loss: mean squared error between the noise put in and the noise seen.
 
         Args:
             latents: clean, at unit scale, shape (batch, channels, height, width).
             condition: projected, shape (batch, queries, condition_dim). Gradients flow through it to queries and LLM.
             generator: draws noise and timesteps.
-            mask: as in `predict`.
 
         Returns:
             A scalar, float32: the mean over all elements, weighted per picture by min-SNR if the config says so.
@@ -138,7 +136,7 @@ class Decoder(nn.Module):
         target = noise
         if self.scheduler.config.prediction_type == "v_prediction":
             target = self.scheduler.get_velocity(latents, noise, timesteps)
-        error = (self.predict(noisy, timesteps, condition, mask).float() - target.float()).square()
+        error = (self.predict(noisy, timesteps, condition).float() - target.float()).square()
         error = reduce(error, "batch channels height width -> batch", "mean")
         if self.config.snr_gamma is not None:
             kept = self.scheduler.alphas_cumprod.to(latents.device)[timesteps]
@@ -150,8 +148,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def sample(self, condition: Tensor, null_condition: Tensor, latents: Tensor, num_inference_steps: int,
-               guidance_scale: float, step_noise=None, mask: Tensor | None = None, null_mask: Tensor | None = None,
-               progress: bool = False) -> Tensor:
+               guidance_scale: float, step_noise=None, progress: bool = False) -> Tensor:
         """Takes the noise out of latents, step by step, with classifier-free guidance (Ho & Salimans 2022).
 
         Args:
@@ -161,7 +158,6 @@ class Decoder(nn.Module):
             guidance_scale: s in null + s * (conditional - null); 1 or less uses the condition alone.
             step_noise: called with the step's number, gives N(0, 1) noise of the shape of `latents`; needed where the
                 config's eta is above 0. A recorded run is replayed by giving its noise.
-            mask, null_mask: as in `predict`.
             progress: show a bar.
 
         Returns:
@@ -171,12 +167,11 @@ class Decoder(nn.Module):
         self.conditional = slice(len(latents), None) if guided else slice(None)
         if guided:
             condition = torch.cat([null_condition, condition])
-            mask = torch.cat([null_mask, mask]) if mask is not None else None
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
         latents = latents.to(condition.dtype) * self.scheduler.init_noise_sigma
         for number, timestep in enumerate(tqdm(self.scheduler.timesteps, desc="painting", disable=not progress, leave=False)):
             inputs = torch.cat([latents, latents]) if guided else latents
-            noise_pred = self.predict(inputs, timestep.expand(len(inputs)), condition, mask)
+            noise_pred = self.predict(inputs, timestep.expand(len(inputs)), condition)
             if guided:
                 null, conditional = noise_pred.chunk(2)
                 noise_pred = null + guidance_scale * (conditional - null)

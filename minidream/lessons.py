@@ -8,7 +8,7 @@ import random
 import re
 
 from .documents import Document, lay_out
-from .generate import turn_layout
+from .generate import TEMPLATES, turn_layout
 from .world.language import DESCRIBE, ask, describe
 from .world.render import render, to_pil
 from .world.scenes import Scene, sample_scene
@@ -35,10 +35,15 @@ def laid_out(documents: list[Document], model, learn_text: bool = True, read_las
             for document in documents], documents
 
 
-def dialogue(model, turn: list, reply: str):
-    """One turn and its answer: only the answer and `</s>` are learned."""
+def dialogue(model, turn: list, reply: str, more: list[tuple[str, str]] = ()):
+    """A turn and its answer, and `more` of both after it: only the answers and their `</s>` are learned."""
     layout, images = turn_layout(model, turn)
-    layout.add(model.tokenizer.encode(reply) + [model.tokenizer.special.eos], learned=True)
+    encode, eos = model.tokenizer.encode, model.tokenizer.special.eos
+    layout.add(encode(reply) + [eos], learned=True)
+    before, after = TEMPLATES[model.config.template]
+    for question, reply in more:
+        layout.add(encode(f"{before} {question} {after}"), learned=False)
+        layout.add(encode(reply) + [eos], learned=True)
     return layout, Document(images, targets=[])
 
 
@@ -106,13 +111,15 @@ def edits(rng: random.Random, batch: int, model):
 
 
 def questions(rng: random.Random, batch: int, model):
-    """A picture and a question in the chat template, and the answer; one in six asks for a description."""
+    """A picture and five questions in the chat template, with their answers; one in three begins with a description."""
     scenes = [sample_scene(rng) for _ in range(batch)]
     layouts, documents = [], []
     for scene, picture in zip(scenes, pictures(scenes, model.decoder.image_size)):
-        question, reply = (DESCRIBE, describe(scene).text) if rng.random() < 1 / 6 else ask(scene, rng)
-        layout, document = dialogue(model, [picture, question], reply)
+        # Most of a sequence is the picture's patches: several questions make more of each.
+        (question, reply), *more = [ask(scene, rng) for _ in range(5)]
+        if rng.random() < 1 / 3:
+            question, reply = DESCRIBE, describe(scene).text
+        layout, document = dialogue(model, [picture, question], reply, more)
         layouts.append(layout)
         documents.append(document)
     return layouts, documents
-

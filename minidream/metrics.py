@@ -117,11 +117,11 @@ class Bench:
         @torch.no_grad()
         def work(texts, first):
             decoder, defaults = self.model.decoder, self.model.decoder.config
-            states, mask = clip_text_states(self.text, self.model.tokenizer, [*texts, *[""] * len(texts)])
+            states = clip_text_states(self.text, self.model.tokenizer, [*texts, *[""] * len(texts)])
             start, noise = picture_noise([self.seed + first + number for number in range(len(texts))], decoder.latent_shape)
             count = len(texts)
             latents = decoder.sample(states[:count], states[count:], start.to(decoder.device), defaults.num_inference_steps,
-                                     defaults.guidance_scale, noise, mask[:count], mask[count:])
+                                     defaults.guidance_scale, noise)
             return self.verdicts(decoder.decode(latents), [parse_caption(text) for text in texts])
         return self.in_batches(captions, work)
 

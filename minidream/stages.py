@@ -69,16 +69,15 @@ LESSONS = {
 # In this order. Each leaves parts, `<stage>.<part>.safetensors`; a stage takes each part that it needs from the last
 # stage before it that leaves one.
 LEAVES = {
-    "judge": ("judge",), "vae": ("vae",), "clip": ("clip_vision", "clip_text", "clip_visual_projection"),
-    "unet": ("unet",), "decoder": ("vae",), "binding": ("unet", "clip_text"),
-    "placing": ("unet", "clip_text"), "llm": ("llm",),
+    "judge": ("judge",), "vae": ("vae",), "decoder": ("vae",), "text": ("clip_text",), "unet": ("unet",),
+    "clip": ("clip_vision", "clip_text", "clip_visual_projection"), "llm": ("llm",),
     "stage1-comprehension": ("visual_projector",), "stage1-creation": ("dream_queries", "condition_projector"),
     "stage2": ("llm", "visual_projector", "dream_queries", "condition_projector"),
     "stage3": ("llm", "visual_projector", "dream_queries", "condition_projector")}
 ORDER = tuple(LEAVES)
 RECIPES = {stage.name: stage.recipe for stage in (
-    pretraining.JudgeStage, pretraining.VaeStage, pretraining.ClipStage, pretraining.UnetStage, pretraining.DecoderStage,
-    pretraining.BindingStage, pretraining.PlacingStage)} | {name: recipe for name, (_, recipe) in LESSONS.items()}
+    pretraining.JudgeStage, pretraining.VaeStage, pretraining.DecoderStage, pretraining.TextStage, pretraining.UnetStage,
+    pretraining.ClipStage)} | {name: recipe for name, (_, recipe) in LESSONS.items()}
 FROZEN = ("clip_vision", "vae", "unet")
 NEEDS = {"stage1-comprehension": ("clip_vision", "llm"), "stage1-creation": ("vae", "unet", "llm"),
          "stage2": (*FROZEN, *LEAVES["stage2"]), "stage3": (*FROZEN, *LEAVES["stage3"])}
@@ -126,15 +125,13 @@ def build(name: str, folder: Path, seed: int) -> nn.Module:
         return pretraining.VaeStage()
     if name == "decoder":
         return pretraining.DecoderStage(load_part(part_file(folder, "vae", name), toy.new_vae()).requires_grad_(True))
-    if name == "clip":
-        return pretraining.ClipStage(tokenizer)
-    if name in ("unet", "binding", "placing"):
+    if name == "text":
+        return pretraining.TextStage(tokenizer)
+    if name in ("unet", "clip"):
         text = load_part(part_file(folder, "clip_text", name), toy.new_clip(len(tokenizer))[1])
-        vae = load_part(part_file(folder, "vae", name), toy.new_vae())
-        if name == "unet":
-            return pretraining.UnetStage(vae, text, tokenizer)
-        stage = pretraining.BindingStage if name == "binding" else pretraining.PlacingStage
-        return stage(vae, load_part(part_file(folder, "unet", name), toy.new_unet()), text, tokenizer)
+        if name == "clip":
+            return pretraining.ClipStage(text, tokenizer)
+        return pretraining.UnetStage(load_part(part_file(folder, "vae", name), toy.new_vae()), text, tokenizer)
     return DocumentStage(name, assemble(folder, name, NEEDS.get(name, ())))
 
 

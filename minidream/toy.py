@@ -56,7 +56,7 @@ def new_clip(vocabulary_size: int) -> tuple[CLIPVisionModelWithProjection, CLIPT
         **sizes, num_hidden_layers=4, image_size=IMAGE_SIZE, patch_size=IMAGE_SIZE // 8))
     sizes |= dict(hidden_size=CONDITION_SIZE, intermediate_size=4 * CONDITION_SIZE)
     text = CLIPTextModelWithProjection(CLIPTextConfig(
-        **sizes, num_hidden_layers=4, vocab_size=vocabulary_size, max_position_embeddings=40, bos_token_id=1,
+        **sizes, num_hidden_layers=4, vocab_size=vocabulary_size, max_position_embeddings=32, bos_token_id=1,
         eos_token_id=2, pad_token_id=0))
     # With transformers' initial position embeddings of 0.02 beside tokens of 0.02 and a causal mask, order is learned
     # late; equal and larger ones make it as loud as the words from the start.

@@ -21,18 +21,24 @@ def clip_pixels(images: Tensor, mean=CLIP_MEAN, std=CLIP_STD) -> Tensor:
     return (images - mean) / std
 
 
-def clip_text_states(text_tower: nn.Module, tokenizer, captions: list[str]) -> tuple[Tensor, Tensor]:
+def clip_text_states(text_tower: nn.Module, tokenizer, captions: list[str]) -> Tensor:
     """The toy CLIP's text states, on which its U-Net was trained as Stable Diffusion's is on CLIP-L's.
 
+    As there, every caption is padded to the tower's full length, and the states at the padding are attended to as well:
+    they stand after the caption, so they know all of it.
+
     Returns:
-        states after the final norm, shape (batch, tokens, dim); mask, shape (batch, tokens), True up to `</s>`.
+        States after the final norm, shape (batch, tokens, dim).
+
+    Raises:
+        ValueError: for a caption that is longer than the tower reads (both numbers).
     """
-    device = next(text_tower.parameters()).device
+    length = text_tower.config.max_position_embeddings
     rows = [[tokenizer.bos, *tokenizer.encode(caption), tokenizer.eos] for caption in captions]
-    length = max(map(len, rows))
-    ids = torch.tensor([row + [tokenizer.pad] * (length - len(row)) for row in rows], device=device)
-    mask = torch.tensor([[True] * len(row) + [False] * (length - len(row)) for row in rows], device=device)
-    return text_tower(input_ids=ids).last_hidden_state, mask      # causal: what comes after </s> changes nothing before
+    if (longest := max(map(len, rows))) > length:
+        raise ValueError(f"a caption takes {longest} tokens with <s> and </s>; the text tower reads {length}")
+    ids = torch.tensor([row + [tokenizer.pad] * (length - len(row)) for row in rows])
+    return text_tower(input_ids=ids.to(next(text_tower.parameters()).device)).last_hidden_state
 
 
 class VisionEncoder(nn.Module):

@@ -78,24 +78,6 @@ def test_guidance_goes_beyond_the_condition_away_from_the_null_condition():
     assert_close(guided, alone)
 
 
-def test_a_masked_condition_is_not_looked_at():
-    decoder = tiny_decoder()
-    condition, null, latents = normal(2, 5, 12, seed=1), normal(2, 5, 12, seed=2), normal(2, 4, 6, 6, seed=3)
-    mask, null_mask = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 5, dtype=torch.bool)
-    mask[0, 3:] = False
-    null_mask[1, 1:] = False
-
-    def sample(condition, null):
-        return decoder.sample(condition, null, latents, 2, 3.0, mask=mask, null_mask=null_mask)
-
-    other = condition.clone(), null.clone()
-    other[0][0, 3:] = 7
-    other[1][1, 1:] = 7
-    assert_close(sample(condition, null), sample(*other), atol=1e-5, rtol=0)
-    other[0][0, 2] = 7
-    assert (sample(condition, null) - sample(*other))[0].abs().max() > 1e-3
-
-
 def test_step_noise_is_used_if_and_only_if_eta_asks_for_it():
     condition, latents = normal(2, 5, 12, seed=1), normal(2, 4, 6, 6, seed=3)
     asked = []
@@ -173,7 +155,7 @@ def test_decoding_undoes_the_scale_and_lands_in_the_unit_range():
 
 def loss_of_nothing(decoder, latents, seed):
     """The loss if the U-Net always says 0, with the noise and timesteps that the seed draws."""
-    decoder.predict = lambda noisy, timesteps, condition, mask=None: torch.zeros_like(noisy)
+    decoder.predict = lambda noisy, timesteps, condition: torch.zeros_like(noisy)
     loss = decoder.loss(latents, torch.zeros(len(latents), 5, 12), torch.Generator().manual_seed(seed))
     generator = torch.Generator().manual_seed(seed)
     return loss, torch.randn(latents.shape, generator=generator), torch.randint(1000, (len(latents),), generator=generator)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from killed_run import SmallStage
-from minidream import lessons, stages, toy
+from minidream import lessons, pretraining, stages, toy
 from minidream.tokenizers import ToyTokenizer
 from minidream.train import Recipe, fit, step_seed, write_atomically
 from minidream.world.language import VOCABULARY
+from minidream.world.render import render
+from minidream.world.scenes import Scene, Thing
 
 SCRIPT = Path(__file__).parent / "killed_run.py"
 
@@ -122,12 +124,33 @@ def test_batches_are_a_function_of_seed_and_step():
 
 
 def test_a_missing_part_names_the_stage_that_makes_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"clip\.clip_text\.safetensors is missing: run `python -m minidream.train clip`"):
+    with pytest.raises(FileNotFoundError, match=r"text\.clip_text\.safetensors is missing: run `python -m minidream.train text`"):
         stages.run("unet", tmp_path, progress=False)
 
 
-def test_dialogues_learn_the_answer_alone():
+def test_dialogues_learn_the_answers_alone():
     model = toy.new_model(ToyTokenizer(VOCABULARY))
-    layout, _ = lessons.dialogue(model, ["a small red circle.", "what color is the circle?"], "red")
-    learned = [model.tokenizer.label(label) for label in layout.labels if label >= 0]
-    assert learned == ["red", "</s>"]
+    layout, _ = lessons.dialogue(model, ["a small red circle.", "what color is the circle?"], "red", [("what is it?", "a ring")])
+    assert [model.tokenizer.label(label) for label in layout.labels if label >= 0] == ["red", "</s>", "a", "ring", "</s>"]
+    assert " ".join(map(model.tokenizer.label, layout.ids)) == (
+        "<s> question : a small red circle . what color is the circle ? answer : red </s> question : what is it ? answer : a ring </s>")
+
+
+def test_the_text_tower_is_asked_what_stands_where():
+    stage = pretraining.TextStage(ToyTokenizer(VOCABULARY))
+    red, blue = [1, 1, 1], [2, 6, 2]      # small red circle, large blue square
+    nothing = [0, 0, 0]
+    assert stage.right_answers("there is a little red circle on a gray background") == [red] + [nothing] * 4
+    assert stage.right_answers("a small red circle left of a big blue square") == [nothing, red, blue, nothing, nothing]
+    assert stage.right_answers("a small red circle with a large blue square to its left") == [nothing, blue, red, nothing, nothing]
+    assert stage.right_answers("below a large blue square is a small red circle") == [nothing, nothing, nothing, blue, red]
+
+
+def test_patches_are_asked_what_they_lie_on():
+    tokenizer = ToyTokenizer(VOCABULARY)
+    stage = pretraining.ClipStage(toy.new_clip(len(tokenizer))[1], tokenizer)
+    scene = Scene((Thing("square", "red", "small", x=0.25, y=0.25, radius=0.15), Thing("circle", "blue", "large", x=0.75, y=0.7)), "gray")
+    right = stage.right_answers([scene], render([scene], toy.IMAGE_SIZE)[1])[0].reshape(8, 8, 4)
+    assert right[1, 1].tolist() == right[2, 2].tolist() == [1, 1, 2, 1] and right[5, 6].tolist() == [2, 6, 1, 1]
+    assert right[0, 7].tolist() == [0, 0, 0, 1]
+    assert (right[..., :3] == -1).any() and (right[..., 3] == 1).all(), "edges are unclear, the background is not"

@@ -91,8 +91,24 @@ def test_text_states_do_not_depend_on_what_stands_beside_them():
     torch.manual_seed(0)
     tokenizer = ToyTokenizer(["a", "red", "ring", "star"])
     tower = toy.new_clip(len(tokenizer))[1].eval()
-    states, mask = clip_text_states(tower, tokenizer, ["a red ring", "", "star"])
-    assert mask.tolist() == [[True] * 5, [True] * 2 + [False] * 3, [True] * 3 + [False] * 2], "with <s> and </s>"
-    for row, caption in enumerate(["a red ring", "", "star"]):
-        alone, _ = clip_text_states(tower, tokenizer, [caption])
-        assert_close(states[row][mask[row]], alone[0], atol=1e-5, rtol=0)
+    captions = ["a red ring", "", "star"]
+    states = clip_text_states(tower, tokenizer, captions)
+    assert states.shape == (3, 32, toy.CONDITION_SIZE), "padded to the tower's length"
+    for row, caption in enumerate(captions):
+        assert_close(states[row], clip_text_states(tower, tokenizer, [caption])[0], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_padding_after_a_caption_knows_the_caption():
+    torch.manual_seed(0)
+    tokenizer = ToyTokenizer(["a", "red", "blue", "ring"])
+    tower = toy.new_clip(len(tokenizer))[1].eval()
+    one, other = clip_text_states(tower, tokenizer, ["a red ring", "a blue ring"])
+    differ = (one - other).abs().amax(dim=-1) > 1e-4
+    assert differ.tolist() == [False] * 2 + [True] * 30, "<s> a | red ring </s> and all the padding"
+
+
+def test_a_caption_that_is_too_long_is_refused_with_both_numbers():
+    tokenizer = ToyTokenizer(["red"])
+    with pytest.raises(ValueError, match="takes 33 tokens .* reads 32"):
+        clip_text_states(toy.new_clip(len(tokenizer))[1], tokenizer, ["red " * 31])

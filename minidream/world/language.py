@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from .scenes import (BACKGROUNDS, COLOURS, HELD_OUT_ARRANGEMENTS, HELD_OUT_LOOKS, OPPOSITE, RELATIONS, SHAPES, Scene,
-                     Thing, is_held_out, ordered_facts, relation_between)
+                     Thing, is_held_out, ordered_facts)
 
 SIZE_SYNONYMS = {"small": ("small", "little"), "large": ("large", "big")}
 RELATION_SYNONYMS = {"left of": ("left of", "to the left of", "on the left of"),
@@ -19,7 +19,7 @@ AFTER_WITH = {"left of": "to its left", "right of": "to its right", "above": "ab
 DESCRIBE = "describe the picture."
 # Every word and mark that captions, questions, stories and edits are made of (a test holds them to one another).
 VOCABULARY = (
-    ". , : ? a above an and answer appears are as background becomes below beneath big black blue but by circle color "
+    ". , : ? a above an answer appears are as background becomes below beneath big black blue but by circle color "
     "colors colour counting cross cyan day describe disappears for goes gray green grows happens how in is it its large larger "
     "left little many no nothing now object objects of on one orange over passes picture pink places purple question red "
     "right ring same shape shrinks size small smaller square star story swap swapped the there they thing things this "
@@ -94,24 +94,6 @@ def describe(scene: Scene, rng: random.Random | None = None, background: bool | 
     if rng and rng.random() < 0.25:
         return named + plain(",") + body
     return body + named
-
-
-def describe_places(scene: Scene, rng: random.Random) -> Phrase:
-    """"a small red circle left and a large blue square right": each thing with its own place beside it.
-
-    Nothing has to be worked out from who is named first, so this is what a text tower understands first. A lone thing
-    gets a place where it stands clearly to one side of the middle: "a small red circle left".
-    """
-    if len(scene.things) == 1:
-        thing, middle = scene.things[0], Thing("circle", "red", "small")
-        name = name_of(thing, 0, rng)
-        if max(abs(thing.x - 0.5), abs(thing.y - 0.5)) < 0.12:
-            return name
-        return name + plain(relation_between(thing, middle).split()[0], ("relation", None))
-    order, relation = ([0, 1], scene.relation) if rng.random() < 0.5 else ([1, 0], OPPOSITE[scene.relation])
-    first, second = (name_of(scene.things[number], number, rng) for number in order)
-    return (first + plain(relation.split()[0], ("relation", None)) + plain("and")
-            + second + plain(OPPOSITE[relation].split()[0], ("relation", None)))
 
 
 _SIZE = {word: size for size, words in SIZE_SYNONYMS.items() for word in words}
