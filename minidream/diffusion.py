@@ -25,6 +25,8 @@ class DiffusionConfig:
     guidance_scale: float = 7.5
     snr_gamma: float | None = None      # min-SNR weighting (Hang et al. 2023); None weighs all timesteps alike
     drop_prob: float = 0.0              # share of training conditions replaced by the null condition
+    noise_offset: float = 0.0           # more of the noise's mean per channel, so that very dark and bright pictures are learned
+    input_perturbation: float = 0.0     # noise that is put in and not asked for: what sampling's own errors look like
 
 
 def coordinates(latents: Tensor) -> Tensor:
@@ -129,10 +131,18 @@ class Decoder(nn.Module):
         Returns:
             A scalar, float32: the mean over all elements, weighted per picture by min-SNR if the config says so.
         """
-        noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator, device=generator.device).to(latents)
+
+        noise = draw(*latents.shape)
+        if self.config.noise_offset:
+            noise = noise + self.config.noise_offset * draw(*latents.shape[:2], 1, 1)
+        put_in = noise
+        if self.config.input_perturbation:
+            put_in = noise + self.config.input_perturbation * draw(*latents.shape)
         timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), generator=generator,
                                   device=generator.device).to(latents.device)
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        noisy = self.scheduler.add_noise(latents, put_in, timesteps)
         target = noise
         if self.scheduler.config.prediction_type == "v_prediction":
             target = self.scheduler.get_velocity(latents, noise, timesteps)

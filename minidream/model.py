@@ -1,5 +1,6 @@
 """DreamLLM: the boxes put together. Text and images in, text and images out, one causal sequence for all of it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,17 @@ class DreamConfig:
     template: str = "vicuna_v1.1"       # how one user turn is wrapped: see `generate.TEMPLATES`
     loss_weight_lm: float = 1.0
     loss_weight_vm: float = 10.0        # the paper's code: painting weighs ten times as much as writing
+    loss_scale_schedule: str = "none"   # what the weighted sum is divided by, by the official names
+
+    def __post_init__(self):
+        if self.loss_scale_schedule not in ("none", "l1_norm", "l2_norm"):
+            raise ValueError(f'loss_scale_schedule is "none", "l1_norm" or "l2_norm", not {self.loss_scale_schedule!r}')
+
+    @property
+    def loss_scale(self) -> float:
+        """1, or a norm of the two weights, so that they may be changed without changing the size of the gradients."""
+        weights = (self.loss_weight_lm, self.loss_weight_vm)
+        return {"none": 1.0, "l1_norm": sum(weights), "l2_norm": math.hypot(*weights)}[self.loss_scale_schedule]
 
 
 @dataclass
@@ -167,7 +179,7 @@ class DreamLLM(nn.Module):
             latents = self.decoder.latents_of(painted)
             diffusion = self.decoder.loss(latents, self.decoder.projector(states), generator)
         total = self.config.loss_weight_lm * language + self.config.loss_weight_vm * diffusion
-        return Losses(total, language, diffusion)
+        return Losses(total / self.config.loss_scale, language, diffusion)
 
     def drop_conditions(self, states: Tensor, generator: torch.Generator) -> Tensor:
         """States with a random share replaced by the null condition, so that guidance has something to push away from.

@@ -42,19 +42,26 @@ def clip_text_states(text_tower: nn.Module, tokenizer, captions: list[str]) -> T
 
 
 class VisionEncoder(nn.Module):
-    """Pictures to LLM inputs: a frozen CLIP tower and a linear projector with bias.
+    """Pictures to LLM inputs: a frozen CLIP tower and a projector with bias.
 
     Args:
         tower: transformers' CLIP vision model.
         llm_dim: width of the language model.
         select_layer: which hidden state of the tower is taken; -2 is the output of the last layer but one.
         mean, std: per channel, as the tower was trained.
+        projector_depth: 1, as published, is linear; more gives an MLP with GELU between its layers.
+        normed: whether a layer norm follows the projector; not so as published.
     """
 
-    def __init__(self, tower: CLIPVisionModel, llm_dim: int, select_layer: int = -2, mean=CLIP_MEAN, std=CLIP_STD):
+    def __init__(self, tower: CLIPVisionModel, llm_dim: int, select_layer: int = -2, mean=CLIP_MEAN, std=CLIP_STD,
+                 projector_depth: int = 1, normed: bool = False):
         super().__init__()
-        self.tower = tower
-        self.projector = nn.Linear(tower.config.hidden_size, llm_dim)
+        self.tower, self.projector_depth = tower, projector_depth
+        layers = [nn.Linear(tower.config.hidden_size, llm_dim)]
+        for _ in range(projector_depth - 1):
+            layers += [nn.GELU(), nn.Linear(llm_dim, llm_dim)]
+        self.projector = layers[0] if projector_depth == 1 else nn.Sequential(*layers)
+        self.post_layernorm = nn.LayerNorm(llm_dim, eps=tower.config.layer_norm_eps) if normed else None
         self.select_layer, self.mean, self.std = select_layer, tuple(mean), tuple(std)
 
     @property
@@ -74,13 +81,14 @@ class VisionEncoder(nn.Module):
             Shape (batch, 3, image_size, image_size).
         """
         cropped = [fit_square(image, self.tower.config.image_size, Image.Resampling.BICUBIC) for image in images]
-        return clip_pixels(to_tensor(cropped).to(self.projector.weight.device), self.mean, self.std)
+        return clip_pixels(to_tensor(cropped).to(self.tower.device), self.mean, self.std)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(batch, 3, height, width) to (batch, patches, llm_dim), patches row by row from the top left."""
-        pixels = pixels.to(self.projector.weight.dtype)
+        pixels = pixels.to(self.tower.dtype)
         states = self.tower(pixel_values=pixels, output_hidden_states=True).hidden_states[self.select_layer]
-        return self.projector(states[:, 1:])     # without the class token
+        embeddings = self.projector(states[:, 1:])      # without the class token
+        return embeddings if self.post_layernorm is None else self.post_layernorm(embeddings)
 
 
 def fit_square(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:

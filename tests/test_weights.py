@@ -3,13 +3,17 @@
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import minidream
+import psutil
 import pytest
 import torch
 from minidream import toy
 from minidream.tokenizers import ToyTokenizer
+from minidream.weights import reading
 from minidream.world.language import VOCABULARY
 from safetensors.torch import load_file, save_file
 
@@ -150,3 +154,79 @@ def test_official_shards_hold_the_same_as_one_file():
     one, shards = (minidream.load(tiny / folder, component_configs=tiny / "component_configs") for folder in ("checkpoint", "checkpoint_sharded"))
     assert all(torch.equal(left, right) for left, right in zip(one.parameters(), shards.parameters(), strict=True))
     assert one.queries == 8 and one.vision.patches == 16 and one.tokenizer.special.dream_start == 123
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Memory and disk
+
+def test_too_little_memory_is_said_before_anything_is_read(saved, monkeypatch):
+    model, folder = saved
+    needed = sum(tensor.nbytes for tensor in model.state_dict().values())
+    free = SimpleNamespace(available=needed - 1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(reading, "take", lambda *_: pytest.fail("reading had begun"))
+    with pytest.raises(MemoryError, match=rf"{folder} take {needed / 1e9:.1f} GB of memory on cpu, and {free.available / 1e9:.1f} GB are free"):
+        minidream.load(folder, device="cpu")
+    monkeypatch.undo()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=needed * 2 // 3))
+    assert minidream.load(folder, device="cpu", dtype=torch.bfloat16).dream_queries.dtype == torch.bfloat16, "half of it does fit"
+
+
+def test_too_little_disk_is_said_before_anything_is_written(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=20_000_000))
+    with pytest.raises(OSError, match=r"saved would take 0\.0[3-9] GB, and 0\.02 GB are free on its disk"):
+        minidream.save(saved[0], tmp_path / "saved")
+    assert list(tmp_path.iterdir()) == []
+
+
+def resident(what: str) -> int:
+    """This process's resident memory in bytes, now ("VmRSS") or at its highest ("VmHWM")."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[what].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the highest resident memory can be reset on Linux alone")
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_weights_are_held_once(tmp_path, monkeypatch, suffix):
+    """64 MB of float32, in files that are mapped and converted a portion at a time: 32 MB of bfloat16 and hardly more."""
+    stored = {f"{number}": torch.full((1024, 1024), float(number)) for number in range(16)}
+    path = tmp_path / f"many{suffix}"
+    save_file(stored, path) if suffix == ".safetensors" else torch.save(stored, path)
+    del stored
+    tensors = reading.look(path)
+    monkeypatch.setattr(reading, "PORTION", 2 ** 20)
+    reading.take(tensors, torch.device("cpu"), torch.bfloat16)      # whatever is set up on first use
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    taken = reading.take(tensors, torch.device("cpu"), torch.bfloat16)
+    peak = resident("VmHWM") - before
+    needed = sum(tensor.nbytes for tensor in taken.values())
+    assert needed == 2 ** 25 and all(torch.equal(tensor, torch.full((1024, 1024), float(name)).bfloat16()) for name, tensor in taken.items())
+    assert peak <= 1.1 * needed + 2 * 2 ** 22 + 2 ** 20, "beside the target: one portion, and what is measured with it"
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    mapped = reading.take(tensors, torch.device("cpu"), None)
+    assert resident("VmHWM") - before < 2 ** 22, "what is wanted as it is stored is mapped, and read when it is used"
+    assert mapped["3"].sum() == 3 * 1024 ** 2
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Eight bits
+
+def test_int8_without_torchao_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(ImportError, match=r"needs torchao.*pip install \"minidream\[int8\]\""):
+        minidream.load("toy", quantize="int8")
+
+
+def test_int8_gives_nearly_the_same_states_in_less_memory(saved, tmp_path):
+    pytest.importorskip("torchao", reason="torchao is an optional extra: pip install torchao")
+    model, folder = saved
+    small = minidream.load(folder, device="cpu", quantize="int8")
+    exact, near = model.encode("a red circle"), small.encode("a red circle")
+    assert 0 < (near - exact).abs().max() < 0.05 * exact.abs().max()
+    matrices = [module.weight for module in small.llm.layers.modules() if isinstance(module, torch.nn.Linear)]
+    assert all(type(weight).__module__.startswith("torchao") for weight in matrices)
+    assert type(small.llm.lm_head.weight.data) is torch.Tensor and torch.equal(small.llm.lm_head.weight, model.llm.lm_head.weight)
+    with pytest.raises(ValueError, match="quantized model is not written.*q_proj.weight"):
+        minidream.save(small, tmp_path / "small")

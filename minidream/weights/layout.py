@@ -1,0 +1,53 @@
+"""What lies in which file of a checkpoint, under which name: the official layout, and the names of older writers."""
+
+import re
+
+from torch import nn
+
+from ..model import DreamLLM
+
+# The parts beside the language model, each in a file of its own. Training with FSDP leaves one `pytorch_model.bin` that
+# holds everything, with the tensors of the plugins repeated under these prefixes.
+PLUGINS = {"dream_embedding": "model.dream_embedding.", "clip_vision_embedding": "model.clip_vision_embedding.",
+           "stable_diffusion_head": "stable_diffusion_head."}
+
+# Buffers that some writers stored and that are computed anew here, in float32.
+RECOMPUTED = ("rotary_emb.inv_freq", "embeddings.position_ids")
+
+# The attention of the VAE had other names until diffusers 0.18, and in part the shape of 1x1 convolutions.
+OLD_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+class Queries(nn.Module):
+    """The dream queries as a module of their own, so that they are saved and loaded like every other part."""
+
+    def __init__(self, dream_queries: nn.Parameter):
+        super().__init__()
+        self.dream_queries = dream_queries
+
+
+def files_of(model: DreamLLM) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+    """What lies in which file: {stem of the file: (module, {name in the module: name in the file})}."""
+    return {
+        "model": (model.llm, {name: name if name.startswith("lm_head.") else f"model.{name}" for name in model.llm.state_dict()}),
+        "dream_embedding": (Queries(model.dream_queries), {"dream_queries": "dream_queries"}),
+        "clip_vision_embedding": (model.vision, {name: name_in_clip_file(name) for name in model.vision.state_dict()}),
+        "stable_diffusion_head": (model.decoder, {name: name for name in model.decoder.state_dict()}),
+    }
+
+
+def name_in_clip_file(name: str) -> str:
+    """The name of one of `VisionEncoder`'s tensors in the official file."""
+    if name.startswith("tower."):       # transformers 5 dropped the level "vision_model." that the official files have
+        return f"clip_vision_model.vision_model.{name.removeprefix('tower.').removeprefix('vision_model.')}"
+    return f"projector.{name}" if name.startswith("projector.") else name
+
+
+def official_name(name: str) -> str | None:
+    """The official name of a tensor that some writer called `name`; None for a buffer that is computed anew."""
+    if name.endswith(RECOMPUTED):
+        return None
+    if name.startswith("clip_vision_model."):
+        return f"clip_vision_model.vision_model.{name.removeprefix('clip_vision_model.').removeprefix('vision_model.')}"
+    old = re.fullmatch(r"(vae\..*\.attentions\.\d+\.)(query|key|value|proj_attn)(\.weight|\.bias)", name)
+    return f"{old[1]}{OLD_VAE_ATTENTION[old[2]]}{old[3]}" if old else name
