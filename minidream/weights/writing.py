@@ -30,7 +30,12 @@ def save(model: DreamLLM, folder: str | Path) -> None:
         ValueError: if the folder holds something that is no checkpoint, or the model is quantized.
         OSError: if the disk has too little room (both numbers), before anything is written.
     """
-    write_folder(model, Path(folder), lambda tensors, stem, to: torch.save(tensors, to / f"{stem}.bin"))
+    write_folder(model, Path(folder), write_pickle)
+
+
+def write_pickle(tensors: dict[str, Tensor], stem: str, folder: Path) -> None:
+    """One plugin file, as the official code writes it."""
+    torch.save(tensors, folder / f"{stem}.bin")
 
 
 def stored(name: str, tensor: Tensor) -> Tensor:

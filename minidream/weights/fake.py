@@ -1,0 +1,78 @@
+"""A random checkpoint of full size in the official layout: for dry runs, and to see how much memory and time they take.
+
+Everything about it is as in the published files, only nothing was ever learned: what it paints is noise.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import sentencepiece
+import torch
+from accelerate import init_empty_weights
+from pydoc_data.topics import topics
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..documents import SPECIAL_TOKENS
+from ..tokenizers import LlamaTokenizer
+from .building import build
+from .reading import SHIPPED_CONFIGS
+from .writing import write_folder, write_pickle
+
+PIECES = 32000          # of LLaMA's tokenizer; the special tokens follow them
+LEARNED = 8000          # pieces that the stand-in tokenizer learns from the little text that there is; the rest are fillers
+CONFIG = {"model_type": "dreamllm"}         # what a config does not say is what LLaMA-7B has
+
+
+def fake_7b(folder: str | Path, progress: bool = True) -> None:
+    """Writes the random checkpoint, in bfloat16: about 16 GB.
+
+    It is written beside the folder and moved into place at the end; if it is stopped, nothing stays behind.
+
+    Args:
+        folder: must not exist yet.
+        progress: show a bar.
+
+    Raises:
+        FileExistsError: if the folder exists.
+        OSError: if the disk has too little room (both numbers), before anything is written.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; the random checkpoint goes into a folder of its own")
+    with init_empty_weights(include_buffers=False):
+        model = build(Path("config.json"), CONFIG | {"vocab_size": PIECES + 8}, SHIPPED_CONFIGS, new_tokenizer()).to(torch.bfloat16)
+    generator = torch.Generator().manual_seed(0)
+    total = sum(tensor.nbytes for tensor in model.state_dict().values())
+    with tqdm(total=total, unit="B", unit_scale=True, desc=f"writing {folder}", disable=not progress) as bar:
+        def value(name: str, tensor: Tensor) -> Tensor:
+            bar.update(tensor.nbytes if tensor.is_meta else 0)
+            return draw(name, tensor, generator) if tensor.is_meta else tensor
+
+        write_folder(model, folder, write_pickle, value)
+    # The published folder has none: those that ship with the package are what such a checkpoint is read with.
+    shutil.rmtree(folder / "component_configs")
+
+
+def draw(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random weights that keep signals at about the scale that they come with, so that nothing overflows on the way.
+
+    Matrices and kernels from N(0, 1 / inputs), the scales of norms 1, biases 0.
+    """
+    if like.dim() > 1:
+        inputs = like[0].numel()
+        return torch.empty(like.shape, dtype=like.dtype).normal_(0, inputs ** -0.5, generator=generator)
+    return torch.full(like.shape, float(name.endswith("weight")), dtype=like.dtype)
+
+
+def new_tokenizer() -> LlamaTokenizer:
+    """A tokenizer with as many ids as the official one, learned from the English text that comes with every Python."""
+    fillers = [f"<filler {number}>" for number in range(PIECES - LEARNED)]
+    with tempfile.TemporaryDirectory() as folder:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter("\n".join(topics.values()).split("\n")), model_prefix=f"{folder}/tokenizer", model_type="bpe",
+            vocab_size=PIECES, byte_fallback=True, split_digits=True, normalization_rule_name="identity",
+            remove_extra_whitespaces=False, user_defined_symbols=fillers, minloglevel=2)
+        names = [token for token in SPECIAL_TOKENS if token not in ("<s>", "</s>", "<unk>")]
+        return LlamaTokenizer(f"{folder}/tokenizer.model", {token: PIECES + number for number, token in enumerate(names)})
