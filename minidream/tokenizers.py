@@ -91,12 +91,20 @@ class LlamaTokenizer:
 
     def decode(self, ids: list[int]) -> str:
         """The text of ids, special tokens left out."""
-        return self.pieces.decode([number for number in ids if number not in self.names and number not in (self.bos, self.eos)])
+        return self.pieces.decode([number for number in ids if number not in self.names and number not in (self.bos, self.eos, self.unk)])
 
     def save(self, folder: Path) -> None:
-        """Writes `tokenizer.model` and `added_tokens.json`."""
+        """Writes `tokenizer.model`, and beside it what transformers needs to read the same tokenizer from the folder."""
+        roles = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "[PAD]",
+                 "additional_special_tokens": [token for token in sorted(self.added, key=self.added.get) if token != "[PAD]"]}
+        tokens = {"<s>": self.bos, "</s>": self.eos, "<unk>": self.unk, **self.added}
+        plain = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+        settings = roles | {"tokenizer_class": "LlamaTokenizer", "legacy": True, "add_bos_token": True, "add_eos_token": False,
+                            "clean_up_tokenization_spaces": False, "padding_side": "right", "added_tokens_decoder": {
+                                str(number): {"content": token} | plain for token, number in sorted(tokens.items(), key=lambda pair: pair[1])}}
         (Path(folder) / "tokenizer.model").write_bytes(self.pieces.serialized_model_proto())
-        (Path(folder) / "added_tokens.json").write_text(json.dumps(self.added) + "\n")
+        for name, content in (("added_tokens", self.added), ("special_tokens_map", roles), ("tokenizer_config", settings)):
+            (Path(folder) / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
     def label(self, number: int) -> str:
         """How one token is written, for plots: sentencepiece's mark of a word's beginning left out."""
