@@ -4,10 +4,11 @@ Every stage is a module: `batch` is a pure function of (seed, step, process), `f
 requires a gradient is trained. `stages.py` says in which order they run.
 """
 
+import math
 import random
 
 import torch
-from einops import rearrange, reduce, repeat
+from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +18,7 @@ from .vision import clip_pixels, clip_text_states
 from .world.judge import Judge, Reading, judge_batch
 from .world.language import describe, parse_caption
 from .world.render import render
-from .world.scenes import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scene, is_held_out, sample_scene
+from .world.scenes import BACKGROUNDS, COLOURS, HELD_OUT_LOOKS, SHAPES, SIZES, Scene, is_held_out, sample_scene
 from .world.stories import edit_of
 
 
@@ -240,10 +241,14 @@ class ClipStage(nn.Module):
         images, masks = render(scenes, toy.IMAGE_SIZE)
         said = [parse_caption(caption) for caption in captions]
         also_true = torch.tensor([[Reading(scene.facts).agrees(facts) for facts in said] for scene in scenes])
-        gray = step % 2 == 1
-        if gray:
-            images = reduce(images, "batch rgb height width -> batch 1 height width", "mean").expand(-1, 3, -1, -1)
-        return images, captions, also_true & ~torch.eye(len(scenes), dtype=torch.bool), self.right_answers(scenes, masks), gray
+        disguised = step % 2 == 1
+        if disguised:
+            images = self.disguise(images, masks, scenes, rng)
+        return images, captions, also_true & ~torch.eye(len(scenes), dtype=torch.bool), self.right_answers(scenes, masks), disguised
+
+    def disguise(self, images: Tensor, masks: Tensor, scenes: list[Scene], rng: random.Random) -> Tensor:
+        """The same pictures in gray."""
+        return reduce(images, "batch rgb height width -> batch 1 height width", "mean").expand(-1, 3, -1, -1)
 
     def right_answers(self, scenes: list[Scene], masks: Tensor) -> Tensor:
         """What each patch lies on, shape (batch, patches, 4): size, colour, shape, background; -1 where it is unclear."""
@@ -258,18 +263,18 @@ class ClipStage(nn.Module):
 
     def forward(self, batch, generator):
         """Cross entropy of picture to caption and caption to picture, and of what the patches tell."""
-        images, captions, also_true, right, gray = batch
+        images, captions, also_true, right, disguised = batch
         device = self.log_scale.device
         seen = self.vision(clip_pixels(images).to(device), output_hidden_states=True)
         patches = self.reader(seen.hidden_states[-2][:, 1:]).split(self.answers, dim=-1)     # where the LLM will read them
         right = right.to(device)
-        asked = (0, 2) if gray else (0, 1, 2, 3)
+        asked = (0, 2) if disguised else (0, 1, 2, 3)
         # A tenth of the patches lies on things: the mean over those counts as much as the mean over the rest.
         things, empty = right[..., 0] > 0, right[..., 0] == 0
         details = sum(F.cross_entropy(patches[kind][where], right[where][:, kind]) for kind in asked for where in (things, empty))
         told = torch.stack([patches[kind].argmax(dim=-1)[things] == right[things][:, kind] for kind in asked], dim=-1)
         losses = {"total": details, "details": details, "misread": 1 - told.all(dim=-1).float().mean()}
-        if gray:
+        if disguised:
             return losses
         with torch.no_grad():
             states = clip_text_states(self.text, self.tokenizer, captions)
@@ -284,3 +289,33 @@ class ClipStage(nn.Module):
         """What this stage leaves behind."""
         return {"clip_vision": self.vision.vision_model, "clip_text": self.text,
                 "clip_visual_projection": self.vision.visual_projection}
+
+
+class SightStage(ClipStage):
+    """The vision tower learns on, until it reads shapes whatever their colour.
+
+    After gray pictures it still misread one in nine of the shapes in colours that training holds back. So now every other
+    batch wears colours without a name, drawn at random; one that comes near to a held-out look is drawn again.
+    """
+    name = "sight"
+    recipe = Recipe(steps=4000, batch=64, learning_rate=1e-3, weight_decay=0.02)
+
+    def __init__(self, vision, projection, text, tokenizer):
+        super().__init__(text, tokenizer)
+        self.vision.vision_model = vision.requires_grad_(True)
+        self.vision.visual_projection = projection.requires_grad_(True)
+
+    def disguise(self, images, masks, scenes, rng):
+        """The same scenes in colours drawn at random."""
+        colours = torch.tensor([self.strange_colours(scene, rng) for scene in scenes])
+        cover = torch.cat([1 - masks.sum(dim=1, keepdim=True), masks], dim=1)
+        return einsum(cover, colours, "batch layers height width, batch layers rgb -> batch rgb height width")
+
+    def strange_colours(self, scene: Scene, rng: random.Random) -> list[list[float]]:
+        """RGB in [0, 1] of the background and two things, well apart, none near a colour that its shape must not have."""
+        shapes = [thing.shape for thing in scene.things * 2][:2]
+        while True:
+            ground, *things = ([rng.random() for _ in range(3)] for _ in range(3))
+            nearest = [min(COLOURS, key=lambda name: math.dist(COLOURS[name], colour)) for colour in things]
+            if min(math.dist(ground, colour) for colour in things) > 0.35 and not HELD_OUT_LOOKS & set(zip(shapes, nearest)):
+                return [ground, *things]

@@ -56,28 +56,29 @@ class DocumentStage(nn.Module):
 # step costs about the same; and how long.
 LESSONS = {
     "llm": (((lessons.text_only, 1.0),), Recipe(steps=1500, batch=32, learning_rate=2e-3, weight_decay=0.02)),
-    "stage1-comprehension": (((lessons.captions, 1.0),), Recipe(steps=400, batch=32, learning_rate=2e-3, weight_decay=0.0)),
-    "stage1-creation": (((lessons.text_to_image, 1.0),), Recipe(steps=250, batch=48, learning_rate=4e-3, weight_decay=0.0, warmup=20)),
-    "stage2": (((lessons.stories, 0.25), (lessons.text_to_image, 1.0), (lessons.stories, 0.25),
+    "stage1-comprehension": (((lessons.captions, 1.0), (lessons.questions, 0.5)), Recipe(steps=500, batch=32, learning_rate=2e-3, weight_decay=0.0)),
+    "stage1-creation": (((lessons.text_to_image, 1.0),), Recipe(steps=300, batch=48, learning_rate=4e-3, weight_decay=0.0, warmup=20)),
+    "stage2": (((lessons.stories, 0.25), (lessons.text_to_image, 1.0), (lessons.captions, 0.5),
                 (lessons.text_to_image, 1.0), (lessons.captions, 0.5)),
-               Recipe(steps=900, batch=64, learning_rate=1e-3, weight_decay=0.0)),
-    "stage3": (((lessons.stories, 0.25), (lessons.text_to_image, 1.0), (lessons.edits, 0.5), (lessons.questions, 0.75),
-                (lessons.edits, 0.5), (lessons.captions, 0.5)),
-               Recipe(steps=480, batch=64, learning_rate=8e-4, weight_decay=0.0)),
+               Recipe(steps=1800, batch=64, learning_rate=1e-3, weight_decay=0.0)),
+    "stage3": (((lessons.questions, 0.5), (lessons.text_to_image, 1.0), (lessons.edits, 0.5), (lessons.captions, 0.5),
+                (lessons.questions, 0.5), (lessons.stories, 0.25), (lessons.edits, 0.5)),
+               Recipe(steps=2800, batch=64, learning_rate=8e-4, weight_decay=0.0)),
 }
 
 # In this order. Each leaves parts, `<stage>.<part>.safetensors`; a stage takes each part that it needs from the last
 # stage before it that leaves one.
 LEAVES = {
     "judge": ("judge",), "vae": ("vae",), "decoder": ("vae",), "text": ("clip_text",), "unet": ("unet",),
-    "clip": ("clip_vision", "clip_text", "clip_visual_projection"), "llm": ("llm",),
+    "clip": ("clip_vision", "clip_text", "clip_visual_projection"),
+    "sight": ("clip_vision", "clip_text", "clip_visual_projection"), "llm": ("llm",),
     "stage1-comprehension": ("visual_projector",), "stage1-creation": ("dream_queries", "condition_projector"),
     "stage2": ("llm", "visual_projector", "dream_queries", "condition_projector"),
     "stage3": ("llm", "visual_projector", "dream_queries", "condition_projector")}
 ORDER = tuple(LEAVES)
 RECIPES = {stage.name: stage.recipe for stage in (
     pretraining.JudgeStage, pretraining.VaeStage, pretraining.DecoderStage, pretraining.TextStage, pretraining.UnetStage,
-    pretraining.ClipStage)} | {name: recipe for name, (_, recipe) in LESSONS.items()}
+    pretraining.ClipStage, pretraining.SightStage)} | {name: recipe for name, (_, recipe) in LESSONS.items()}
 FROZEN = ("clip_vision", "vae", "unet")
 NEEDS = {"stage1-comprehension": ("clip_vision", "llm"), "stage1-creation": ("vae", "unet", "llm"),
          "stage2": (*FROZEN, *LEAVES["stage2"]), "stage3": (*FROZEN, *LEAVES["stage3"])}
@@ -127,10 +128,15 @@ def build(name: str, folder: Path, seed: int) -> nn.Module:
         return pretraining.DecoderStage(load_part(part_file(folder, "vae", name), toy.new_vae()).requires_grad_(True))
     if name == "text":
         return pretraining.TextStage(tokenizer)
-    if name in ("unet", "clip"):
+    if name in ("unet", "clip", "sight"):
         text = load_part(part_file(folder, "clip_text", name), toy.new_clip(len(tokenizer))[1])
         if name == "clip":
             return pretraining.ClipStage(text, tokenizer)
+        if name == "sight":
+            vision = toy.new_clip(len(tokenizer))[0]
+            return pretraining.SightStage(load_part(part_file(folder, "clip_vision", name), vision.vision_model),
+                                          load_part(part_file(folder, "clip_visual_projection", name), vision.visual_projection),
+                                          text, tokenizer)
         return pretraining.UnetStage(load_part(part_file(folder, "vae", name), toy.new_vae()), text, tokenizer)
     return DocumentStage(name, assemble(folder, name, NEEDS.get(name, ())))
 

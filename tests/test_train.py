@@ -1,7 +1,9 @@
 """The training loop: a killed run goes on bit for bit, a failed save leaves the old file, what is frozen stays frozen."""
 
 import json
+import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from minidream.tokenizers import ToyTokenizer
 from minidream.train import Recipe, fit, step_seed, write_atomically
 from minidream.world.language import VOCABULARY
 from minidream.world.render import render
-from minidream.world.scenes import Scene, Thing
+from minidream.world.scenes import COLOURS, HELD_OUT_LOOKS, Scene, Thing, sample_scene
 
 SCRIPT = Path(__file__).parent / "killed_run.py"
 
@@ -103,7 +105,6 @@ def test_each_stage_trains_what_the_paper_trains_and_nothing_else(name):
     trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.5)
     lesson, _ = stage.lessons[-2 if name == "stage2" else 0]        # of stage II the one that paints
-    import random
     losses = model.loss_of_layouts(*lesson(random.Random(0), 2, model), torch.Generator().manual_seed(1))
     losses.total.backward()
     optimizer.step()
@@ -154,3 +155,20 @@ def test_patches_are_asked_what_they_lie_on():
     assert right[1, 1].tolist() == right[2, 2].tolist() == [1, 1, 2, 1] and right[5, 6].tolist() == [2, 6, 1, 1]
     assert right[0, 7].tolist() == [0, 0, 0, 1]
     assert (right[..., :3] == -1).any() and (right[..., 3] == 1).all(), "edges are unclear, the background is not"
+
+
+def test_disguised_pictures_never_show_a_held_out_look():
+    tokenizer, rng = ToyTokenizer(VOCABULARY), random.Random(2)
+    vision, text = toy.new_clip(len(tokenizer))
+    stage = pretraining.SightStage(vision.vision_model, vision.visual_projection, text, tokenizer)
+    for _ in range(300):
+        scene = sample_scene(rng, count=2)
+        ground, *things = stage.strange_colours(scene, rng)
+        for thing, colour in zip(scene.things, things):
+            assert (thing.shape, min(COLOURS, key=lambda name: math.dist(COLOURS[name], colour))) not in HELD_OUT_LOOKS
+            assert math.dist(colour, ground) > 0.35
+    scene = Scene((Thing("square", "red", "small", x=0.3, y=0.5),))
+    images, masks = render([scene], toy.IMAGE_SIZE)
+    disguised = stage.disguise(images, masks, [scene], random.Random(0))
+    ground, thing, _ = stage.strange_colours(scene, random.Random(0))
+    assert torch.allclose(disguised[0, :, 0, -1], torch.tensor(ground)) and torch.allclose(disguised[0, :, 16, 9], torch.tensor(thing))
