@@ -1,11 +1,17 @@
 """`make bench`: how long things take, as ratios to what a user would use instead, measured in the same run.
 
     python tests/benchmarks/bench.py [--repeats 5] [--out out/bench.json]
+    python tests/benchmarks/bench.py --full-size FOLDER [--device cuda] [--quantize int8] [--out out/full_size.json]
+
+The second form measures full weights, or random ones of that size (`python -m minidream.weights fake-7b FOLDER`).
 """
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +24,7 @@ from minidream.llm import LLM, Cache, LLMConfig
 from minidream.tokenizers import ToyTokenizer
 from minidream.train import write_atomically
 from minidream.world.language import VOCABULARY
+from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM
 
 SIZES = dict(vocab_size=1000, hidden_size=256, intermediate_size=688, num_hidden_layers=6, num_attention_heads=8,
@@ -127,12 +134,133 @@ PEERS = {"LLM, one pass of 512 tokens / transformers": llm_forward, "LLM, traini
          "recording 64 query rows of 1,024 inputs / the plain pass": recording_cost, "20 guided steps, 4 pictures / diffusers' pipeline": denoising}
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Full weights. Each figure comes from a process of its own, and starts with none of the files in memory.
+
+PROMPT = ("An old stone bridge over a quiet river at sunset, with two small boats, a red house behind tall trees, snow on "
+          "the hills, warm light in the windows, and a cat that looks at the birds in the sky")
+PICTURE_STEPS = 20
+
+
+def forget(folder: Path) -> None:
+    """Asks the system to drop the files of a folder from its cache."""
+    for path in folder.iterdir():
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_all(model: torch.nn.Module) -> None:
+    """Reads one byte of every memory page of the weights: what is only mapped so far is fetched from the disk."""
+    for parameter in model.parameters():
+        parameter.detach().flatten().view(torch.uint8)[::4096].sum().item()
+
+
+def usage(device: str) -> dict[str, float]:
+    """The most memory that this process has used so far, in GB: on the machine, mapped files included, and on the GPU."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    used = {"peak memory, GB": int(status["VmHWM"].split()[0]) * 1024 / 1e9}
+    if device.startswith("cuda"):
+        used["peak GPU memory, GB"] = torch.cuda.max_memory_allocated() / 1e9
+    return used
+
+
+def timed(work, device: str) -> tuple:
+    """What a call gives and the seconds it takes, the GPU's part included."""
+    start = time.perf_counter()
+    result = work()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return result, time.perf_counter() - start
+
+
+def full_import(folder: Path, device: str, quantize: str | None, dtype: torch.dtype | None = None) -> dict[str, float]:
+    """`minidream.load`, and then every weight read once."""
+    before = usage(device)["peak memory, GB"]
+    model, loaded = timed(lambda: minidream.load(folder, device=device, dtype=dtype, quantize=quantize), device)
+    figures = {"weights, GB": sum(tensor.nbytes for tensor in model.state_dict().values()) / 1e9, "before, GB": before, "to load, s": loaded}
+    if device == "cpu" and not quantize:
+        figures["to load and read, s"] = loaded + timed(lambda: read_all(model), device)[1]
+    return figures | usage(device)
+
+
+def converted_import(folder: Path, device: str, quantize: str | None) -> dict[str, float]:
+    """The same to a dtype that is not the stored one, so that nothing can stay mapped."""
+    return full_import(folder, device, quantize, torch.float16)
+
+
+def peer_import(folder: Path, device: str, quantize: str | None) -> dict[str, float]:
+    """transformers' `from_pretrained` on the language model alone, as stored, and then every weight read once."""
+    before = usage(device)["peak memory, GB"]
+    sizes = json.loads((folder / "config.json").read_text())
+    config = LlamaConfig(**{name: sizes[name] for name in LLMConfig.__dataclass_fields__ if name in sizes})
+    peer, loaded = timed(lambda: LlamaForCausalLM.from_pretrained(folder, config=config, dtype="auto").to(device), device)
+    return {"weights, GB": sum(parameter.nbytes for parameter in peer.parameters()) / 1e9, "before, GB": before, "to load, s": loaded,
+            "to load and read, s": loaded + timed(lambda: read_all(peer), device)[1] if device == "cpu" else loaded, **usage(device)}
+
+
+def full_attention(folder: Path, device: str, quantize: str | None) -> dict[str, float]:
+    """Where the dream queries look in a prompt of 40 words and one image; the second time all weights are in memory."""
+    model = minidream.load(folder, device=device, quantize=quantize)
+    document = minidream.Document([Image.radial_gradient("L").convert("RGB"), PROMPT])
+    trace, first = timed(lambda: probe.dream_attention(model, document), device)
+    _, again = timed(lambda: probe.dream_attention(model, document), device)
+    return {"positions": len(trace.inputs), "first, s": first, "again, s": again, **usage(device)}
+
+
+def full_picture(folder: Path, device: str, quantize: str | None) -> dict[str, float]:
+    """One guided picture, and its parts."""
+    model = minidream.load(folder, device=device, quantize=quantize)
+    states, encoding = timed(lambda: model.encode(PROMPT), device)
+    condition = model.decoder.projector(states)
+    noise = torch.randn(1, *model.decoder.latent_shape).to(device)
+    latents, painting = timed(lambda: model.decoder.sample(condition, condition, noise, PICTURE_STEPS, 7.5, lambda step: noise), device)
+    with torch.no_grad():
+        _, decoding = timed(lambda: model.decoder.decode(latents), device)
+    return {"pixels": model.decoder.image_size, "steps": PICTURE_STEPS, "prompt, s": encoding, "per step, s": painting / PICTURE_STEPS,
+            "decoding, s": decoding, "all, s": 2 * encoding + painting + decoding, **usage(device)}
+
+
+FULL_SIZE = {"import": full_import, "import, converted": converted_import, "transformers' import of the language model": peer_import, "attention": full_attention, "picture": full_picture}
+
+
+def measure_full_size(folder: Path, device: str, quantize: str | None) -> dict[str, dict[str, float]]:
+    """All figures of `FULL_SIZE`, each from a fresh process; prints them as they come."""
+    results = {}
+    for name in FULL_SIZE:
+        forget(folder)
+        command = [sys.executable, __file__, "--full-size", str(folder), "--device", device, "--only", name]
+        said = subprocess.run(command + (["--quantize", quantize] if quantize else []), check=True, stdout=subprocess.PIPE, text=True).stdout
+        results[name] = {figure: round(value, 3) for figure, value in json.loads(said.splitlines()[-1]).items()}
+        print(f"{name}: " + ", ".join(f"{figure} {value:g}" for figure, value in results[name].items()), flush=True)
+    if device == "cpu" and not quantize:
+        results["ratios"] = {f"peak memory of the {name} / bytes of the weights": round(
+            (results[name]["peak memory, GB"] - results[name]["before, GB"]) / results[name]["weights, GB"], 3) for name in ("import", "import, converted")}
+        peer = results["transformers' import of the language model"]["to load and read, s"]
+        results["ratios"]["import of everything / transformers' of the language model"] = round(results["import"]["to load and read, s"] / peer, 3)
+        for name, ratio in results["ratios"].items():
+            print(f"{ratio:6.2f}x  {name}")
+    return results
+
+
 def main() -> None:
     """Prints a line per comparison and writes all of it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5, help="timed calls per entry; the median counts (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("out/bench.json"), help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=None, help="default: out/bench.json, or out/full_size.json")
+    parser.add_argument("--full-size", type=Path, metavar="FOLDER", help="measure the weights in this folder instead")
+    parser.add_argument("--device", default="cpu", help="of the full weights (default: %(default)s)")
+    parser.add_argument("--quantize", choices=["int8"], help="of the full weights")
+    parser.add_argument("--only", choices=FULL_SIZE, help="one figure of the full weights, in this process, as JSON")
     options = parser.parse_args()
+    if options.only:
+        print(json.dumps(FULL_SIZE[options.only](options.full_size, options.device, options.quantize)))
+        return
+    if options.full_size:
+        results = {"threads": torch.get_num_threads(), "torch": torch.__version__,
+                   **measure_full_size(options.full_size, options.device, options.quantize)}
+        write_results(results, options.out or Path("out/full_size.json"))
+        return
     results = {"threads": torch.get_num_threads(), "torch": torch.__version__, "ratios": {}, "seconds": {}}
     for name, compare in PEERS.items():
         ours, theirs = compare(options.repeats)
@@ -145,8 +273,13 @@ def main() -> None:
     results["seconds"]["an attention trace"] = round(seconds(lambda: probe.dream_attention(model, prompt), options.repeats), 4)
     for name, value in results["seconds"].items():
         print(f"{value:6.3f} s  {name}, {results['threads']} threads")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(lambda path: path.write_text(json.dumps(results, indent=1) + "\n"), options.out)
+    write_results(results, options.out or Path("out/bench.json"))
+
+
+def write_results(results: dict, path: Path) -> None:
+    """Results as JSON, the folder made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(lambda temporary: temporary.write_text(json.dumps(results, indent=1) + "\n"), path)
 
 
 if __name__ == "__main__":
