@@ -114,44 +114,49 @@ class TextStage(nn.Module):
 
     The real text tower has read 400 million captions. What a few minutes of contrastive learning leave is a bag of words,
     on which a U-Net gives the right colours and places to the wrong things, however long it is trained. So here the
-    tower is asked: `questions`, one for each place where a thing can stand, look for the state that answers them, by
-    attention, as the U-Net's cells will. Only the tower is kept.
+    tower is asked: `questions`, one for each place where a thing can stand and one for the background, look for the
+    state that answers them, by attention, as the U-Net's cells will. Only the tower is kept. What is not asked is lost:
+    without the last question, the U-Net never heard of a background.
     """
     name = "text"
-    recipe = Recipe(steps=900, batch=128, learning_rate=1e-3)
+    recipe = Recipe(steps=1400, batch=128, learning_rate=1e-3)
+    background_from = 900   # asked from the first step on, this easy question delays the hard ones several times over
     places = {None: (0,), "left of": (1, 2), "above": (3, 4)}     # which questions the first and the second thing answer
-    answers = (1 + len(SIZES), 1 + len(COLOURS), 1 + len(SHAPES))     # 0 is "nothing stands there"
+    answers = (1 + len(SIZES), 1 + len(COLOURS), 1 + len(SHAPES), 1 + len(BACKGROUNDS))     # 0 is "nothing"
 
     def __init__(self, tokenizer):
         super().__init__()
         self.tokenizer, self.text = tokenizer, toy.new_clip(len(tokenizer))[1].requires_grad_(False)
         self.text.text_model.requires_grad_(True)
-        self.questions = nn.Parameter(torch.randn(5, toy.CONDITION_SIZE))
+        self.questions = nn.Parameter(torch.randn(6, toy.CONDITION_SIZE))
         self.keys = nn.Linear(toy.CONDITION_SIZE, toy.CONDITION_SIZE, bias=False)
         self.reader = nn.Linear(toy.CONDITION_SIZE, sum(self.answers))
 
     def batch(self, seed: int, step: int, process: int):
-        """Captions, and the right answers, shape (batch, questions, kinds of answers)."""
+        """Captions; the right answers, shape (batch, questions, kinds of answers); how many kinds are asked for."""
         rng = random.Random(f"{self.name} {seed} {step} {process}")
         captions = [describe(sample_scene(rng), rng).text for _ in range(self.recipe.batch)]
-        return captions, torch.tensor([self.right_answers(caption) for caption in captions])
+        kinds = 3 if step < self.background_from else 4
+        return captions, torch.tensor([self.right_answers(caption) for caption in captions]), kinds
 
     def right_answers(self, caption: str) -> list[list[int]]:
-        """What a caption says stands at each place: numbers of size, colour and shape."""
-        _, relation, looks = parse_caption(caption)
-        rows = [[0, 0, 0] for _ in range(5)]
+        """What a caption says, per question: numbers of size, colour, shape and background."""
+        background, relation, looks = parse_caption(caption)
+        rows = [[0, 0, 0, 0] for _ in range(6)]
         for place, (size, colour, shape) in zip(self.places[relation], looks):
-            rows[place] = [1 + list(SIZES).index(size), 1 + list(COLOURS).index(colour), 1 + SHAPES.index(shape)]
+            rows[place][:3] = 1 + list(SIZES).index(size), 1 + list(COLOURS).index(colour), 1 + SHAPES.index(shape)
+        if background:
+            rows[5][3] = 1 + list(BACKGROUNDS).index(background)
         return rows
 
     def forward(self, batch, generator):
         """Cross entropy of the answers, and the share of captions with any wrong one."""
-        captions, right = batch
-        right = right.to(self.questions.device)
+        captions, right, kinds = batch
+        right = right[..., :kinds].to(self.questions.device)
         states = clip_text_states(self.text, self.tokenizer, captions)
         found = F.scaled_dot_product_attention(self.questions.expand(len(states), -1, -1), self.keys(states), states)
         scores = [rearrange(kind, "batch questions answers -> batch answers questions")
-                  for kind in self.reader(found).split(self.answers, dim=-1)]
+                  for kind in self.reader(found).split(self.answers, dim=-1)[:kinds]]
         told = torch.stack([kind.argmax(dim=1) for kind in scores], dim=-1)
         loss = sum(F.cross_entropy(kind, right[..., number]) for number, kind in enumerate(scores))
         return {"total": loss, "wrong": (told != right).flatten(1).any(dim=1).float().mean()}

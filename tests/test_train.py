@@ -139,12 +139,11 @@ def test_dialogues_learn_the_answers_alone():
 
 def test_the_text_tower_is_asked_what_stands_where():
     stage = pretraining.TextStage(ToyTokenizer(VOCABULARY))
-    red, blue = [1, 1, 1], [2, 6, 2]      # small red circle, large blue square
-    nothing = [0, 0, 0]
-    assert stage.right_answers("there is a little red circle on a gray background") == [red] + [nothing] * 4
-    assert stage.right_answers("a small red circle left of a big blue square") == [nothing, red, blue, nothing, nothing]
-    assert stage.right_answers("a small red circle with a large blue square to its left") == [nothing, blue, red, nothing, nothing]
-    assert stage.right_answers("below a large blue square is a small red circle") == [nothing, nothing, nothing, blue, red]
+    red, blue, nothing, gray = [1, 1, 1, 0], [2, 6, 2, 0], [0, 0, 0, 0], [0, 0, 0, 2]      # small red circle, large blue square
+    assert stage.right_answers("there is a little red circle on a gray background") == [red, *[nothing] * 4, gray]
+    assert stage.right_answers("a small red circle left of a big blue square") == [nothing, red, blue, *[nothing] * 3]
+    assert stage.right_answers("a small red circle with a large blue square to its left") == [nothing, blue, red, *[nothing] * 3]
+    assert stage.right_answers("below a large blue square is a small red circle") == [*[nothing] * 3, blue, red, nothing]
 
 
 def test_patches_are_asked_what_they_lie_on():
