@@ -12,6 +12,7 @@ import minidream
 import pytest
 import torch
 from minidream import dream as dreams
+from minidream import generate
 from minidream import llm as llm_module
 from minidream import model as model_module
 from minidream import probe
@@ -248,6 +249,17 @@ def test_greedy_words_after_an_image(official):
         said.append(reader.next_logits(()).argmax().item())
         reader.read(tokens_only(said[-1:]), [])
     assert layout.ids + said == group["image.output_ids"][0].tolist()
+
+
+def test_words_and_a_picture_in_one_breath(official, monkeypatch):
+    """The official repository has no such loop: what is painted is what `dream` paints of the same words, with the same seed."""
+    special, words = official.tokenizer.special, official.tokenizer.encode("the moon is bright.")
+    script = [*words, special.dream_start, *official.tokenizer.encode("two birds"), special.eos]
+    monkeypatch.setattr(generate, "choose", lambda *_: script.pop(0))
+    document = official.write("A small cat,", seed=7, num_inference_steps=2)
+    assert document.items[::2] == ["A small cat, the moon is bright.", "two birds"] and document.targets == (0,)
+    alone = official.dream(document.items[0], seed=7, num_inference_steps=2)
+    assert_near(to_tensor(document.images), to_tensor([alone]), atol=1.5 / 255)
 
 
 @pytest.mark.parametrize("kind, turn", [("conv_image", [Image.new("RGB", (9, 9)), "What is in the image?"]),

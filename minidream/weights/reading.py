@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..model import DreamLLM
 from .building import build, read_json, read_tokenizer
-from .layout import PLUGINS, Queries, files_of, official_name
+from .layout import OLD_VAE_ATTENTION, PLUGINS, Queries, files_of, official_name
 
 SHIPPED_CONFIGS = Path(__file__).parents[1] / "configs" / "dreamllm-7b"     # CLIP ViT-L/14, Stable Diffusion 2.1-base
 # Converted tensors are read this many bytes at a time, since the pages of a mapped file that were read count as resident
@@ -134,13 +134,14 @@ def plugin_file(folder: Path, plugin: str) -> Path | None:
 
 def projector_alone(folder: Path, plugin: str) -> str:
     """What to add to an error, if a folder holds the projector of a missing plugin in one of the older files."""
-    older = {"clip_vision_embedding": ["clip_vision_model_projector.pt"], "stable_diffusion_head": ["unet_projector.pt"]}
-    names = [*older.get(plugin, []), f"{plugin}_projector.bin", f"{plugin}_projector.pt"]
-    found = [name for name in names if (folder / name).exists()]
-    if not found:
+    if plugin == "dream_embedding":         # which has no projector
         return ""
-    rest = {"clip_vision_embedding": "CLIP tower", "stable_diffusion_head": "VAE and the U-Net"}[plugin]
-    return f": {found[0]} is there, but holds the projector alone, and the weights of the {rest} are not in this folder"
+    oldest, rest = {"clip_vision_embedding": ("clip_vision_model_projector.pt", "the CLIP tower"),
+                    "stable_diffusion_head": ("unet_projector.pt", "the VAE and the U-Net")}[plugin]
+    for name in (oldest, f"{plugin}_projector.bin", f"{plugin}_projector.pt"):
+        if (folder / name).is_file():
+            return f": {name} is there, but holds the projector alone, and the weights of {rest} are not in this folder"
+    return ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -156,23 +157,23 @@ def check_fit(part: Part, shapes: dict[str, tuple[int, ...]], sources: str) -> N
     """
     def where(name: str) -> str:
         stored = part.tensors[name]
-        called = name if stored.name == name else f"{stored.name} (today {name})"
+        called = name if stored.name == name else f"{stored.name} (read as {name})"
         return called if stored.path == part.path else f"{called} in {stored.path.name}"
 
     faults = {
         "missing": [name for name in shapes if name not in part.tensors],
         "extra": [where(name) for name in part.tensors if name not in shapes],
         "misshapen": [f"{where(name)} {part.tensors[name].shape} instead of {shape}" for name, shape in shapes.items()
-                      if name in part.tensors and not same_shape(part.tensors[name], name, shape)]}
+                      if name in part.tensors and not same_shape(part.tensors[name], shape)]}
     said = [f"{len(found)} {kind}: {', '.join(sorted(found)[:5])}{' …' if len(found) > 5 else ''}" for kind, found in faults.items() if found]
     if said:
         raise ValueError(f"{part.path} does not fit the model. Tensors {'; '.join(said)}. The model's sizes are those of {sources}")
 
 
-def same_shape(stored: Stored, name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a stored tensor is what the model wants; a matrix under an old name may be a 1x1 convolution."""
-    convolution = stored.name.split(".")[-2:-1] != name.split(".")[-2:-1] and stored.shape == (*shape, 1, 1)
-    return stored.shape == shape or convolution
+def same_shape(stored: Stored, shape: tuple[int, ...]) -> bool:
+    """Whether a stored tensor is what the model wants; one of the VAE's matrices under an old name may be a 1x1 convolution."""
+    old = any(f".{part}." in stored.name for part in OLD_VAE_ATTENTION)
+    return stored.shape == shape or (old and stored.shape == (*shape, 1, 1))
 
 
 def bytes_needed(parts: dict[str, Part], dtype: torch.dtype | None, quantize: str | None) -> int:
@@ -227,7 +228,6 @@ def read_folder(folder: Path, device: torch.device, dtype: torch.dtype | None, c
     for stem, (module, names) in files.items():
         shapes = {names[name]: tuple(value.shape) for name, value in module.state_dict().items()}
         check_fit(parts[stem], shapes, f"{folder / 'config.json'} and {components}")
-
     check_memory(f"the weights in {folder}", bytes_needed(parts, dtype, quantize), device)
     if quantize and dtype:      # converted on the CPU in full before it is made smaller
         check_memory(f"the weights in {folder}", bytes_needed(parts, dtype, None), torch.device("cpu"))
