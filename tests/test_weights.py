@@ -230,3 +230,24 @@ def test_int8_gives_nearly_the_same_states_in_less_memory(saved, tmp_path):
     assert type(small.llm.lm_head.weight.data) is torch.Tensor and torch.equal(small.llm.lm_head.weight, model.llm.lm_head.weight)
     with pytest.raises(ValueError, match="quantized model is not written.*q_proj.weight"):
         minidream.save(small, tmp_path / "small")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Mapped files
+
+def test_training_on_does_not_write_into_the_files(copy):
+    files = {path: path.read_bytes() for path in copy.iterdir() if path.is_file()}
+    model = minidream.load(copy, device="cpu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_a_model_can_be_saved_over_the_files_that_it_is_mapped_from(saved, copy):
+    model = minidream.load(copy, device="cpu")
+    with torch.no_grad():
+        model.dream_queries.add_(1)
+    minidream.save(model, copy)
+    assert torch.equal(minidream.load(copy, device="cpu").dream_queries, saved[0].dream_queries + 1)
+    assert torch.equal(model.llm.norm.weight, saved[0].llm.norm.weight), "what was mapped before is still there"
