@@ -81,11 +81,11 @@ class VisionEncoder(nn.Module):
             Shape (batch, 3, image_size, image_size).
         """
         cropped = [fit_square(image, self.tower.config.image_size, Image.Resampling.BICUBIC) for image in images]
-        return clip_pixels(to_tensor(cropped).to(self.tower.device), self.mean, self.std)
+        return clip_pixels(to_tensor(cropped).to(next(self.projector.parameters()).device), self.mean, self.std)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(batch, 3, height, width) to (batch, patches, llm_dim), patches row by row from the top left."""
-        pixels = pixels.to(self.tower.dtype)
+        pixels = pixels.to(next(self.projector.parameters()).dtype)
         states = self.tower(pixel_values=pixels, output_hidden_states=True).hidden_states[self.select_layer]
         embeddings = self.projector(states[:, 1:])      # without the class token
         return embeddings if self.post_layernorm is None else self.post_layernorm(embeddings)
