@@ -153,7 +153,7 @@ class Decoder(nn.Module):
             snr = kept / (1 - kept)
             # Without it, nearly clean latents, where there is little left to learn, would outweigh all else.
             scale = snr + 1 if self.scheduler.config.prediction_type == "v_prediction" else snr
-            error = error * snr.clamp(max=self.config.snr_gamma) / scale
+            error = error * scale.clamp(max=self.config.snr_gamma) / scale
         return error.mean()
 
     @torch.no_grad()

@@ -173,7 +173,8 @@ def test_loss_by_hand(prediction_type, gamma):
     if gamma:
         snr = (kept / (1 - kept)).flatten()
         assert snr.min() < gamma < snr.max(), "both sides of the bound occur"
-        weights = torch.tensor([min(s, gamma) / (s if prediction_type == "epsilon" else s + 1) for s in snr.tolist()])
+        scale = snr if prediction_type == "epsilon" else snr + 1
+        weights = torch.tensor([min(s, gamma) / s for s in scale.tolist()])
     expected = sum(weight * (one ** 2).mean() for weight, one in zip(weights, target)) / 7
     assert_close(loss, expected, atol=1e-5, rtol=1e-5)
 

@@ -350,11 +350,9 @@ def replay(monkeypatch, model, case):
 
 
 CASES = sorted({name.split(".")[0] for name in TRAINING})
-# The official code bounds SNR + 1 there, min(SNR + 1, gamma) / (SNR + 1); `Decoder.loss` bounds SNR, as diffusers does.
-DIFFERS = {"interleaved_v_prediction_min_snr": pytest.mark.xfail(reason="min-SNR is bounded otherwise for v-prediction")}
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=DIFFERS.get(case, ())) for case in CASES])
+@pytest.mark.parametrize("case", CASES)
 def test_losses_and_gradients(learner, case, monkeypatch):
     model = learner(case)
     if case == "interleaved_cfg_drop":      # to the null condition of the official training, which is not ours
