@@ -9,7 +9,7 @@ import textwrap
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, PercentFormatter
 
 from .drawing import KINDS, figure_function, kind_of, shares, short, strips_of
 
@@ -184,11 +184,24 @@ def _draw_patches(part, trace, pictures: list[int], rows: np.ndarray, image_rows
         left, right = axes[pair // PAIRS_PER_ROW, 2 * (pair % PAIRS_PER_ROW):][:2]
         left.imshow(trace.images[number])
         left.set_title(f"image {number}")
-        mesh = right.pcolormesh(map_, vmin=0, vmax=top, edgecolors="white", linewidth=0.4)
+        mesh = right.pcolormesh(map_, vmin=0, vmax=top, edgecolors="white", linewidth=line_width(len(map_), 1.2))
         right.set(aspect="equal", ylim=(len(map_), 0))
         right.set_title("attention to it")
     part.colorbar(mesh, ax=list(axes[:, :columns].flat), pad=0.01, aspect=12, label="share of a query's\nattention, per patch",
                   format=PercentFormatter(1))
+
+
+def line_width(cells: int, inches: float) -> float:
+    """Of the white lines between so many cells on so many inches, in points: none where they would drown the cells."""
+    return 0.5 if inches / cells > 0.1 else 0.0
+
+
+def _mark_even(bar, trace) -> None:
+    """A line on a colour bar: what each input would get, were attention spread evenly over all that is visible."""
+    even = (1 / trace.visible).mean().item()
+    bar.ax.axhline(even, color="white", linewidth=1.6)
+    bar.ax.annotate("even", (0, even), (-3, 0), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", va="center",
+                    fontsize=7.5, color="#444444")
 
 
 def _draw_shares(part, parts: dict[str, float]) -> None:
@@ -202,6 +215,118 @@ def _draw_shares(part, parts: dict[str, float]) -> None:
     axis.spines[:].set_visible(False)
     axis.legend(loc="upper left", bbox_to_anchor=(0, 0), ncols=len(parts),
                 handlelength=1, borderaxespad=0.1, columnspacing=1.6)
+
+
+@figure_function
+def plot_word_layers(trace, title: str = "Which words, layer by layer") -> Figure:
+    """Attention to every word in every layer, averaged over heads and queries: layers x words, in strips.
+
+    One colour scale from 0, on which the share is marked that each input would get from a query that looks everywhere
+    alike. `<s>`, markers, patches and queries are not among the words.
+
+    Args:
+        trace: a `probe.Trace`.
+        title: what there is to see.
+
+    Raises:
+        ValueError: if there is no word among the inputs.
+    """
+    strips = strips_of(trace.inputs)
+    if not strips:
+        raise ValueError("there is no word among the inputs")
+    rows = trace.weights.mean(dim=(1, 2)).numpy()
+    layers, size = len(rows), max(map(len, strips))
+    high = max(0.8, min(0.25 * layers, 3.2))
+    figure, axes = plt.subplots(len(strips), 1, figsize=(9, len(strips) * (high + 0.6) + 0.35), layout="constrained", squeeze=False)
+    top = max([(1 / trace.visible).mean().item(), *(rows[:, strip].max() for strip in strips)])
+    upright = 0.1 * max(len(short(trace.inputs[place])) for strip in strips for place in strip) < 7.6 / size
+    for axis, strip in zip(axes[:, 0], strips):
+        mesh = axis.pcolormesh(rows[:, strip], vmin=0, vmax=top, edgecolors="white", linewidth=0.5)
+        step = math.ceil(0.14 * layers / high)
+        axis.set(xlim=(0, size), ylim=(layers, 0), ylabel="layer")
+        axis.set_yticks(np.arange(0, layers, step) + 0.5, range(0, layers, step), fontsize=7)
+        axis.xaxis.tick_top()
+        axis.set_xticks(np.arange(len(strip)) + 0.5, [short(trace.inputs[place]) for place in strip], fontsize=9.5,
+                        **({} if upright else dict(rotation=40, ha="left", rotation_mode="anchor")))
+        axis.tick_params(length=0, pad=3)
+        axis.spines[:].set_visible(False)
+    _mark_even(figure.colorbar(mesh, ax=list(axes[:, 0]), pad=0.035, aspect=14 * len(strips), label="share of a query's\nattention, per word",
+                               format=PercentFormatter(1)), trace)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+@figure_function
+def plot_patch_layers(trace, image: int = 0, title: str = "Which patches, layer by layer") -> Figure:
+    """Attention to the patches of one image, a map for every layer, averaged over heads and queries; the bare image first.
+
+    All maps share one colour scale from 0, with the same mark as that of `plot_word_layers`.
+
+    Args:
+        trace: a `probe.Trace`.
+        image: which image of the document.
+        title: what there is to see.
+
+    Raises:
+        ValueError: if the document has no such image.
+    """
+    maps = [trace.patch_maps(image, layer).mean(dim=0).numpy() for layer in range(len(trace.weights))]
+    top = max([(1 / trace.visible).mean().item(), *(map_.max() for map_ in maps)])
+    columns = min(9, len(maps) + 1)
+    rows, wide = math.ceil((len(maps) + 1) / columns), min(1.7, 8.3 / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(wide * columns + 0.7, (wide + 0.22) * rows + 0.35), layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    axes.flat[0].imshow(trace.images[image])
+    axes.flat[0].set_title(f"image {image}")
+    for axis, (layer, map_) in zip(axes.flat[1:], enumerate(maps)):
+        mesh = axis.pcolormesh(map_, vmin=0, vmax=top, edgecolors="white", linewidth=line_width(len(map_), wide))
+        axis.set(aspect="equal", ylim=(len(map_), 0))
+        axis.set_title(f"layer {layer}")
+    _mark_even(figure.colorbar(mesh, ax=list(axes.flat), pad=0.045, aspect=12 * rows, label="share of a query's\nattention, per patch",
+                               format=PercentFormatter(1)), trace)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+@figure_function
+def plot_heads(values: dict, title: str, label: str, bottom: float = 0.0, top: float | None = None) -> Figure:
+    """One number of every head in every layer: a map of layers x heads for each name, all on one colour scale.
+
+    Args:
+        values: {name: shape (layers, heads)}, at least one.
+        title: what there is to see.
+        label: what a number is, in shares of 1.
+        bottom, top: ends of the colour scale; None is the greatest value.
+
+    Raises:
+        ValueError: without values.
+    """
+    maps = {name: np.asarray(map_) for name, map_ in values.items()}
+    if not maps:
+        raise ValueError("no values were given to draw")
+    layers, heads = next(iter(maps.values())).shape
+    top = max(map_.max() for map_ in maps.values()) if top is None else top
+    side = min(0.34, 2.1 / max(layers, heads))
+    columns = min(4, len(maps))
+    rows = math.ceil(len(maps) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * max(1.75, side * heads + 0.25) + 1.2, rows * (side * layers + 0.6) + 0.5),
+                                layout="constrained", squeeze=False, sharey=True)
+    for axis in axes.flat[len(maps):]:
+        axis.set_axis_off()
+    for axis, (name, map_) in zip(axes.flat, maps.items()):
+        mesh = axis.pcolormesh(map_, vmin=bottom, vmax=top, edgecolors="white", linewidth=line_width(layers, side * layers))
+        axis.set(aspect="equal", ylim=(layers, 0), xlabel="head", title=name)
+        for place, count in ((axis.xaxis, heads), (axis.yaxis, layers)):
+            step = math.ceil(0.16 / side)
+            place.set_ticks(np.arange(0, count, step) + 0.5, range(0, count, step))
+        axis.tick_params(length=0, labelsize=7)
+        axis.spines[:].set_visible(False)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("layer")
+    figure.colorbar(mesh, ax=list(axes.flat), pad=0.01, aspect=12 * rows, label=label, format=PercentFormatter(1))
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
 
 
 @figure_function
@@ -272,6 +397,88 @@ def plot_table(values, rows: list[str], columns: list[str], title: str, label: s
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     figure.colorbar(mesh, ax=axis, pad=0.01, aspect=14, label=label, format=PercentFormatter(1))
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sizes
+
+@figure_function
+def plot_sizes(sizes: dict[str, dict[str, int]], title: str, label: str = "parameters") -> Figure:
+    """How large the parts of several models are, on one logarithmic scale: a line per part, a dot per model.
+
+    Args:
+        sizes: {model: {part: number above 0}}; every model has the same parts.
+        title: what there is to see.
+        label: what is counted.
+
+    Raises:
+        ValueError: if the models do not have the same parts.
+    """
+    parts = list(next(iter(sizes.values()), {}))
+    if not parts or any(list(other) != parts for other in sizes.values()):
+        raise ValueError(f"the same parts are needed for all models, at least one: {[list(other) for other in sizes.values()]}")
+    figure, axis = plt.subplots(figsize=(8.2, 1.3 + 0.3 * len(parts)), layout="constrained")
+    for row, part in enumerate(parts):
+        axis.plot([min(model[part] for model in sizes.values()), max(model[part] for model in sizes.values())], [row, row],
+                  color="#D0D0D0", linewidth=1.2, zorder=1)
+    for number, (name, model) in enumerate(sizes.items()):
+        axis.plot(list(model.values()), range(len(parts)), "osD^v"[number % 5], markersize=6.5, linestyle="none", label=name)
+    last, numbers = list(sizes.items())[-1]
+    for row, text in enumerate([last, *map(in_words, numbers.values())], start=-1):
+        axis.text(1.01, row, text, transform=axis.get_yaxis_transform(), va="center", fontsize=8.5, color="#444444",
+                  weight="bold" if row < 0 else "normal")
+    axis.set(xscale="log", ylim=(len(parts) - 0.5, -0.5), xlabel=f"{label} (from line to line: ten times as many)")
+    axis.xaxis.set_major_locator(LogLocator(numticks=20))
+    axis.minorticks_off()
+    axis.set_yticks(range(len(parts)), parts)
+    axis.grid(axis="x", color="#EEEEEE", zorder=0)
+    axis.tick_params(axis="y", length=0)
+    figure.legend(loc="outside lower left", ncols=len(sizes))
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def in_words(number: float) -> str:
+    """A large number, short: 6738481152 is "6.74 billion"."""
+    for name, unit in (("billion", 1e9), ("million", 1e6), ("thousand", 1e3)):
+        if number >= unit:
+            return f"{number / unit:.3g} {name}"
+    return f"{number:.3g}"
+
+
+@figure_function
+def plot_stacks(stacks: dict[str, dict[str, float]], title: str, label: str, marks: dict[str, float] | None = None) -> Figure:
+    """What each total is made of: a bar per name, cut by part, the total written at its end.
+
+    Args:
+        stacks: {name: {part: amount}}; every name has the same parts.
+        title: what there is to see.
+        label: what the amounts are, with the unit.
+        marks: {name: amount} of vertical lines to compare with.
+
+    Raises:
+        ValueError: if the names do not have the same parts.
+    """
+    parts = list(next(iter(stacks.values()), {}))
+    if not parts or any(list(other) != parts for other in stacks.values()):
+        raise ValueError(f"the same parts are needed in all bars, at least one: {[list(other) for other in stacks.values()]}")
+    figure, axis = plt.subplots(figsize=(8.2, 1.55 + 0.36 * len(stacks)), layout="constrained")
+    starts = np.zeros(len(stacks))
+    for part in parts:
+        amounts = np.array([stack[part] for stack in stacks.values()])
+        axis.barh(range(len(stacks)), amounts, left=starts, label=part, edgecolor="white", height=0.72, zorder=2)
+        starts += amounts
+    for row, total in enumerate(starts):
+        axis.text(total, row, f" {total:.3g}", va="center", zorder=3, bbox=dict(facecolor="white", edgecolor="none", pad=0.5))
+    for name, amount in (marks or {}).items():
+        axis.axvline(amount, color="#555555", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axis.text(amount, -0.62, f"{name} ", fontsize=8, ha="right", va="bottom", color="#555555")
+    axis.set(ylim=(len(stacks) - 0.4, -0.95 if marks else -0.6), xlim=(0, 1.08 * max(starts.max(), *(marks or {"": 0}).values())), xlabel=label)
+    axis.set_yticks(range(len(stacks)), list(stacks))
+    axis.tick_params(axis="y", length=0)
+    figure.legend(loc="outside lower left", ncols=len(parts), columnspacing=1.4, handlelength=1)
+    figure.suptitle(title, x=0.01, ha="left")
     return figure
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 from minidream.diagrams import pieces_of, plot_dream, plot_layout
 from minidream.documents import Document
 from minidream.drawing import KINDS, WORDS_PER_STRIP, kind_of, shares, strips_of
-from minidream.plots import plot_document, plot_losses, plot_pictures, plot_table, plot_trace, plot_two_hop
+from minidream.plots import (in_words, plot_document, plot_heads, plot_losses, plot_patch_layers, plot_pictures, plot_sizes, plot_stacks,
+                             plot_table, plot_trace, plot_two_hop, plot_word_layers)
 from minidream.probe import Trace
 
 GRID = 3        # patches along a side: not the toy's 8, which no function may assume
@@ -199,6 +200,75 @@ def test_table_writes_every_number(rows, columns):
     assert plot_table(torch.zeros(1, 1), ["a"], ["b"], "nothing", "share").axes[0].texts[0].get_text() == "0%"
     with pytest.raises(ValueError, match=f"do not fit {rows + 1} rows and {columns}"):
         plot_table(values, ["row"] * (rows + 1), ["column"] * columns, "title", "share")
+
+
+# As the tiny official checkpoint has it, and as the full weights do: 64 queries over some 370 inputs, 32 layers of 32 heads.
+SIZES = pytest.mark.parametrize("words, grid, queries, layers, heads", [(9, 4, 8, 4, 4), (40, 16, 64, 32, 32), (1, 3, 2, 1, 5)])
+
+
+@SIZES
+def test_layers_draw_the_very_numbers(words, grid, queries, layers, heads):
+    seen = trace(["<s>", *read(0, grid), *["word"] * words], queries, layers, heads)
+    figure = plot_word_layers(seen, title="what there is to see")
+    for drawn, strip in zip(meshes(figure), strips_of(seen.inputs), strict=True):
+        np.testing.assert_allclose(drawn, seen.weights[..., strip].mean(dim=(1, 2)), rtol=1e-5)
+    maps = plot_patch_layers(seen)
+    for layer, drawn in enumerate(meshes(maps)):
+        np.testing.assert_allclose(drawn, seen.patch_maps(0, layer).mean(dim=0), rtol=1e-5)
+    assert len(meshes(maps)) == layers and sum(bool(axis.images) for axis in maps.axes) == 1
+    for drawn in (figure, maps):
+        assert len({(mesh.norm.vmin, mesh.norm.vmax) for axis in panels(drawn) for mesh in axis.collections}) == 1
+        (bar,) = [axis for axis in drawn.axes if axis.get_label() == "<colorbar>"]
+        even = bar.lines[0].get_ydata()[0]
+        assert even == pytest.approx((1 / seen.visible).mean()) and even <= bar.get_ylim()[1]
+        assert "even" in texts(drawn) and not plt.fignum_exists(drawn.number) and max(drawn.get_size_inches()) < 12
+        drawn.canvas.draw()
+    with pytest.raises(ValueError, match="no patches of image 1"):
+        plot_patch_layers(seen, image=1)
+    with pytest.raises(ValueError, match="no word"):
+        plot_word_layers(trace(["<s>", *read(0)]))
+
+
+@SIZES
+def test_heads_share_one_scale(words, grid, queries, layers, heads):
+    values = {name: torch.rand(layers, heads, generator=torch.Generator().manual_seed(len(name))) for name in ("<s>", "words", "patches")}
+    figure = plot_heads(values, "what there is to see", "share")
+    for drawn, expected in zip(meshes(figure), values.values(), strict=True):
+        np.testing.assert_array_equal(drawn, expected)
+    assert {(mesh.norm.vmin, mesh.norm.vmax) for axis in panels(figure) for mesh in axis.collections} == {
+        (0, max(map_.max().item() for map_ in values.values()))}
+    assert [axis.get_title(loc="left") for axis in panels(figure)][:3] == list(values)
+    (mesh,) = plot_heads({"one": values["words"]}, "", "", bottom=0.5, top=1.0).axes[0].collections
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (0.5, 1)
+    assert not plt.fignum_exists(figure.number) and max(figure.get_size_inches()) < 12
+    with pytest.raises(ValueError, match="no values"):
+        plot_heads({}, "", "")
+
+
+def test_sizes_put_every_model_on_one_scale():
+    sizes = {"small": {"queries": 512, "tower": 40_000}, "large": {"queries": 262_144, "tower": 303_179_776}}
+    figure = plot_sizes(sizes, "the same parts")
+    dots = {line.get_label(): list(line.get_xdata()) for line in figure.axes[0].lines if line.get_linestyle() == "None"}
+    assert dots == {name: list(parts.values()) for name, parts in sizes.items()}
+    assert "262 thousand" in texts(figure) and "303 million" in texts(figure) and figure.axes[0].get_xscale() == "log"
+    assert not plt.fignum_exists(figure.number)
+    for wrong in ({}, {"small": {}}, sizes | {"other": {"tower": 3}}):
+        with pytest.raises(ValueError, match="same parts"):
+            plot_sizes(wrong, "")
+    assert [in_words(number) for number in (6_738_481_152, 83_653_863, 1500, 12)] == ["6.74 billion", "83.7 million", "1.5 thousand", "12"]
+
+
+@pytest.mark.parametrize("marks", [None, {"8 GB": 8, "80 GB": 80}])
+def test_stacks_add_up(marks):
+    stacks = {"float32": {"writes": 27.0, "paints": 5.0}, "bfloat16": {"writes": 13.5, "paints": 2.5}}
+    figure = plot_stacks(stacks, "half the digits", "gigabytes", marks)
+    bars = [(bar.get_x(), bar.get_width()) for bar in figure.axes[0].patches]
+    assert bars == [(0, 27), (0, 13.5), (27, 5), (13.5, 2.5)]
+    assert " 32" in texts(figure) and " 16" in texts(figure) and ("80 GB" in texts(figure)) == bool(marks)
+    assert figure.axes[0].get_xlim()[1] > (80 if marks else 32) and not plt.fignum_exists(figure.number)
+    for wrong in ({}, stacks | {"int8": {"writes": 7.0}}):
+        with pytest.raises(ValueError, match="same parts"):
+            plot_stacks(wrong, "", "")
 
 
 @pytest.mark.parametrize("lines", [1, 3, 400])
