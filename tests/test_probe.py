@@ -1,5 +1,7 @@
 """Probes: they show what the real pass did, change nothing, and take their hooks off whatever happens."""
 
+import math
+
 import minidream
 import pytest
 import torch
@@ -138,3 +140,14 @@ def test_two_hops_by_hand():
     torch.testing.assert_close(hops, torch.tensor([[[0.2, 0.425]], [[0.8, 0.2]], [[0.0, 0.375]]]))
     with pytest.raises(ValueError, match="trace has 2 queries, the maps have 3"):
         probe.two_hop(trace, probe.ImageMaps({"layer": torch.rand(1, 3, 1, 2)}, {"layer": 1}))
+
+
+def test_evenness_is_measured_against_what_each_query_can_see():
+    inputs = ["<s>", "star", "<dream_start>", 0, 1]
+    weights = torch.tensor([[[[0.25, 0.25, 0.25, 0.25, 0], [0.2, 0.2, 0.2, 0.2, 0.2]],        # evenly
+                             [[1, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0]]]])
+    trace = probe.Trace(weights, inputs)
+    assert trace.visible.tolist() == [4, 5]
+    torch.testing.assert_close(trace.uniform(), weights[0, 0])
+    two_of_five = math.log(2) / math.log(5)
+    torch.testing.assert_close(trace.evenness(), torch.tensor([[[1, 1], [0, two_of_five]]]))

@@ -85,6 +85,28 @@ class Trace:
         height = self.inputs[places[-1]][1] + 1
         return rearrange(self.mean(layer, head)[:, places], "queries (height width) -> queries height width", height=height)
 
+    @property
+    def visible(self) -> Tensor:
+        """How many inputs each query can look at, itself included: shape (queries,). A later query sees the earlier ones."""
+        _, _, queries, inputs = self.weights.shape
+        return torch.arange(inputs - queries + 1, inputs + 1)
+
+    def uniform(self) -> Tensor:
+        """What `mean` would be if every query looked at all that it can see alike: the map of one that learned nothing.
+
+        Shape (queries, inputs).
+        """
+        seen = torch.arange(len(self.inputs)) < rearrange(self.visible, "queries -> queries 1")
+        return seen / rearrange(self.visible, "queries -> queries 1")
+
+    def evenness(self) -> Tensor:
+        """How evenly each row is spread: its entropy over that of `uniform`, shape (layers, heads, queries), in [0, 1].
+
+        1 is attention to all that is visible alike; 0 is all of it on one input. (A query that sees but itself: nan.)
+        """
+        entropy = reduce(torch.special.entr(self.weights), "layers heads queries inputs -> layers heads queries", "sum")
+        return entropy / self.visible.log()
+
     def plot(self, layer: int | None = None, head: int | None = None, query: int | None = None):
         """The figure: queries over words, and over the patches of every image; averages where nothing is named."""
         from ..plots import plot_trace
