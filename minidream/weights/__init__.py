@@ -8,16 +8,17 @@ plain tensors, and are read as nothing else.
 the tensors; `fake.py` writes a random checkpoint of full size, for `python -m minidream.weights fake-7b DIR`.
 """
 
+import os
 from pathlib import Path
 
 import torch
 
 from ..model import DreamLLM
 from .layout import Queries
-from .reading import read_folder
+from .reading import look_at_folder, read_folder
 from .writing import save, write_folder
 
-__all__ = ["KNOWN", "PRETRAINED", "Queries", "find", "load", "save", "write_folder"]
+__all__ = ["KNOWN", "PRETRAINED", "Queries", "find", "find_full", "load", "save", "write_folder"]
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 KNOWN = ("RunpeiDong/dreamllm-7b-chat-aesthetic-v1.0", "RunpeiDong/dreamllm-7b-chat-v1.0")
@@ -93,3 +94,27 @@ def find(name: str | Path) -> Path:
             raise ValueError(f"{name!r} is no folder here, and could not be had from the hub: {error}") from error
     raise ValueError(f"no weights are known as {str(name)!r}. There are: \"toy\", a folder in the official layout, a "
                      f"folder that minidream.train wrote, or a hub id such as {KNOWN[0]!r}")
+
+
+def find_full() -> Path | None:
+    """The folder of the full weights, if they are on this machine; None if not. Nothing is ever downloaded.
+
+    The folder that MINIDREAM_7B names comes first, then what was downloaded from the hub earlier, if it is complete.
+
+    Raises:
+        FileNotFoundError: if MINIDREAM_7B names something that is no folder of weights.
+    """
+    if named := os.environ.get("MINIDREAM_7B"):
+        if not Path(named).is_dir():
+            raise FileNotFoundError(f"MINIDREAM_7B is {named!r}, which is no folder here")
+        return find(named)
+    from huggingface_hub import try_to_load_from_cache
+    for name in KNOWN:
+        config = try_to_load_from_cache(name, "config.json")
+        if isinstance(config, str):
+            try:
+                look_at_folder(Path(config).parent)
+            except FileNotFoundError:       # a download that was stopped half-way
+                continue
+            return Path(config).parent
+    return None

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..documents import SPECIAL_TOKENS
+from ..model import DreamLLM
 from ..tokenizers import LlamaTokenizer
 from .building import build
 from .reading import SHIPPED_CONFIGS
@@ -41,8 +42,7 @@ def fake_7b(folder: str | Path, progress: bool = True) -> None:
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; the random checkpoint goes into a folder of its own")
-    with init_empty_weights(include_buffers=False):
-        model = build(Path("config.json"), CONFIG | {"vocab_size": PIECES + 8}, SHIPPED_CONFIGS, new_tokenizer()).to(torch.bfloat16)
+    model = outline_7b(new_tokenizer()).to(torch.bfloat16)
     generator = torch.Generator().manual_seed(0)
     total = sum(tensor.nbytes for tensor in model.state_dict().values())
     with tqdm(total=total, unit="B", unit_scale=True, desc=f"writing {folder}", disable=not progress) as bar:
@@ -53,6 +53,18 @@ def fake_7b(folder: str | Path, progress: bool = True) -> None:
         write_folder(model, folder, write_pickle, value)
     # The published folder has none: those that ship with the package are what such a checkpoint is read with.
     shutil.rmtree(folder / "component_configs")
+
+
+def outline_7b(tokenizer) -> DreamLLM:
+    """A DreamLLM of the published sizes, without its weights: on the meta device, where tensors have shapes and no memory.
+
+    Built from the configs that ship with the package; made in a second, for counting.
+
+    Args:
+        tokenizer: any; the sizes do not depend on it.
+    """
+    with init_empty_weights(include_buffers=False):
+        return build(Path("config.json"), CONFIG | {"vocab_size": PIECES + 8}, SHIPPED_CONFIGS, tokenizer)
 
 
 def draw(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
