@@ -1,9 +1,10 @@
 """`make bench`: how long things take, as ratios to what a user would use instead, measured in the same run.
 
     python tests/benchmarks/bench.py [--repeats 5] [--out out/bench.json]
-    python tests/benchmarks/bench.py --full-size FOLDER [--device cuda] [--quantize int8] [--out out/full_size.json]
+    python tests/benchmarks/bench.py --full-size FOLDER [--device cuda] [--dtype float32 | --quantize int8] [--out out/full_size.json]
 
-The second form measures full weights, or random ones of that size (`python -m minidream.weights fake-7b FOLDER`).
+The second form measures full weights, or random ones of that size (`python -m minidream.weights fake-7b FOLDER`). Its file
+holds a run for each device and each form of the weights; a new run takes the place of the last one of its kind.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from minidream.dream import ConditionProjector
 from minidream.llm import LLM, Cache, LLMConfig
 from minidream.tokenizers import ToyTokenizer
 from minidream.train import write_atomically
+from minidream.weights.reading import look_at_folder
 from minidream.world.language import VOCABULARY
 from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -174,7 +176,7 @@ def timed(work, device: str) -> tuple:
     return result, time.perf_counter() - start
 
 
-def full_import(folder: Path, device: str, quantize: str | None, dtype: torch.dtype | None = None) -> dict[str, float]:
+def full_import(folder: Path, device: str, quantize: str | None, dtype: torch.dtype | None) -> dict[str, float]:
     """`minidream.load`, and then every weight read once."""
     before = usage(device)["peak memory, GB"]
     model, loaded = timed(lambda: minidream.load(folder, device=device, dtype=dtype, quantize=quantize), device)
@@ -184,12 +186,12 @@ def full_import(folder: Path, device: str, quantize: str | None, dtype: torch.dt
     return figures | usage(device)
 
 
-def converted_import(folder: Path, device: str, quantize: str | None) -> dict[str, float]:
+def converted_import(folder: Path, device: str, quantize: str | None, dtype: torch.dtype | None) -> dict[str, float]:
     """The same to a dtype that is not the stored one, so that nothing can stay mapped."""
     return full_import(folder, device, quantize, torch.float16)
 
 
-def peer_import(folder: Path, device: str, quantize: str | None) -> dict[str, float]:
+def peer_import(folder: Path, device: str, quantize: str | None, dtype: torch.dtype | None) -> dict[str, float]:
     """transformers' `from_pretrained` on the language model alone, as stored, and then every weight read once."""
     before = usage(device)["peak memory, GB"]
     sizes = json.loads((folder / "config.json").read_text())
@@ -199,18 +201,18 @@ def peer_import(folder: Path, device: str, quantize: str | None) -> dict[str, fl
             "to load and read, s": loaded + timed(lambda: read_all(peer), device)[1] if device == "cpu" else loaded, **usage(device)}
 
 
-def full_attention(folder: Path, device: str, quantize: str | None) -> dict[str, float]:
+def full_attention(folder: Path, device: str, quantize: str | None, dtype: torch.dtype | None) -> dict[str, float]:
     """Where the dream queries look in a prompt of 40 words and one image; the second time all weights are in memory."""
-    model = minidream.load(folder, device=device, quantize=quantize)
+    model = minidream.load(folder, device=device, dtype=dtype, quantize=quantize)
     document = minidream.Document([Image.radial_gradient("L").convert("RGB"), PROMPT])
     trace, first = timed(lambda: probe.dream_attention(model, document), device)
     _, again = timed(lambda: probe.dream_attention(model, document), device)
     return {"positions": len(trace.inputs), "first, s": first, "again, s": again, **usage(device)}
 
 
-def full_picture(folder: Path, device: str, quantize: str | None) -> dict[str, float]:
+def full_picture(folder: Path, device: str, quantize: str | None, dtype: torch.dtype | None) -> dict[str, float]:
     """One guided picture, and its parts."""
-    model = minidream.load(folder, device=device, quantize=quantize)
+    model = minidream.load(folder, device=device, dtype=dtype, quantize=quantize)
     states, encoding = timed(lambda: model.encode(PROMPT), device)
     condition = model.decoder.projector(states)
     noise = torch.randn(1, *model.decoder.latent_shape).to(device)
@@ -224,16 +226,17 @@ def full_picture(folder: Path, device: str, quantize: str | None) -> dict[str, f
 FULL_SIZE = {"import": full_import, "import, converted": converted_import, "transformers' import of the language model": peer_import, "attention": full_attention, "picture": full_picture}
 
 
-def measure_full_size(folder: Path, device: str, quantize: str | None) -> dict[str, dict[str, float]]:
+def measure_full_size(folder: Path, device: str, quantize: str | None, dtype: str | None) -> dict[str, dict[str, float]]:
     """All figures of `FULL_SIZE`, each from a fresh process; prints them as they come."""
     results = {}
     for name in FULL_SIZE:
         forget(folder)
         command = [sys.executable, __file__, "--full-size", str(folder), "--device", device, "--only", name]
-        said = subprocess.run(command + (["--quantize", quantize] if quantize else []), check=True, stdout=subprocess.PIPE, text=True).stdout
+        command += ["--quantize", quantize] if quantize else ["--dtype", dtype] if dtype else []
+        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         results[name] = {figure: round(value, 3) for figure, value in json.loads(said.splitlines()[-1]).items()}
         print(f"{name}: " + ", ".join(f"{figure} {value:g}" for figure, value in results[name].items()), flush=True)
-    if device == "cpu" and not quantize:
+    if device == "cpu" and not quantize and not dtype:
         results["ratios"] = {f"peak memory of the {name} / bytes of the weights": round(
             (results[name]["peak memory, GB"] - results[name]["before, GB"]) / results[name]["weights, GB"], 3) for name in ("import", "import, converted")}
         peer = results["transformers' import of the language model"]["to load and read, s"]
@@ -251,15 +254,22 @@ def main() -> None:
     parser.add_argument("--full-size", type=Path, metavar="FOLDER", help="measure the weights in this folder instead")
     parser.add_argument("--device", default="cpu", help="of the full weights (default: %(default)s)")
     parser.add_argument("--quantize", choices=["int8"], help="of the full weights")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of the full weights (default: as stored)")
     parser.add_argument("--only", choices=FULL_SIZE, help="one figure of the full weights, in this process, as JSON")
     options = parser.parse_args()
     if options.only:
-        print(json.dumps(FULL_SIZE[options.only](options.full_size, options.device, options.quantize)))
+        dtype = getattr(torch, options.dtype) if options.dtype else None
+        print(json.dumps(FULL_SIZE[options.only](options.full_size, options.device, options.quantize, dtype)))
         return
     if options.full_size:
-        results = {"threads": torch.get_num_threads(), "torch": torch.__version__,
-                   **measure_full_size(options.full_size, options.device, options.quantize)}
-        write_results(results, options.out or Path("out/full_size.json"))
+        path = options.out or Path("out/full_size.json")
+        stored = next(iter(look_at_folder(options.full_size)["model"].tensors.values())).dtype
+        run = {"device": torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else "CPU",
+               "weights": options.quantize or options.dtype or str(stored).removeprefix("torch."), "threads": torch.get_num_threads(),
+               "torch": torch.__version__, **measure_full_size(options.full_size, options.device, options.quantize, options.dtype)}
+        others = json.loads(path.read_text())["runs"] if path.exists() else []
+        others = [other for other in others if (other["device"], other["weights"]) != (run["device"], run["weights"])]
+        write_results({"runs": [*others, run]}, path)
         return
     results = {"threads": torch.get_num_threads(), "torch": torch.__version__, "ratios": {}, "seconds": {}}
     for name, compare in PEERS.items():
