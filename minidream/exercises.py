@@ -18,7 +18,7 @@ def check_exercise(attempt: Callable, reference: Callable, *cases: tuple, mistak
 
     Args:
         attempt: the reader's function.
-        reference: the function that it should equal.
+        reference: the function that it should equal; best one of the package, which has tests.
         cases: the arguments of one call each; what `reference` gives for them should differ, so that no constant passes.
         mistakes: {a sentence that helps: what one gets who makes this mistake}, as functions of the same arguments.
 
@@ -53,7 +53,7 @@ def verdict(attempt: Callable, reference: Callable, cases: Iterable[tuple], mist
             return "Not yet: your function changes what it is given. Make a copy first, with .clone()."
     faults = list(map(differs, results, expected))
     if not any(faults):
-        return f"Right: the same as the package's own `{getattr(reference, '__name__', 'function')}` in {len(cases)} of {len(cases)} cases."
+        return f"Right: in {len(cases)} of {len(cases)} cases it gives what `{getattr(reference, '__name__', 'the reference')}` gives."
     for sentence, wrong in typical.items():
         if not any(map(differs, results, wrong)):
             return f"Not yet: {sentence}"
@@ -69,7 +69,7 @@ def call(function: Callable, case: tuple):
 def differs(result, expected) -> str:
     """How a result differs from what was expected, as a sentence; "" if it does not.
 
-    Numbers, tensors and arrays are compared with `TOLERANCE`; lists, tuples and dicts item by item; all else by ==.
+    Whole numbers are compared exactly, others with `TOLERANCE`, tensors and arrays too; lists, tuples and dicts item by item; all else by ==.
     """
     if result is None and expected is not None:
         return "it returns nothing. Is a `return` missing?"
@@ -91,6 +91,8 @@ def differs(result, expected) -> str:
 
 def numbers_differ(result, expected) -> str:
     """As `differs`, for numbers, tensors and arrays."""
+    counted = not isinstance(expected, (float, complex)) and not torch.as_tensor(expected).is_floating_point()
+    tolerance = 0.0 if counted else TOLERANCE       # a count is right or wrong
     try:
         result, expected = (torch.as_tensor(value).detach().cpu().double() for value in (result, expected))
     except (TypeError, ValueError, RuntimeError):
@@ -99,7 +101,7 @@ def numbers_differ(result, expected) -> str:
         turned = result.dim() > 1 and result.shape == expected.shape[::-1]
         return (f"the shape should be {tuple(expected.shape)}, and is {tuple(result.shape)}."
                 + (" Are rows and columns exchanged?" if turned else " Was something summed over, or kept, that should not be?"))
-    if torch.allclose(result, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+    if torch.allclose(result, expected, rtol=tolerance, atol=tolerance, equal_nan=True):
         return ""
     if (result.isfinite() < expected.isfinite()).any():
         return "there are numbers that are infinite or not defined (nan). Is something divided by 0, or a logarithm of 0 taken?"
@@ -110,7 +112,7 @@ def numbers_differ(result, expected) -> str:
         return f"everything is {scale:.3g} times what it should be."
     place = (result - expected).abs().nan_to_num(torch.inf).argmax()
     where = "" if result.dim() == 0 else f" at {tuple(int(index) for index in torch.unravel_index(place, result.shape))}"
-    return f"{expected.flatten()[place]:.6g} was expected{where}, and {result.flatten()[place]:.6g} came."
+    return f"{expected.flatten()[place]:,.10g} was expected{where}, and {result.flatten()[place]:,.10g} came."
 
 
 def shown(value) -> str:
