@@ -310,7 +310,8 @@ def plot_heads(values: dict, title: str, label: str, bottom: float = 0.0, top: f
     side = min(0.34, 2.1 / max(layers, heads))
     columns = min(4, len(maps))
     rows = math.ceil(len(maps) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * max(1.75, side * heads + 0.25) + 1.2, rows * (side * layers + 0.6) + 0.5),
+    wide = max(1.75, side * heads + 0.25, 0.3 + 0.075 * max(map(len, maps)))        # the names need room, too
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * wide + 1.2, rows * (side * layers + 0.6) + 0.5),
                                 layout="constrained", squeeze=False, sharey=True)
     for axis in axes.flat[len(maps):]:
         axis.set_axis_off()
@@ -401,7 +402,32 @@ def plot_table(values, rows: list[str], columns: list[str], title: str, label: s
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Sizes
+# Sizes and tables
+
+def text_table(columns: list[str], rows: list):
+    """A table of words and numbers that a notebook shows as text; numbers stand on the right, whole ones with commas.
+
+    Args:
+        columns: their names.
+        rows: as many values in each as there are columns: str, int or float (three digits).
+
+    Returns:
+        `IPython.display.Markdown`.
+
+    Raises:
+        ValueError: if a row has another number of values (both numbers).
+    """
+    from IPython.display import Markdown
+    lines = ["| " + " | ".join(columns) + " |"]
+    if wrong := [len(row) for row in rows if len(row) != len(columns)]:
+        raise ValueError(f"a row has {wrong[0]} values, the table {len(columns)} columns")
+    right = [all(isinstance(row[place], (int, float)) for row in rows) for place in range(len(columns))]
+    lines.append("|" + "|".join("--:" if numbers else "---" for numbers in right) + "|")
+    for row in rows:
+        lines.append("| " + " | ".join(value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+                                       for value in row) + " |")
+    return Markdown("\n".join(lines))
+
 
 @figure_function
 def plot_sizes(sizes: dict[str, dict[str, int]], title: str, label: str = "parameters") -> Figure:

@@ -11,7 +11,7 @@ from minidream.diagrams import pieces_of, plot_dream, plot_layout
 from minidream.documents import Document
 from minidream.drawing import KINDS, WORDS_PER_STRIP, kind_of, shares, strips_of
 from minidream.plots import (in_words, plot_document, plot_heads, plot_losses, plot_patch_layers, plot_pictures, plot_sizes, plot_stacks,
-                             plot_table, plot_trace, plot_two_hop, plot_word_layers)
+                             plot_table, plot_trace, plot_two_hop, plot_word_layers, text_table)
 from minidream.probe import Trace
 
 GRID = 3        # patches along a side: not the toy's 8, which no function may assume
@@ -256,6 +256,13 @@ def test_sizes_put_every_model_on_one_scale():
         with pytest.raises(ValueError, match="same parts"):
             plot_sizes(wrong, "")
     assert [in_words(number) for number in (6_738_481_152, 83_653_863, 1500, 12)] == ["6.74 billion", "83.7 million", "1.5 thousand", "12"]
+
+
+def test_text_table_puts_numbers_on_the_right():
+    table = text_table(["file", "numbers", "share"], [("a.bin", 1234567, 0.12345), ("b.bin", 0, 16.0)])
+    assert table.data.splitlines() == ["| file | numbers | share |", "|---|--:|--:|", "| a.bin | 1,234,567 | 0.123 |", "| b.bin | 0 | 16 |"]
+    with pytest.raises(ValueError, match="2 values, the table 3 columns"):
+        text_table(["file", "numbers", "share"], [("a.bin", 1)])
 
 
 @pytest.mark.parametrize("marks", [None, {"8 GB": 8, "80 GB": 80}])

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from ..model import DreamLLM
-from .layout import Queries
-from .reading import look_at_folder, read_folder
+from .layout import Queries, part_sizes
+from .reading import inventory, look_at_folder, read_folder
 from .writing import save, write_folder
 
-__all__ = ["KNOWN", "PRETRAINED", "Queries", "find", "find_full", "load", "save", "write_folder"]
+__all__ = ["KNOWN", "PRETRAINED", "Queries", "find", "find_full", "inventory", "load", "part_sizes", "save", "write_folder"]
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 KNOWN = ("RunpeiDong/dreamllm-7b-chat-aesthetic-v1.0", "RunpeiDong/dreamllm-7b-chat-v1.0")

@@ -36,6 +36,19 @@ def files_of(model: DreamLLM) -> dict[str, tuple[nn.Module, dict[str, str]]]:
     }
 
 
+def part_sizes(model: DreamLLM) -> dict[str, int]:
+    """How many numbers each part of a model has, from words to pictures; together all of its parameters."""
+    def count(*modules: nn.Module) -> int:
+        return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+    llm, vision, decoder = model.llm, model.vision, model.decoder
+    attention, tower = count(*(layer.self_attn for layer in llm.layers)), count(vision.tower)
+    return {"words in and out": count(llm.embed_tokens, llm.lm_head), "LLM layers, attention": attention,
+            "LLM layers, the rest": count(llm.layers, llm.norm) - attention, "CLIP tower": tower, "visual projector": count(vision) - tower,
+            "dream queries": model.dream_queries.numel(), "condition projector": count(decoder.projector),
+            "U-Net": count(decoder.unet), "VAE": count(decoder.vae)}
+
+
 def name_in_clip_file(name: str) -> str:
     """The name of one of `VisionEncoder`'s tensors in the official file."""
     if name.startswith("tower."):       # transformers 5 dropped the level "vision_model." that the official files have

@@ -126,6 +126,17 @@ def look_at_folder(folder: Path) -> dict[str, Part]:
     return parts
 
 
+def inventory(folder: str | Path) -> dict[str, tuple[int, int, int]]:
+    """What lies in each file of weights: {file: (tensors, numbers, bytes)}. Only names and shapes are read; errors as `look_at_folder`."""
+    files: dict[str, tuple[int, int, int]] = {}
+    for part in look_at_folder(Path(folder)).values():
+        for tensor in part.tensors.values():
+            tensors, numbers, stored = files.get(tensor.path.name, (0, 0, 0))
+            size = math.prod(tensor.shape)
+            files[tensor.path.name] = (tensors + 1, numbers + size, stored + size * tensor.dtype.itemsize)
+    return files
+
+
 def plugin_file(folder: Path, plugin: str) -> Path | None:
     """`.bin` as the official code writes it, `.safetensors` as the toy is shipped, or the oldest form of the queries."""
     names = [f"{plugin}.bin", f"{plugin}.safetensors", *(["dream_queries.pt"] if plugin == "dream_embedding" else [])]

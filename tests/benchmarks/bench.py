@@ -236,6 +236,10 @@ def measure_full_size(folder: Path, device: str, quantize: str | None, dtype: st
         said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         results[name] = {figure: round(value, 3) for figure, value in json.loads(said.splitlines()[-1]).items()}
         print(f"{name}: " + ", ".join(f"{figure} {value:g}" for figure, value in results[name].items()), flush=True)
+    used = [results[name] for name in ("import", "attention", "picture")]
+    results["in short"] = {
+        "loading, s": used[0].get("to load and read, s", used[0]["to load, s"]), "attention map, s": used[1]["again, s"],
+        "picture, s": used[2]["all, s"], "memory at most, GB": max(part.get("peak GPU memory, GB", part["peak memory, GB"]) for part in used)}
     if device == "cpu" and not quantize and not dtype:
         results["ratios"] = {f"peak memory of the {name} / bytes of the weights": round(
             (results[name]["peak memory, GB"] - results[name]["before, GB"]) / results[name]["weights, GB"], 3) for name in ("import", "import, converted")}
