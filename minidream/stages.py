@@ -60,10 +60,10 @@ LESSONS = {
     "stage1-creation": (((lessons.text_to_image, 1.0),), Recipe(steps=300, batch=48, learning_rate=4e-3, weight_decay=0.0, warmup=20)),
     "stage2": (((lessons.stories, 0.25), (lessons.text_to_image, 1.0), (lessons.captions, 0.5),
                 (lessons.text_to_image, 1.0), (lessons.captions, 0.5)),
-               Recipe(steps=1800, batch=64, learning_rate=1e-3, weight_decay=0.0)),
+               Recipe(steps=1300, batch=64, learning_rate=1e-3, weight_decay=0.0)),
     "stage3": (((lessons.questions, 0.5), (lessons.text_to_image, 1.0), (lessons.edits, 0.5), (lessons.captions, 0.5),
                 (lessons.questions, 0.5), (lessons.stories, 0.25), (lessons.edits, 0.5)),
-               Recipe(steps=2800, batch=64, learning_rate=8e-4, weight_decay=0.0)),
+               Recipe(steps=2000, batch=64, learning_rate=8e-4, weight_decay=0.0)),
 }
 
 # In this order. Each leaves parts, `<stage>.<part>.safetensors`; a stage takes each part that it needs from the last
