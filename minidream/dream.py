@@ -46,22 +46,27 @@ def gather(hidden: Tensor, queries: int, blocks: list[tuple[int, int]]) -> Tenso
     return hidden[block_index(blocks, queries, hidden.device)]
 
 
+def new_projector(dim: int, out_dim: int, depth: int, bias: bool) -> nn.Module:
+    """Linear at depth 1, as published; more gives an MLP with GELU between its layers, by the official names."""
+    layers = [nn.Linear(dim, out_dim, bias=bias)]
+    for _ in range(depth - 1):
+        layers += [nn.GELU(), nn.Linear(out_dim, out_dim, bias=bias)]
+    return layers[0] if depth == 1 else nn.Sequential(*layers)
+
+
 class ConditionProjector(nn.Module):
     """From the language model's width to the width that the U-Net attends to: linear, without bias.
 
     Args:
         llm_dim: width of the language model.
         condition_dim: `cross_attention_dim` of the U-Net.
-        depth: 1, as published; more gives an MLP with GELU between its layers.
+        depth: how many layers.
     """
 
     def __init__(self, llm_dim: int, condition_dim: int, depth: int = 1):
         super().__init__()
         self.depth = depth
-        layers = [nn.Linear(llm_dim, condition_dim, bias=False)]
-        for _ in range(depth - 1):
-            layers += [nn.GELU(), nn.Linear(condition_dim, condition_dim, bias=False)]
-        self.projector = layers[0] if depth == 1 else nn.Sequential(*layers)
+        self.projector = new_projector(llm_dim, condition_dim, depth, bias=False)
 
     def forward(self, states: Tensor) -> Tensor:
         """(batch, queries, llm_dim) to (batch, queries, condition_dim)."""

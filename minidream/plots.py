@@ -429,6 +429,14 @@ def text_table(columns: list[str], rows: list):
     return Markdown("\n".join(lines))
 
 
+def _common_parts(amounts: dict[str, dict], where: str) -> list[str]:
+    """The parts that all have, in their order; ValueError, which says `where`, if some have others or there is none."""
+    parts = list(next(iter(amounts.values()), {}))
+    if not parts or any(list(other) != parts for other in amounts.values()):
+        raise ValueError(f"the same parts are needed {where}, at least one: {[list(other) for other in amounts.values()]}")
+    return parts
+
+
 @figure_function
 def plot_sizes(sizes: dict[str, dict[str, int]], title: str, label: str = "parameters") -> Figure:
     """How large the parts of several models are, on one logarithmic scale: a line per part, a dot per model.
@@ -441,9 +449,7 @@ def plot_sizes(sizes: dict[str, dict[str, int]], title: str, label: str = "param
     Raises:
         ValueError: if the models do not have the same parts.
     """
-    parts = list(next(iter(sizes.values()), {}))
-    if not parts or any(list(other) != parts for other in sizes.values()):
-        raise ValueError(f"the same parts are needed for all models, at least one: {[list(other) for other in sizes.values()]}")
+    parts = _common_parts(sizes, "for all models")
     figure, axis = plt.subplots(figsize=(8.2, 1.3 + 0.3 * len(parts)), layout="constrained")
     for row, part in enumerate(parts):
         axis.plot([min(model[part] for model in sizes.values()), max(model[part] for model in sizes.values())], [row, row],
@@ -486,9 +492,7 @@ def plot_stacks(stacks: dict[str, dict[str, float]], title: str, label: str, mar
     Raises:
         ValueError: if the names do not have the same parts.
     """
-    parts = list(next(iter(stacks.values()), {}))
-    if not parts or any(list(other) != parts for other in stacks.values()):
-        raise ValueError(f"the same parts are needed in all bars, at least one: {[list(other) for other in stacks.values()]}")
+    parts = _common_parts(stacks, "in all bars")
     figure, axis = plt.subplots(figsize=(8.2, 1.55 + 0.36 * len(stacks)), layout="constrained")
     starts = np.zeros(len(stacks))
     for part in parts:

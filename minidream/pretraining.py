@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from . import toy
 from .train import Recipe
 from .vision import clip_pixels, clip_text_states
-from .world.judge import Judge, Reading, judge_batch
+from .world.judge import BACKGROUND_WORDS, Judge, Reading, judge_batch, numbers_of
 from .world.language import describe, parse_caption
 from .world.render import render
 from .world.scenes import BACKGROUNDS, COLOURS, HELD_OUT_LOOKS, SHAPES, SIZES, Scene, is_held_out, sample_scene
@@ -143,10 +143,10 @@ class TextStage(nn.Module):
         """What a caption says, per question: numbers of size, colour, shape and background."""
         background, relation, looks = parse_caption(caption)
         rows = [[0, 0, 0, 0] for _ in range(6)]
-        for place, (size, colour, shape) in zip(self.places[relation], looks):
-            rows[place][:3] = 1 + list(SIZES).index(size), 1 + list(COLOURS).index(colour), 1 + SHAPES.index(shape)
+        for place, look in zip(self.places[relation], looks):
+            rows[place][:3] = (1 + number for number in numbers_of(look))
         if background:
-            rows[5][3] = 1 + list(BACKGROUNDS).index(background)
+            rows[5][3] = 1 + BACKGROUND_WORDS.index(background)
         return rows
 
     def forward(self, batch, generator):
@@ -260,10 +260,9 @@ class ClipStage(nn.Module):
         cover = reduce(masks, "batch things (rows height) (columns width) -> batch (rows columns) things", "mean",
                        rows=toy.LATENT_SIZE, columns=toy.LATENT_SIZE)
         most, thing = cover.max(dim=-1)
-        looks = torch.tensor([[[1 + list(SIZES).index(thing.size), 1 + list(COLOURS).index(thing.colour), 1 + SHAPES.index(thing.shape)]
-                               for thing in (scene.things * 2)[:2]] for scene in scenes])
+        looks = 1 + torch.tensor([[numbers_of(thing.look) for thing in (scene.things * 2)[:2]] for scene in scenes])
         right = torch.where((most > 0)[..., None], torch.where((most < 0.3)[..., None], -1, looks[torch.arange(len(scenes))[:, None], thing]), 0)
-        grounds = torch.tensor([list(BACKGROUNDS).index(scene.background) for scene in scenes])
+        grounds = torch.tensor([BACKGROUND_WORDS.index(scene.background) for scene in scenes])
         return torch.cat([right, repeat(grounds, "batch -> batch patches 1", patches=right.shape[1])], dim=-1)
 
     def forward(self, batch, generator):

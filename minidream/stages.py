@@ -120,24 +120,29 @@ def build(name: str, folder: Path, seed: int) -> nn.Module:
     """A stage, ready to train, on top of the parts in the folder; FileNotFoundError names a missing one."""
     torch.manual_seed(seed)
     tokenizer = ToyTokenizer(VOCABULARY)
+
+    def earlier(part: str, module: nn.Module) -> nn.Module:
+        """A part that a stage before this one left, frozen."""
+        return load_part(part_file(folder, part, name), module)
+
     if name == "judge":
         return pretraining.JudgeStage()
     if name == "vae":
         return pretraining.VaeStage()
     if name == "decoder":
-        return pretraining.DecoderStage(load_part(part_file(folder, "vae", name), toy.new_vae()).requires_grad_(True))
+        return pretraining.DecoderStage(earlier("vae", toy.new_vae()).requires_grad_(True))
     if name == "text":
         return pretraining.TextStage(tokenizer)
     if name in ("unet", "clip", "sight"):
-        text = load_part(part_file(folder, "clip_text", name), toy.new_clip(len(tokenizer))[1])
-        if name == "clip":
-            return pretraining.ClipStage(text, tokenizer)
-        if name == "sight":
-            vision = toy.new_clip(len(tokenizer))[0]
-            return pretraining.SightStage(load_part(part_file(folder, "clip_vision", name), vision.vision_model),
-                                          load_part(part_file(folder, "clip_visual_projection", name), vision.visual_projection),
-                                          text, tokenizer)
-        return pretraining.UnetStage(load_part(part_file(folder, "vae", name), toy.new_vae()), text, tokenizer)
+        text = earlier("clip_text", toy.new_clip(len(tokenizer))[1])
+    if name == "unet":
+        return pretraining.UnetStage(earlier("vae", toy.new_vae()), text, tokenizer)
+    if name == "clip":
+        return pretraining.ClipStage(text, tokenizer)
+    if name == "sight":
+        vision = toy.new_clip(len(tokenizer))[0]
+        return pretraining.SightStage(earlier("clip_vision", vision.vision_model),
+                                      earlier("clip_visual_projection", vision.visual_projection), text, tokenizer)
     return DocumentStage(name, assemble(folder, name, NEEDS.get(name, ())))
 
 

@@ -106,7 +106,7 @@ def fit(stage: torch.nn.Module, folder: str | Path, seed: int = 0, steps: int | 
         write_atomically(lambda path: torch.save(state, path), checkpoint)
 
     stage.train()
-    seen, count = {}, 0      # losses since the last line; a stage may give some of them only now and then
+    seen = {}       # losses since the last line; a stage may give some of them only now and then
     last_save = last_line = time.perf_counter()
     bar = tqdm(range(first, steps), initial=first, total=steps, desc=stage.name, disable=not progress or not accelerator.is_main_process)
     for step in bar:
@@ -124,13 +124,12 @@ def fit(stage: torch.nn.Module, folder: str | Path, seed: int = 0, steps: int | 
             seen.setdefault(name, []).append(value.item())
             if not math.isfinite(value.item()):
                 raise FloatingPointError(f"stage {stage.name}: the loss {name!r} is {value.item()} at step {step}")
-        count += 1
         if (step + 1) % 20 == 0 or step + 1 == steps:
             now = time.perf_counter()
             log.append({"step": step + 1, **{name: round(sum(values) / len(values), 6) for name, values in seen.items()},
-                        "rate": recipe.rate(step, steps), "samples_per_second": round(count * recipe.batch / (now - last_line), 1)})
+                        "rate": recipe.rate(step, steps), "samples_per_second": round(len(seen["total"]) * recipe.batch / (now - last_line), 1)})
             bar.set_postfix(loss=f"{log[-1]['total']:.4f}")
-            seen, count, last_line = {}, 0, now
+            seen, last_line = {}, now
             # Only where a line ends, so that a resumed run writes the same lines.
             if now - last_save > save_seconds or step + 1 == steps:
                 save(step + 1)

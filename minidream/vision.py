@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
 from .documents import as_rgb
+from .dream import new_projector
 from .world.render import to_tensor
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -49,7 +50,7 @@ class VisionEncoder(nn.Module):
         llm_dim: width of the language model.
         select_layer: which hidden state of the tower is taken; -2 is the output of the last layer but one.
         mean, std: per channel, as the tower was trained.
-        projector_depth: 1, as published, is linear; more gives an MLP with GELU between its layers.
+        projector_depth: how many layers it has.
         normed: whether a layer norm follows the projector; not so as published.
     """
 
@@ -57,10 +58,7 @@ class VisionEncoder(nn.Module):
                  projector_depth: int = 1, normed: bool = False):
         super().__init__()
         self.tower, self.projector_depth = tower, projector_depth
-        layers = [nn.Linear(tower.config.hidden_size, llm_dim)]
-        for _ in range(projector_depth - 1):
-            layers += [nn.GELU(), nn.Linear(llm_dim, llm_dim)]
-        self.projector = layers[0] if projector_depth == 1 else nn.Sequential(*layers)
+        self.projector = new_projector(tower.config.hidden_size, llm_dim, projector_depth, bias=True)
         self.post_layernorm = nn.LayerNorm(llm_dim, eps=tower.config.layer_norm_eps) if normed else None
         self.select_layer, self.mean, self.std = select_layer, tuple(mean), tuple(std)
 

@@ -104,14 +104,20 @@ def contrast(images: Tensor) -> Tensor:
     return (distance / 0.35).clamp(max=1)       # every colour is at least 0.35 from every background
 
 
+def numbers_of(look: tuple[str, str, str]) -> list[int]:
+    """Size, colour and shape as numbers, in the order of the words that the heads choose from."""
+    size, colour, shape = look
+    return [SIZE_WORDS.index(size), COLOUR_WORDS.index(colour), SHAPES.index(shape)]
+
+
 def targets(scenes: list[Scene]) -> Tensor:
     """The right answer of every head, shape (batch, heads), in the order of `HEADS`; -1 where nothing is asked."""
     rows = []
     for scene in scenes:
         background, relation, looks = scene.facts
         row = [BACKGROUND_WORDS.index(background), len(looks) - 1, AXES.index(relation) if relation else -1]
-        for size, colour, shape in looks:
-            row += [SIZE_WORDS.index(size), COLOUR_WORDS.index(colour), SHAPES.index(shape)]
+        for look in looks:
+            row += numbers_of(look)
         rows.append(row + [-1] * (len(HEADS) - len(row)))
     return torch.tensor(rows)
 
