@@ -216,13 +216,15 @@ class ClipStage(nn.Module):
     The text tower stays as it is, but for its projection (as in locked-image tuning, Zhai et al. 2022, the other way
     round). Every scene stands in the batch beside a near twin, one edit away: colours that moved, places exchanged, one
     word changed. The contrastive loss teaches the class token, in minutes too little for the patches, which are what a
-    language model reads. So each patch is also asked what it lies on: size, colour and shape, or the background. In half
-    of the batches the pictures are gray, and only size and shape are asked: who always sees both learns that
+    language model reads. So each patch is also asked what it lies on (size, colour and shape, or the background) and where
+    it lies: who is not asked for its row and column forgets them, and left is then told from right by a coin. In half of
+    the batches the pictures are gray, and neither colour nor background is asked: who always sees both learns that
     circles are never purple, since training holds that back.
     """
     name = "clip"
     recipe = Recipe(steps=4000, batch=64, learning_rate=1e-3, weight_decay=0.02)
-    answers = (1 + len(SIZES), 1 + len(COLOURS), 1 + len(SHAPES), len(BACKGROUNDS))     # 0 is "nothing", but for the background
+    # Size, colour, shape (0 is "nothing"), background, and where the patch lies: row and column.
+    answers = (1 + len(SIZES), 1 + len(COLOURS), 1 + len(SHAPES), len(BACKGROUNDS), toy.LATENT_SIZE, toy.LATENT_SIZE)
 
     def __init__(self, text, tokenizer):
         super().__init__()
@@ -256,14 +258,17 @@ class ClipStage(nn.Module):
         return reduce(images, "batch rgb height width -> batch 1 height width", "mean").expand(-1, 3, -1, -1)
 
     def right_answers(self, scenes: list[Scene], masks: Tensor) -> Tensor:
-        """What each patch lies on, shape (batch, patches, 4): size, colour, shape, background; -1 where it is unclear."""
+        """What each patch lies on, shape (batch, patches, 6): size, colour, shape, background; -1 where it is unclear; row, column."""
         cover = reduce(masks, "batch things (rows height) (columns width) -> batch (rows columns) things", "mean",
                        rows=toy.LATENT_SIZE, columns=toy.LATENT_SIZE)
         most, thing = cover.max(dim=-1)
         looks = 1 + torch.tensor([[numbers_of(thing.look) for thing in (scene.things * 2)[:2]] for scene in scenes])
         right = torch.where((most > 0)[..., None], torch.where((most < 0.3)[..., None], -1, looks[torch.arange(len(scenes))[:, None], thing]), 0)
         grounds = torch.tensor([BACKGROUND_WORDS.index(scene.background) for scene in scenes])
-        return torch.cat([right, repeat(grounds, "batch -> batch patches 1", patches=right.shape[1])], dim=-1)
+        patches = torch.arange(right.shape[1])
+        where = torch.stack([patches // toy.LATENT_SIZE, patches % toy.LATENT_SIZE], dim=-1)
+        return torch.cat([right, repeat(grounds, "batch -> batch patches 1", patches=len(patches)),
+                          repeat(where, "patches sides -> batch patches sides", batch=len(scenes))], dim=-1)
 
     def forward(self, batch, generator):
         """Cross entropy of picture to caption and caption to picture, and of what the patches tell."""
@@ -272,7 +277,7 @@ class ClipStage(nn.Module):
         seen = self.vision(clip_pixels(images).to(device), output_hidden_states=True)
         patches = self.reader(seen.hidden_states[-2][:, 1:]).split(self.answers, dim=-1)     # where the LLM will read them
         right = right.to(device)
-        asked = (0, 2) if disguised else (0, 1, 2, 3)
+        asked = (0, 2, 4, 5) if disguised else range(len(self.answers))
         # A tenth of the patches lies on things: the mean over those counts as much as the mean over the rest.
         things, empty = right[..., 0] > 0, right[..., 0] == 0
         details = sum(F.cross_entropy(patches[kind][where], right[where][:, kind]) for kind in asked for where in (things, empty))
@@ -302,7 +307,7 @@ class SightStage(ClipStage):
     batch wears colours without a name, drawn at random; one that comes near to a held-out look is drawn again.
     """
     name = "sight"
-    recipe = Recipe(steps=4000, batch=64, learning_rate=1e-3, weight_decay=0.02)
+    recipe = Recipe(steps=7000, batch=64, learning_rate=1e-3, weight_decay=0.02)
 
     def __init__(self, vision, projection, text, tokenizer):
         super().__init__(text, tokenizer)

@@ -150,9 +150,10 @@ def test_patches_are_asked_what_they_lie_on():
     tokenizer = ToyTokenizer(VOCABULARY)
     stage = pretraining.ClipStage(toy.new_clip(len(tokenizer))[1], tokenizer)
     scene = Scene((Thing("square", "red", "small", x=0.25, y=0.25, radius=0.15), Thing("circle", "blue", "large", x=0.75, y=0.7)), "gray")
-    right = stage.right_answers([scene], render([scene], toy.IMAGE_SIZE)[1])[0].reshape(8, 8, 4)
-    assert right[1, 1].tolist() == right[2, 2].tolist() == [1, 1, 2, 1] and right[5, 6].tolist() == [2, 6, 1, 1]
-    assert right[0, 7].tolist() == [0, 0, 0, 1]
+    right = stage.right_answers([scene], render([scene], toy.IMAGE_SIZE)[1])[0].reshape(8, 8, 6)
+    assert right[1, 1].tolist() == [1, 1, 2, 1, 1, 1] and right[2, 2].tolist() == [1, 1, 2, 1, 2, 2]
+    assert right[5, 6].tolist() == [2, 6, 1, 1, 5, 6], "row, then column"
+    assert right[0, 7].tolist() == [0, 0, 0, 1, 0, 7]
     assert (right[..., :3] == -1).any() and (right[..., 3] == 1).all(), "edges are unclear, the background is not"
 
 
