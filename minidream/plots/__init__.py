@@ -1,0 +1,10 @@
+"""Pure figures: functions take data, compute nothing new, and return a closed `Figure`, which a notebook shows once.
+
+Attention is drawn in viridis, nearest neighbour, with the cells visible. Colours of kinds are those of `drawing.KINDS`.
+"""
+
+from ..drawing import shares
+from .attention import plot_heads, plot_patch_layers, plot_trace, plot_two_hop, plot_word_layers
+from .curves import plot_losses
+from .pictures import plot_document, plot_pictures
+from .tables import in_words, plot_sizes, plot_stacks, plot_table, text_table
