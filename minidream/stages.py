@@ -16,7 +16,7 @@ from . import lessons, pretraining, toy
 from .model import DreamLLM
 from .tokenizers import ToyTokenizer
 from .train import Recipe, fit, write_atomically
-from .weights import PRETRAINED, Queries, write_folder
+from .weights import PRETRAINED, Queries, load, write_folder
 from .world.language import VOCABULARY
 
 
@@ -83,6 +83,8 @@ RECIPES = {stage.name: stage.recipe for stage in (
 FROZEN = ("clip_vision", "vae", "unet")
 NEEDS = {"stage1-comprehension": ("clip_vision", "llm"), "stage1-creation": ("vae", "unet", "llm"),
          "stage2": (*FROZEN, *LEAVES["stage2"]), "stage3": (*FROZEN, *LEAVES["stage3"])}
+# Stages whose parts ship beside the finished toy, so that each of the next can be tried without those before it.
+SHIPPED = ("llm", "stage1-comprehension", "stage1-creation", "stage2")
 
 
 def parts_of(model: DreamLLM) -> dict[str, nn.Module]:
@@ -115,6 +117,22 @@ def assemble(folder: Path, before: str | None = None, needs: tuple[str, ...] = N
     for part in needs:
         load_part(part_file(folder, part, before), modules[part])
     return model
+
+
+def toy_before(name: str) -> DreamLLM:
+    """The shipped toy as it stood before one of the paper's stages, float32, on the CPU, frozen: for training on from there.
+
+    Args:
+        name: "stage1-comprehension", "stage1-creation", "stage2" or "stage3". What the stage trains and no earlier one
+            did is as it was drawn.
+    """
+    model, shipped = toy.new_model(ToyTokenizer(VOCABULARY)), parts_of(load("toy", device="cpu"))
+    for part, module in parts_of(model).items():
+        if part in FROZEN:
+            module.load_state_dict(shipped[part].state_dict(), strict=True)
+        elif part in NEEDS[name]:
+            load_part(part_file(PRETRAINED / "toy" / "stages", part, name), module)
+    return model.eval().requires_grad_(False)
 
 
 def build(name: str, folder: Path, seed: int) -> nn.Module:
@@ -164,18 +182,28 @@ def run(name: str, folder: str | Path, seed: int = 0, steps: int | None = None, 
 def ship(folder: str | Path, to: Path = PRETRAINED / "toy") -> None:
     """Writes what the stages left into the package: a part per safetensors file, in half precision.
 
-    Beside the DreamLLM in the official layout: the judge, and the toy CLIP's text tower and projection.
+    Beside the DreamLLM in the official layout: the judge, the toy CLIP's text tower and projection, and what earlier
+    stages left.
     """
     folder = Path(folder)
     extras = {part: load_file(part_file(folder, part)) for part in ("judge", "clip_text", "clip_visual_projection")}
-
-    def half(tensors: dict) -> dict:
-        return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-
     write_folder(assemble(folder).half(), Path(to), lambda tensors, stem, place: save_file(tensors, place / f"{stem}.safetensors"))
     for part, tensors in extras.items():
         write_atomically(lambda path: save_file(half(tensors), path), Path(to) / f"{part}.safetensors")
+    ship_stages(folder, Path(to) / "stages")
     write_atomically(lambda path: path.write_text(json.dumps(summary(folder), indent=1) + "\n"), Path(to) / "training.json")
+
+
+def half(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """In half precision, but for whole numbers."""
+    return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def ship_stages(folder: Path, to: Path) -> None:
+    """Writes the parts that the stages before the last left: where `toy_before` finds them."""
+    to.mkdir(parents=True, exist_ok=True)
+    for source in [folder / f"{name}.{part}.safetensors" for name in SHIPPED for part in LEAVES[name]]:
+        write_atomically(lambda path: save_file(half(load_file(source)), path), to / source.name)
 
 
 def summary(folder: Path) -> dict:

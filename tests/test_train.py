@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import minidream
 import pytest
 import torch
 from killed_run import SmallStage
@@ -113,6 +114,18 @@ def test_each_stage_trains_what_the_paper_trains_and_nothing_else(name):
     assert changed and all(key.startswith(tuple(prefixes[part] for part in learning)) for key in changed)
     for part in learning - ({"visual_projector"} if name == "stage2" else set()):
         assert any(key.startswith(prefixes[part]) for key in changed), part
+
+
+@pytest.mark.parametrize("name", ["stage1-comprehension", "stage1-creation", "stage2", "stage3"])
+def test_the_toy_can_be_had_as_it_stood_before_a_stage(name):
+    """Frozen parts are the finished ones; what the stage trains is what the stage before left, or untrained."""
+    before, finished = (stages.parts_of(model) for model in (stages.toy_before(name), minidream.load("toy", device="cpu")))
+    drawn = stages.parts_of(toy.new_model(ToyTokenizer(VOCABULARY)))
+    for part, module in before.items():
+        same = [all(torch.equal(one, other) for one, other in zip(module.parameters(), parts[part].parameters(), strict=True))
+                for parts in (finished, drawn)]
+        assert same == [part in stages.FROZEN, part not in (*stages.FROZEN, *stages.NEEDS[name])], (part, same)
+        assert not any(parameter.requires_grad or parameter.dtype != torch.float32 for parameter in module.parameters())
 
 
 def test_batches_are_a_function_of_seed_and_step():
