@@ -108,9 +108,10 @@ def numbers_differ(result, expected) -> str:
     if result.dim() == 2 and result.shape[0] == result.shape[1] and torch.allclose(result.T, expected, rtol=TOLERANCE, atol=TOLERANCE):
         return "everything is there, but rows and columns are exchanged."
     scale = (result * expected).sum() / expected.square().sum()
-    if result.numel() > 1 and scale and torch.allclose(result, scale * expected, rtol=TOLERANCE, atol=TOLERANCE * abs(scale)):
+    if result.numel() > 1 and scale and scale.isfinite() and torch.allclose(result, scale * expected, rtol=TOLERANCE, atol=TOLERANCE * abs(scale)):
         return f"everything is {scale:.3g} times what it should be."
-    place = (result - expected).abs().nan_to_num(torch.inf).argmax()
+    same = (result == expected) | (result.isnan() & expected.isnan())
+    place = (result - expected).abs().nan_to_num(torch.inf).masked_fill(same, 0).argmax()
     where = "" if result.dim() == 0 else f" at {tuple(int(index) for index in torch.unravel_index(place, result.shape))}"
     return f"{expected.flatten()[place]:,.10g} was expected{where}, and {result.flatten()[place]:,.10g} came."
 

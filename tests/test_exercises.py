@@ -84,7 +84,8 @@ def test_an_error_of_the_attempt_is_shown_as_it_is():
     ({"a": 1.0}, {"a": 1}, ""), ({"a": 1}, {"a": 2}, "under 'a', 2 was expected"), ({"b": 1}, {"a": 1}, "the keys \\['a'\\]"),
     (torch.ones(2), "a", "str 'a' was expected, and an array of shape"), ([torch.ones(2)], [torch.ones(2)], ""),
     (SQUARE.T, SQUARE, "rows and columns are exchanged"), (MATRIX.T, MATRIX, "Are rows and columns exchanged"),
-    (torch.tensor([torch.nan, 1]), torch.tensor([torch.nan, 1]), ""), (None, None, ""), ("ab", "ab", ""),
+    (torch.tensor([torch.nan, 1]), torch.tensor([torch.nan, 1]), ""), (torch.tensor([torch.nan, 2]), torch.tensor([torch.nan, 1]), "1 was expected at"),
+    (torch.tensor([torch.inf, 2]), torch.tensor([torch.inf, 1]), "1 was expected at"), (None, None, ""), ("ab", "ab", ""),
 ])
 def test_results_of_every_kind_are_compared(result, expected, sentence):
     said = differs(result, expected)

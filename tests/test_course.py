@@ -1,0 +1,150 @@
+"""What the notebooks of the course promise: their size, their parts, and exercises that know right from wrong.
+
+An exercise is a code cell that holds a stub and calls `check_exercise`; the text cell after it holds the solution. Only the
+cells that an exercise leans on are run here, so that nothing is trained for it.
+"""
+
+import ast
+import contextlib
+import io
+import json
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+from minidream import exercises
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = {path.stem: json.loads(path.read_text(encoding="utf-8"))["cells"] for path in sorted(FOLDER.glob("*.ipynb"))}
+COURSE = [name for name in NOTEBOOKS if "01" <= name[:2] <= "07"]
+
+
+def source(cell) -> str:
+    return "".join(cell["source"])
+
+
+def code_cells(name):
+    return [cell for cell in NOTEBOOKS[name] if cell["cell_type"] == "code"]
+
+
+def is_exercise(cell) -> bool:
+    return cell["cell_type"] == "code" and "check_exercise(" in source(cell)
+
+
+EXERCISES = [(name, place) for name, cells in NOTEBOOKS.items() for place, cell in enumerate(cells) if is_exercise(cell)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The shape of a sitting
+
+@pytest.mark.parametrize("name", COURSE)
+def test_a_sitting_has_a_sittings_size(name):
+    lines = [len(source(cell).splitlines()) for cell in code_cells(name)]
+    assert 20 <= len(NOTEBOOKS[name]) <= 45 and 8 <= len(lines) <= 20, f"{len(NOTEBOOKS[name])} cells, {len(lines)} of code"
+    assert max(lines) <= 25 and statistics.median(lines) <= 8, f"longest {max(lines)}, median {statistics.median(lines)}"
+
+
+@pytest.mark.parametrize("name", COURSE)
+def test_there_is_something_to_look_at_every_six_cells(name):
+    shown = [any("image/png" in output.get("data", {}) for output in cell["outputs"]) for cell in code_cells(name)]
+    assert all(any(shown[first:first + 6]) for first in range(len(shown) - 5)), shown
+
+
+@pytest.mark.parametrize("name", COURSE)
+def test_it_begins_and_ends_as_all_do(name):
+    first, last = source(NOTEBOOKS[name][0]), source(NOTEBOOKS[name][-1])
+    assert re.match(rf"# {name[:2]} · .+\?\n", first)
+    assert all(f"**{part}" in first for part in ("After this", "Before this", "Budget:"))
+    assert all(f"**{part}" in last for part in ("Learned", "Open", "Next:")) and re.search(r"\]\(\d\d_\w+\.ipynb\)", last)
+    text = "\n".join(source(cell) for cell in NOTEBOOKS[name] if cell["cell_type"] == "markdown")
+    assert text.count("**Predict") >= 2
+    for link in re.findall(r"\]\((\d\d_\w+\.ipynb)[^)]*\)", text):
+        assert (FOLDER / link).exists(), f"there is no {link}"
+
+
+@pytest.mark.parametrize("name", COURSE)
+def test_there_are_two_to_four_exercises_each_with_its_effort(name):
+    places = [place for place, cell in enumerate(NOTEBOOKS[name]) if is_exercise(cell)]
+    assert 2 <= len(places) <= 4
+    text = "\n".join(source(cell) for cell in NOTEBOOKS[name])
+    assert len(re.findall(r"\*\*Exercise \d\*\* \(\d+ minutes\)", text)) == len(places)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Exercises
+
+def names(code: str) -> tuple[set[str], set[str]]:
+    """Names that a cell defines at its top level or inside, and names that it uses."""
+    defined, used = set(), set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else defined).add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            defined.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            defined |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    return defined, used
+
+
+def leaned_on(name: str, place: int) -> list[str]:
+    """The cells before an exercise that define what it uses, and what those use."""
+    chosen, needed = [], names(source(NOTEBOOKS[name][place]))[1]
+    for cell in reversed(NOTEBOOKS[name][:place]):
+        if cell["cell_type"] == "code":
+            defined, used = names(source(cell))
+            if defined & needed:
+                chosen.insert(0, source(cell))
+                needed |= used
+    return chosen
+
+
+def run(code: str, space: dict) -> str:
+    """Runs a cell; gives what it prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(code, "cell", "exec"), space)
+    return printed.getvalue()
+
+
+def without_stub(code: str) -> tuple[str, str]:
+    """The cell without its stub, and the stub's name."""
+    tree = ast.parse(code)
+    stubs = [node for node in tree.body if isinstance(node, ast.FunctionDef) and "raise NotImplementedError" in ast.unparse(node)]
+    assert len(stubs) == 1, "an exercise holds one stub, which raises NotImplementedError"
+    tree.body.remove(stubs[0])
+    return ast.unparse(tree), stubs[0].name
+
+
+def test_what_a_cell_leans_on_is_found(monkeypatch):
+    monkeypatch.setitem(NOTEBOOKS, "made up", [{"cell_type": "code", "source": text} for text in (
+        "import math", "a = 1", "b = train_for_hours()", "def twice(x):\n    return 2 * x * a", "check_exercise(my_x, twice, (2,))")])
+    assert leaned_on("made up", 4) == ["a = 1", "def twice(x):\n    return 2 * x * a"]
+
+
+@pytest.mark.parametrize("name, place", EXERCISES, ids=[f"{name}-{place}" for name, place in EXERCISES])
+def test_exercises_know_right_from_wrong(name, place, monkeypatch):
+    monkeypatch.setenv("MINIDREAM_BUDGET", "ci")
+    monkeypatch.delenv("MINIDREAM_7B", raising=False)
+    monkeypatch.chdir(FOLDER)
+    exercise, following = source(NOTEBOOKS[name][place]), source(NOTEBOOKS[name][place + 1])
+    space: dict = {}
+    for cell in leaned_on(name, place):
+        run(cell, space)
+    assert run(exercise, space).startswith("Not attempted yet")
+
+    rest, stub = without_stub(exercise)
+    assert following.count("<details>") >= 2 and "Hint" in following
+    solution = re.search(r"```python\n(.*?)```", following[following.index("Solution"):], re.DOTALL)[1]
+    run(solution, space)
+    assert run(rest, space).startswith("Right"), f"the solution of {stub} is not accepted"
+
+    asked = []
+    with monkeypatch.context() as context:
+        context.setattr(exercises, "check_exercise", None)      # what the cell imports anew must not undo the next line
+        space["check_exercise"] = lambda attempt, reference, *cases, mistakes=None: asked.append((reference, cases, mistakes or {}))
+        run(re.sub(r"^from minidream\.exercises import check_exercise$", "", rest, flags=re.MULTILINE), space)
+    (reference, cases, mistakes), = asked
+    assert len(mistakes) >= 2
+    for sentence, mistake in mistakes.items():
+        assert exercises.verdict(mistake, reference, cases, mistakes) == f"Not yet: {sentence}"
+        assert sentence.endswith((".", "?"))
