@@ -10,6 +10,7 @@ import io
 import json
 import re
 import statistics
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,37 @@ def test_there_are_two_to_four_exercises_each_with_its_effort(name):
     assert 2 <= len(places) <= 4
     text = "\n".join(source(cell) for cell in NOTEBOOKS[name])
     assert len(re.findall(r"\*\*Exercise \d\*\* \(\d+ minutes\)", text)) == len(places)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The README's table
+
+sys.path.insert(0, str(FOLDER.parent / "tests" / "benchmarks"))
+import notebooks as table_of_notebooks  # noqa: E402  (a script beside the package, not a part of it)
+
+
+def test_the_readme_has_the_table_that_the_notebooks_make():
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    between = readme.split(table_of_notebooks.BEGIN)[1].split(table_of_notebooks.END)[0]
+    assert between == table_of_notebooks.table(), "run `python tests/benchmarks/notebooks.py`"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_budgets_are_the_measured_ones(name):
+    """The seconds in the first cell against the committed ones, never against this run."""
+    seconds = json.loads(table_of_notebooks.TIMES.read_text(encoding="utf-8"))["seconds"][name]
+    said = int(re.search(r"about (\d+) seconds", source(NOTEBOOKS[name][0]))[1])
+    assert abs(said - seconds["cpu"]) <= max(5, 0.25 * seconds["cpu"]), f"{said} s are said, {seconds['cpu']} s were measured"
+    assert seconds["ci"] <= 90
+    assert (table_of_notebooks.THUMBNAILS / f"{name}.png").stat().st_size < 40_000
+
+
+def test_links_to_hosts_wait_for_a_home():
+    path = FOLDER / "00_quickstart.ipynb"
+    assert table_of_notebooks.links(None, path) == "" == table_of_notebooks.links("https://example.org/a/b", path)
+    assert table_of_notebooks.links("https://github.com/some-one/mini.dream", path) == (
+        "[Colab](https://colab.research.google.com/github/some-one/mini.dream/blob/main/notebooks/00_quickstart.ipynb) "
+        "[Binder](https://mybinder.org/v2/gh/some-one/mini.dream/main?labpath=notebooks%2F00_quickstart.ipynb)")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

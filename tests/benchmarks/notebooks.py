@@ -1,0 +1,117 @@
+"""The table of notebooks in the README: questions, budgets, thumbnails, links; and the time that every notebook takes.
+
+    python tests/benchmarks/notebooks.py            # thumbnails and table, from what is committed
+    python tests/benchmarks/notebooks.py --time     # first runs every notebook and measures; leave the machine alone
+
+Times go into notebooks/results/times.json: seconds of a fresh kernel, from its start to its end, under the budget "cpu"
+(what a reader on a laptop waits) and "ci" (what the tests wait).
+"""
+
+import argparse
+import base64
+import io
+import json
+import os
+import re
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+
+from minidream.train import write_atomically
+from PIL import Image
+
+HOUSE = Path(__file__).parents[2]
+NOTEBOOKS = sorted((HOUSE / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+TIMES = HOUSE / "notebooks" / "results" / "times.json"
+THUMBNAILS = HOUSE / "notebooks" / "results" / "thumbnails"
+WIDTH, HEIGHT = 240, 150        # image pixels of a thumbnail at most
+BEGIN, END = "<!-- notebooks -->\n", "<!-- /notebooks -->"      # what stands between them in the README is written here
+
+
+def measure(threads: int) -> dict:
+    """Runs every notebook from a fresh kernel under both budgets; seconds, rounded to whole ones."""
+    from nbclient import NotebookClient
+    import nbformat
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    os.environ.pop("MINIDREAM_7B", None)
+    seconds: dict[str, dict[str, int]] = {}
+    for path in NOTEBOOKS:
+        for budget in ("cpu", "ci"):
+            os.environ["MINIDREAM_BUDGET"] = budget
+            start = time.perf_counter()
+            NotebookClient(nbformat.read(path, as_version=4), resources={"metadata": {"path": str(path.parent)}}).execute()
+            seconds.setdefault(path.stem, {})[budget] = round(time.perf_counter() - start)
+            print(f"{path.stem}, {budget}: {seconds[path.stem][budget]} s", flush=True)
+    return {"threads": threads, "seconds": seconds}
+
+
+def figures(path: Path) -> list[bytes]:
+    """The figures of a notebook as PNG: of the cells that are tagged "thumbnail", else of all."""
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    chosen = [cell for cell in cells if "thumbnail" in cell["metadata"].get("tags", [])] or cells
+    return [base64.b64decode(output["data"]["image/png"]) for cell in chosen for output in cell["outputs"] if "image/png" in output.get("data", {})]
+
+
+def thumbnail(figure: bytes) -> bytes:
+    """A figure, small, on white, in few colours: some kilobytes."""
+    image = Image.open(io.BytesIO(figure)).convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    image.thumbnail((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+    small = io.BytesIO()
+    image.quantize(64).save(small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def question(path: Path) -> str:
+    """The question in a notebook's title: "# 02 · How does it work?" asks "How does it work?"."""
+    first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+    return re.match(r"# \d\d · (.+)", first)[1]
+
+
+def links(url: str | None, path: Path) -> str:
+    """Links that open a notebook on Colab and on Binder; "" as long as the project has no home on GitHub."""
+    home = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(\.git)?/?", url or "")
+    if not home:
+        return ""
+    owner, name = home[1], home[2]
+    return (f"[Colab](https://colab.research.google.com/github/{owner}/{name}/blob/main/notebooks/{path.name}) "
+            f"[Binder](https://mybinder.org/v2/gh/{owner}/{name}/main?labpath=notebooks%2F{path.name})")
+
+
+def table() -> str:
+    """The README's table: a row per notebook."""
+    project = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
+    url = project.get("urls", {}).get("Repository")
+    seconds = json.loads(TIMES.read_text())["seconds"] if TIMES.exists() else {}
+    lines = ["| | question | two CPU cores | |", "|---|---|--:|---|"]
+    for path in NOTEBOOKS:
+        lasts = f"{seconds[path.stem]['cpu']} s" if path.stem in seconds else ""
+        last = f'<img src="notebooks/results/thumbnails/{path.stem}.png" width="{WIDTH // 2}" alt="{question(path)}">'
+        lines.append(f"| [{path.stem[:2]}](notebooks/{path.name}) | {question(path)} {links(url, path)}".rstrip() + f" | {lasts} | {last} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--time", action="store_true", help="run every notebook under both budgets and write down the seconds")
+    parser.add_argument("--threads", type=int, default=2, help="of torch, while measuring (default: %(default)s)")
+    options = parser.parse_args()
+    if options.time:
+        with tempfile.TemporaryDirectory() as folder:       # what notebooks train lands here, if anywhere
+            os.environ["TMPDIR"] = folder
+            result = measure(options.threads)
+        write_atomically(lambda path: path.write_text(json.dumps(result, indent=1) + "\n"), TIMES)
+    THUMBNAILS.mkdir(exist_ok=True)
+    for path in NOTEBOOKS:
+        small = thumbnail(figures(path)[0])
+        write_atomically(lambda temporary: temporary.write_bytes(small), THUMBNAILS / f"{path.stem}.png")
+    readme = HOUSE / "README.md"
+    before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    write_atomically(lambda path: path.write_text(f"{before}{BEGIN}{table()}{END}{after}", encoding="utf-8"), readme)
+
+
+if __name__ == "__main__":
+    main()

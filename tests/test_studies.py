@@ -1,0 +1,164 @@
+"""The long runs of the course: fair to both sides, repeatable, and resumed run by run. Here with 2 steps each."""
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+from minidream import stages, studies, toy
+from minidream.vision import clip_text_states
+from minidream.world.scenes import is_held_out
+
+TINY = studies.Plan(steps=2, batch=3, prompts=2, noises=2)
+CIRCLE, STAR = ("large", "red", "circle"), ("small", "blue", "star")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("studies")
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    """Two conditions of the study, one seed."""
+    chosen = {("loss", "regression"): 32, ("queries", "4"): 4}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "CONDITIONS", chosen)
+        return studies.queries_study(TINY, [5], folder / "runs", folder / "out.json", progress=False)
+
+
+def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
+    written = json.loads((folder / "out.json").read_text())
+    assert written == json.loads(json.dumps(results))
+    assert written["command"] == "python -m minidream.studies queries --seeds 5 --steps 2 --batch 3 --prompts 2 --noises 2"
+    assert written["plan"] == asdict(TINY) and written["torch"] and written["threads"] >= 1
+    assert written["recipe"]["steps"] == 2 and written["recipe"]["batch"] == 3 and written["recipe"]["learning_rate"] > 0
+    regression, four = written["runs"]
+    assert (regression["queries"], four["queries"]) == (32, 4)
+    assert regression["trained"] == 32 * toy.LLM_SIZE + toy.LLM_SIZE * toy.CONDITION_SIZE
+    assert four["trained"] == regression["trained"] - 28 * toy.LLM_SIZE
+    for run in (regression, four):
+        assert run["seed"] == 5 and [step for step, _ in run["curve"]] == [2] and run["seconds"]["training"] > 0
+        assert set(run["exam"]) == set(studies.KINDS)
+        for marks in run["exam"].values():
+            assert marks["n"] == 2 and set(marks["right"]) == set(studies.ATTRIBUTES)
+            assert all(0 <= right <= 2 for right in marks["right"].values()) and marks["denoising"] > 0
+            assert marks["right"]["all"] <= min(marks["right"].values())
+    assert regression["exam"]["one, seen"]["imitation"] > 0 and four["exam"]["one, seen"]["imitation"] is None
+
+
+def test_finished_runs_are_not_repeated_and_other_plans_are_refused(folder, results, monkeypatch):
+    monkeypatch.setattr(studies, "CONDITIONS", {("loss", "regression"): 32, ("queries", "4"): 4})
+    monkeypatch.setattr(studies, "run", lambda *arguments: pytest.fail(f"run again: {arguments[:3]}"))
+    again = studies.queries_study(TINY, [5], folder / "runs", folder / "out.json", progress=False)
+    assert again["runs"] == results["runs"]
+    made = []
+    monkeypatch.setattr(studies, "run", lambda study, condition, seed, *rest: made.append((study, condition, seed)) or
+                        {**results["runs"][0], "study": study, "condition": condition, "seed": seed})
+    more = studies.queries_study(TINY, [5, 6], folder / "runs", folder / "more.json", progress=False)
+    assert len(made) == len(more["runs"]) == 4
+    (folder / "more.json").write_text(studies.as_text({**more, "runs": more["runs"][:3]}))      # killed before the last one
+    studies.queries_study(TINY, [5, 6], folder / "runs", folder / "more.json", progress=False)
+    assert made[4:] == [("queries", "4", 6)]
+    with pytest.raises(ValueError, match=r"another plan \(\{'steps': 2.*not \{'steps': 3"):
+        studies.load_results(folder / "out.json", studies.Plan(steps=3, batch=3, prompts=2, noises=2))
+
+
+def test_the_whole_study_has_eighteen_trainings_and_its_controls(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "run", lambda study, condition, seed, *rest: {"study": study, "condition": condition, "seed": seed})
+    made = studies.queries_study(studies.Plan(), [0, 1, 2], tmp_path, tmp_path / "all.json", progress=False)
+    names = [(run["study"], run["condition"]) for run in made["runs"]]
+    assert made["command"] == "python -m minidream.studies queries --seeds 0 1 2"
+    assert names.count(("loss", "text states")) == 1 and names.count(("loss", "untrained")) == 3       # nothing is drawn for the first
+    assert len([name for name in names if name[1] not in ("text states", "untrained")]) == 18
+
+
+def test_the_command_line(tmp_path, capsys, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(studies, "queries_study", lambda plan, seeds, folder, out, progress: seen.update(locals()) or {"runs": []})
+    studies.main(["queries", "--steps", "2", "--seeds", "3", "4", "--folder", str(tmp_path), "--out", str(tmp_path / "o.json"), "--quiet"])
+    assert seen["plan"] == studies.Plan(steps=2) and seen["seeds"] == [3, 4] and seen["progress"] is False
+    assert (seen["folder"], seen["out"]) == (tmp_path, tmp_path / "o.json")
+    studies.main(["queries"])
+    assert seen["out"].parts[-3:] == ("notebooks", "results", "dream_queries.json")
+    with pytest.raises(SystemExit):
+        studies.main(["queries", "--steps", "0"])
+    assert "at least 1, not 0, 32, 64 and 8" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        studies.main(["--help"])
+    assert "--seeds" in capsys.readouterr().out
+
+
+def test_both_losses_train_the_same_parts_from_the_same_start_on_the_same_captions():
+    score, imitation = (studies.fresh_model(32, seed=1) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(score.parameters(), imitation.parameters(), strict=True))
+    assert not torch.equal(score.dream_queries, studies.fresh_model(32, seed=2).dream_queries)
+    stage = studies.ImitationStage(imitation, toy.pretrained_text_tower())
+    other = stages.DocumentStage("stage1-creation", score)
+    before = {name: value.clone() for name, value in stage.state_dict().items()}
+    trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.5)
+    batch = stage.batch(0, 0, 0)
+    assert [document.text for document in batch[1]] == [document.text for document in other.batch(0, 0, 0)[1]]
+    stage(batch, torch.Generator().manual_seed(0))["total"].backward()
+    optimizer.step()
+    changed = {name for name, value in stage.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"model.dream_queries", "model.decoder.projector.projector.weight"}
+    assert changed == {f"model.{name}" for name, parameter in other.model.named_parameters() if parameter.requires_grad}
+    with pytest.raises(ValueError, match="32 states, 5 queries"):
+        studies.ImitationStage(studies.fresh_model(5, seed=0), toy.pretrained_text_tower())
+
+
+def test_conditions_are_what_dream_paints_from():
+    model, captions = studies.fresh_model(5, seed=0), ["a small red circle", "a large blue star above a small pink ring", ""]
+    torch.testing.assert_close(studies.conditions(model, captions), model.decoder.projector(model.encode(captions)), rtol=1e-4, atol=1e-4)
+
+
+def test_who_imitates_perfectly_has_an_error_of_nothing_and_paints_as_the_true_states_do():
+    exam, model = studies.Exam(studies.Plan(prompts=6, noises=2)), studies.fresh_model(32, seed=0)
+    assert all(is_held_out(scene) == held_out and len(scene.things) == things
+               for kind, (things, held_out) in studies.KINDS.items() for scene in exam.scenes[kind])
+    true, drawn = exam.marks(model, true_states=True), exam.marks(model)
+    for kind in studies.KINDS:
+        assert true[kind]["imitation"] == 0 < drawn[kind]["imitation"] and true[kind]["denoising"] < drawn[kind]["denoising"]
+    assert true["one, seen"]["right"]["all"] >= 5 and drawn["one, seen"]["right"]["all"] <= 1
+    stage = studies.ImitationStage(model, exam.text_tower)
+    batch = stage.batch(0, 0, 0)
+    model.decoder.config = type(model.decoder.config)(drop_prob=0.0)
+    wanted = clip_text_states(exam.text_tower, model.tokenizer, [document.text for document in batch[1]])
+    given = studies.conditions(model, [document.text for document in batch[1]])
+    torch.testing.assert_close(stage(batch, torch.Generator())["total"], (given - wanted).square().mean())
+
+
+def test_right_by_attribute_by_hand():
+    wanted = [("white", "left of", (CIRCLE, STAR))] * 4 + [("black", None, (STAR,))] * 2
+    seen = [("white", "left of", (CIRCLE, STAR)),                                   # all right
+            ("white", "above", (CIRCLE, STAR)),                                     # only the relation is wrong
+            ("gray", "left of", (("large", "red", "star"), ("small", "blue", "circle"))),   # shapes exchanged, and the background
+            None,                                                                   # no scene
+            ("black", None, (("small", "red", "star"),)),                           # the colour is wrong
+            ("black", "above", (STAR, STAR))]                                       # one too many
+    assert studies.right_by_attribute(seen, wanted) == {"count": 4, "size": 4, "colour": 3, "shape": 4, "background": 4, "all": 1}
+    with pytest.raises(ValueError):
+        studies.right_by_attribute(seen[:2], wanted)
+
+
+def test_an_interval_over_seeds_by_hand():
+    mean, low, high = studies.seed_interval([1.0, 2.0, 3.0])
+    assert mean == 2 and high - mean == pytest.approx(4.303 / 3 ** 0.5, rel=1e-3) and low == pytest.approx(4 - high)
+    assert studies.seed_interval([0.5, 0.5]) == (0.5, 0.5, 0.5)
+    with pytest.raises(ValueError, match="takes 2 to 10 of them, not 1"):
+        studies.seed_interval([1.0])
+
+
+def test_values_are_read_by_seed(results):
+    runs = [{**results["runs"][1], "seed": seed} for seed in (2, 0, 1)]
+    assert studies.values_of({"runs": runs}, "queries", "4", lambda run: run["seed"]) == [0, 1, 2]
+    with pytest.raises(ValueError, match="no run of 'queries', '7'.*'4'"):
+        studies.values_of({"runs": runs}, "queries", "7", len)
+    run = {"exam": {"one, seen": {"n": 8, "right": {"all": 2, "colour": 6}}}}
+    assert studies.share_right(run, "one, seen") == 0.25 and studies.share_right(run, "one, seen", "colour") == 0.75
+
+
+def test_the_plan_is_checked():
+    with pytest.raises(ValueError, match="not 1, 1, 0 and 1"):
+        studies.Plan(1, 1, 0, 1)
