@@ -90,7 +90,9 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
 
 def test_both_losses_train_the_same_parts_from_the_same_start_on_the_same_captions():
     score, imitation = (studies.fresh_model(32, seed=1) for _ in range(2))
-    assert all(torch.equal(one, other) for one, other in zip(score.parameters(), imitation.parameters(), strict=True))
+    starts = [{name: value for name, value in model.state_dict().items() if not name.startswith("vision.projector")}     # which nobody uses here
+              for model in (score, imitation)]
+    assert all(torch.equal(value, starts[1][name]) for name, value in starts[0].items())
     assert not torch.equal(score.dream_queries, studies.fresh_model(32, seed=2).dream_queries)
     stage = studies.ImitationStage(imitation, toy.pretrained_text_tower())
     other = stages.DocumentStage("stage1-creation", score)
