@@ -272,6 +272,11 @@ def seed_interval(values: list[float]) -> tuple[float, float, float]:
     return mean, mean - reach, mean + reach
 
 
+def spread(values: list[float]) -> tuple[list[float], float, float, float]:
+    """Values of the seeds, their mean and its interval: (values, mean, low, high), as figures take it; one value has no interval (nan)."""
+    return (values, *seed_interval(values)) if len(values) > 1 else (values, values[0], math.nan, math.nan)
+
+
 def summary(results: dict) -> str:
     """A line per run: denoising loss and share of right pictures, for seen prompts of one and of two things."""
     lines = []

@@ -150,6 +150,9 @@ def test_an_interval_over_seeds_by_hand():
     assert studies.seed_interval([0.5, 0.5]) == (0.5, 0.5, 0.5)
     with pytest.raises(ValueError, match="takes 2 to 10 of them, not 1"):
         studies.seed_interval([1.0])
+    assert studies.spread([1.0, 2.0, 3.0]) == ([1.0, 2.0, 3.0], mean, low, high)
+    values, mean, low, high = studies.spread([0.25])
+    assert (values, mean) == ([0.25], 0.25) and low != low and high != high         # nan: no interval
 
 
 def test_values_are_read_by_seed(results):

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from ..drawing import figure_function
 
@@ -26,4 +27,141 @@ def plot_losses(log: list[dict], title: str) -> Figure:
             smooth = np.convolve(values, np.ones(window) / window, mode="valid")
             axis.plot(steps[window // 2:][:len(smooth)], smooth, color="C0")
         axis.set(xlabel="step", ylabel=name, title=f"{title}: {name}", yscale="log" if (values > 0).all() else "linear")
+    return figure
+
+
+@figure_function
+def plot_seed_losses(panels: dict[str, dict[str, list]], title: str) -> Figure:
+    """Loss curves of several runs of the same thing: each seed thinly, the mean over the seeds boldly.
+
+    Args:
+        panels: {what is measured: {condition: curves}}, a curve per seed, each a list of (step, loss above 0); all seeds
+            of a condition have the same steps. Each panel has a scale of its own: losses of two kinds cannot be compared.
+        title: what there is to see.
+
+    Raises:
+        ValueError: if the curves of a condition have different steps, or there are none.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.1), layout="constrained", squeeze=False)
+    for axis, (measured, conditions) in zip(axes[0], panels.items()):
+        for number, (name, curves) in enumerate(conditions.items()):
+            steps = [tuple(step for step, _ in curve) for curve in curves]
+            if not curves or len(set(steps)) != 1:
+                raise ValueError(f"{name!r} has {len(curves)} curves with {len(set(steps))} different lists of steps; one list for all is needed")
+            losses = np.array([[loss for _, loss in curve] for curve in curves])
+            for seed in losses:
+                axis.plot(steps[0], seed, color=f"C{number}", linewidth=0.7, alpha=0.5)
+            axis.plot(steps[0], losses.mean(axis=0), color=f"C{number}", linewidth=2.2, label=name)
+        axis.set(xlabel="step", ylabel=measured, yscale="log")
+        plain_ticks(axis.yaxis)
+        if len(conditions) > 1:
+            axis.legend()
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def plain_ticks(axis) -> None:
+    """Plain numbers on a logarithmic axis, as 0.02 and not as powers of ten, not too many of them."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def draw_spread(axis, place: float, spread: tuple, colour: str, across: bool = True, label: str | None = None) -> None:
+    """One condition's dots: every seed small, the mean large, the interval a line, along x (`across`) or along y.
+
+    Args:
+        axis: where to draw.
+        place: on the other axis.
+        spread: (values of the seeds, mean, low, high), as `studies.spread` gives it; without an interval low and high are nan.
+    """
+    values, mean, low, high = spread
+
+    def line(numbers, **style) -> None:
+        places = [place] * len(numbers)
+        axis.plot(*((numbers, places) if across else (places, numbers)), color=colour, **style)
+
+    line([low, high], linewidth=1.6, alpha=0.55)
+    line(values, marker="o", markersize=3.2, alpha=0.6, linestyle="none")
+    line([mean], marker="D", markersize=6.5, linestyle="none", label=label)
+
+
+@figure_function
+def plot_spreads(panels: dict[str, dict[str, dict[str, tuple]]], title: str, label: str, logarithmic: bool = False) -> Figure:
+    """Conditions beside one another, over seeds: a row per quantity, in it a diamond per condition with its interval.
+
+    Args:
+        panels: {panel: {row: {condition: (values of the seeds, mean, low, high)}}}; low and high are nan without an interval.
+            The conditions of all rows are the same. Shares, in [0, 1], unless `logarithmic`.
+        title: what there is to see.
+        label: what a number is.
+        logarithmic: for positive numbers of different sizes.
+
+    Raises:
+        ValueError: if rows have different conditions (both).
+    """
+    names = [tuple(row) for panel in panels.values() for row in panel.values()]
+    if len(set(names)) != 1:
+        raise ValueError(f"every row needs the same conditions, and there are {sorted(set(names))}")
+    rows = max(map(len, panels.values()))
+    high = 0.24 + 0.11 * len(names[0])
+    figure, axes = plt.subplots(1, len(panels), figsize=(1.2 + 3.7 * len(panels), 1.2 + high * rows), layout="constrained", squeeze=False, sharey=True)
+    for axis, (panel, content) in zip(axes[0], panels.items()):
+        for row, conditions in enumerate(content.values()):
+            for number, (name, spread) in enumerate(conditions.items()):
+                offset = (number - (len(conditions) - 1) / 2) * 0.7 / len(conditions)
+                draw_spread(axis, row + offset, spread, f"C{number}", label=name if row == 0 and axis is axes[0][0] else None)
+            if row:
+                axis.axhline(row - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
+        axis.set_yticks(range(len(content)), list(content))
+        axis.set(ylim=(rows - 0.5, -0.5), xlabel=label, title=panel)
+        axis.tick_params(axis="y", length=0)
+        if logarithmic:
+            axis.set_xscale("log")
+            plain_ticks(axis.xaxis)
+        else:
+            axis.set_xlim(-0.03, 1.03)
+            axis.xaxis.set_major_formatter(PercentFormatter(1))
+    figure.legend(loc="outside lower left", ncols=len(names[0]))
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+@figure_function
+def plot_by_count(panels: dict[str, dict[str, dict[int, tuple]]], title: str, xlabel: str, shares: bool = True,
+                  levels: dict[str, float] | None = None) -> Figure:
+    """How results depend on a number that doubles, with intervals over seeds.
+
+    Args:
+        panels: {panel, its y axis: {line: {number above 0: (values of the seeds, mean, low, high)}}}.
+        title: what there is to see.
+        xlabel: what the number counts.
+        shares: the values are shares in [0, 1]; else positive numbers on a logarithmic scale.
+        levels: {name: height} of lines to compare with, in all panels.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.2), layout="constrained", squeeze=False)
+    for axis, (panel, lines) in zip(axes[0], panels.items()):
+        for number, (name, points) in enumerate(lines.items()):
+            counts = sorted(points)
+            axis.plot(counts, [points[count][1] for count in counts], color=f"C{number}", linewidth=1.4)
+            for count in counts:
+                # Lines that share a number stand a little apart, so that no interval hides another.
+                draw_spread(axis, count * 1.05 ** number, points[count], f"C{number}", across=False, label=name if count == counts[0] else None)
+        for name, height in (levels or {}).items():
+            axis.axhline(height, color="#888888", linestyle="dashed", linewidth=1)
+            axis.text(1, height, name, transform=axis.get_yaxis_transform(), ha="right", va="bottom", fontsize=8, color="#444444")
+        axis.set_xscale("log", base=2)
+        everyone = sorted({count for points in lines.values() for count in points})
+        axis.set_xticks(everyone, [f"{count}" for count in everyone])
+        axis.xaxis.minorticks_off()
+        axis.set(xlabel=xlabel, ylabel=panel)
+        if shares:
+            axis.set_ylim(-0.03, 1.03)
+            axis.yaxis.set_major_formatter(PercentFormatter(1))
+        else:
+            axis.set_yscale("log")
+            plain_ticks(axis.yaxis)
+        if len(lines) > 1:
+            axis.legend()
+    figure.suptitle(title, x=0.01, ha="left")
     return figure
