@@ -31,7 +31,7 @@ def test_the_given_picture_of_an_edit_is_no_target():
 
 
 @pytest.mark.parametrize("lesson, painted, learned", [
-    (lessons.text_only, False, True), (lessons.captions, False, True), (lessons.text_to_image, True, False),
+    (lessons.text_only, False, True), (lessons.text_stories, False, True), (lessons.captions, False, True), (lessons.text_to_image, True, False),
     (lessons.stories, True, True), (lessons.edits, True, False), (lessons.questions, False, True)])
 def test_each_lesson_teaches_what_it_is_for(model, lesson, painted, learned):
     layouts, documents = lesson(random.Random(3), 6, model)
@@ -53,3 +53,19 @@ def test_some_prompts_leave_the_size_open_and_are_sound_english():
     for prompt, scene in prompts:
         stated = parse_caption(prompt)
         assert not is_held_out(scene) and (stated is None or stated[1:] == scene.facts[1:])
+
+
+def test_texts_alone_are_asked_five_times_about_how_things_are_now(model):
+    layouts, documents = lessons.text_only(random.Random(5), 20, model)
+    assert all(not document.items for document in documents), "no picture"
+    changed = 0
+    for layout in layouts:
+        told, *turns = " ".join(map(model.tokenizer.label, layout.ids)).split(" question : ")
+        assert len(turns) == 5 and all(turn.endswith("</s>") for turn in turns)
+        replies = [turn.split(" answer : ")[1].removesuffix(" </s>") for turn in turns]
+        (description,) = [reply for reply in replies if "background" in reply]
+        now = parse_caption(description)
+        text = turns[0].split(" ? answer")[0].rsplit(" . ", 1)[0]
+        changed += parse_caption(text) != now
+        assert now is not None
+    assert 2 <= changed <= 12      # three in ten
