@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ipywidgets import HTML, HBox, Image, Layout, SelectionSlider, VBox
 from matplotlib.figure import Figure
 
-from .plots import plot_trace
+from .plots import plot_pictures, plot_trace
 
 
 class Explorer(VBox):
@@ -64,3 +64,20 @@ def explore_trace(trace) -> Explorer:
     layers, heads, queries, _ = trace.weights.shape
     return Explorer(draw, {"layer": control("layer", layers, "mean"), "head": control("head", heads, "mean"),
                            "query": control("query", queries, "all")})
+
+
+def explore_pictures(pictures: dict[float, list], name: str, titles: list[str] | None = None) -> Explorer:
+    """`plot_pictures` with one control, which says which of several lists of pictures is shown.
+
+    Nothing is painted: all pictures are there, and a move only draws.
+
+    Args:
+        pictures: {value of the control: PIL images}; at least one value.
+        name: what the control sets.
+        titles: one for each picture of a list.
+    """
+    def draw(**setting) -> Figure:
+        return plot_pictures(pictures[setting[name]], titles, suptitle=f"{name} {setting[name]}")
+
+    slider = SelectionSlider(description=name, options=list(pictures), continuous_update=False, style={"description_width": "initial"})
+    return Explorer(draw, {name: slider})

@@ -8,9 +8,9 @@ import torch
 from ipywidgets import Output, Widget
 from PIL import Image
 
-from minidream.plots import plot_trace
+from minidream.plots import plot_pictures, plot_trace
 from minidream.probe import Trace
-from minidream.widgets import explore_trace
+from minidream.widgets import explore_pictures, explore_trace
 from test_plots import STORY, meshes, trace
 
 
@@ -73,3 +73,17 @@ def test_trace_explore_explains_itself_where_no_kernel_runs():
 
     assert all(isinstance(widget, Widget) for widget in inside(explorer))
     assert not any(isinstance(widget, Output) for widget in inside(explorer))       # see Explorer: nbclient hangs on them
+
+
+def test_pictures_are_chosen_by_the_control_and_drawn_as_they_are():
+    colours = {1: ("red", "blue"), 2.5: ("green", "black"), 8: ("white", "pink")}
+    pictures = {value: [Image.new("RGB", (5, 7), colour) for colour in pair] for value, pair in colours.items()}
+    explorer = explore_pictures(pictures, "guidance scale", ["one", "other"])
+    assert explorer.controls["guidance scale"].options == (1, 2.5, 8)
+    for value in (8, 1, 2.5):
+        explorer.controls["guidance scale"].value = value
+        file = io.BytesIO()
+        plot_pictures(pictures[value], ["one", "other"], suptitle=f"guidance scale {value}").savefig(file)
+        np.testing.assert_array_equal(pixels(explorer.picture.value), pixels(file.getvalue()))
+    with pytest.raises(ValueError, match="2 images and 1 titles"):
+        explore_pictures(pictures, "guidance scale", ["one"])

@@ -6,5 +6,6 @@ Attention is drawn in viridis, nearest neighbour, with the cells visible. Colour
 from ..drawing import shares
 from .attention import plot_heads, plot_patch_layers, plot_trace, plot_two_hop, plot_word_layers
 from .curves import plot_by_count, plot_losses, plot_seed_losses, plot_spreads
+from .painting import plot_film, plot_latents, plot_lines, plot_looks, plot_schedule, plot_shares
 from .pictures import plot_document, plot_pictures
 from .tables import in_words, plot_sizes, plot_stacks, plot_table, text_table
