@@ -72,6 +72,16 @@ def text_only(rng: random.Random, batch: int, model):
     return layouts, documents
 
 
+def paraphrases(rng: random.Random, batch: int, model):
+    """A scene in words alone, said three times, each time in other words: whoever goes on has to know what belongs together."""
+    documents = []
+    for _ in range(batch):
+        scene = sample_scene(rng)
+        background = rng.random() < 0.5
+        documents.append(Document([". ".join(describe(scene, rng, background=background).text for _ in range(3))]))
+    return laid_out(documents, model)
+
+
 def text_stories(rng: random.Random, batch: int, model):
     """Captions, and stories in words alone that end by asking how things stand now, so that changes are followed."""
     documents = []
