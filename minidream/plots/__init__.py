@@ -8,4 +8,5 @@ from .attention import plot_heads, plot_patch_layers, plot_trace, plot_two_hop, 
 from .curves import plot_by_count, plot_losses, plot_seed_losses, plot_spreads
 from .painting import plot_film, plot_latents, plot_lines, plot_looks, plot_schedule, plot_shares
 from .pictures import plot_document, plot_pictures
+from .sequences import TokenStrip, batch_strips, plot_distances, plot_scene, plot_strips, plot_token_strip, token_strip
 from .tables import in_words, plot_sizes, plot_stacks, plot_table, text_table
