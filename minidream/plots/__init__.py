@@ -8,5 +8,6 @@ from .attention import plot_heads, plot_patch_layers, plot_trace, plot_two_hop, 
 from .curves import plot_by_count, plot_losses, plot_seed_losses, plot_spreads
 from .painting import plot_film, plot_latents, plot_lines, plot_looks, plot_schedule, plot_shares
 from .pictures import plot_document, plot_pictures
+from .seeing import plot_contrast, plot_patch_words, plot_patches, plot_scores
 from .sequences import TokenStrip, batch_strips, plot_distances, plot_scene, plot_strips, plot_token_strip, token_strip
 from .tables import in_words, plot_sizes, plot_stacks, plot_table, text_table
