@@ -28,7 +28,7 @@ from .model import DreamLLM
 from .train import fit, write_atomically
 from .vision import clip_text_states
 from .world.language import describe, parse_caption
-from .world.render import render
+from .world.render import render, to_pil
 from .world.scenes import sample_scene
 
 RESULTS = Path(__file__).parent.parent / "notebooks" / "results" / "dream_queries.json"
@@ -46,7 +46,7 @@ class Plan:
     """What all runs of a study share; results of another plan do not stand beside them."""
     steps: int = 240
     batch: int = 32
-    prompts: int = 64           # painted and judged, of every kind
+    prompts: int = 48           # painted and judged, of every kind
     noises: int = 8             # per picture, for the denoising loss
 
     def __post_init__(self):
@@ -127,6 +127,23 @@ def right_by_attribute(seen: list[tuple | None], wanted: list[tuple]) -> dict[st
     return counts | {"all": sum(found == facts for found, facts in pairs)}
 
 
+def painted(decoder, states: Tensor, null: Tensor) -> Tensor:
+    """Pictures from conditions (batch, queries, condition_dim) and the null condition; picture i has seed i.
+
+    Returns:
+        Shape (batch, 3, height, width), RGB in [0, 1].
+    """
+    start, step_noise = picture_noise(list(range(len(states))), decoder.latent_shape)
+    return decoder.decode(decoder.sample(states, null.expand_as(states), start.to(decoder.device), *decoder.sampling(None, None), step_noise))
+
+
+@torch.no_grad()
+def dream_of_clip(model: DreamLLM, captions: list[str]) -> list:
+    """What the model's U-Net paints from the toy CLIP's text states, without language model and queries: PIL images; picture i has seed i."""
+    states = clip_text_states(toy.pretrained_text_tower().to(model.device), model.tokenizer, [*captions, ""])
+    return to_pil(painted(model.decoder, states[:-1], states[-1:]))
+
+
 class Exam:
     """The same fresh prompts, pictures and noise for every run.
 
@@ -165,9 +182,7 @@ class Exam:
             states, wanted = seen_by_unet(captions), clip_text_states(self.text_tower, model.tokenizer, captions)
             latents = decoder.encode(render(self.scenes[kind], toy.IMAGE_SIZE)[0].to(decoder.device) * 2 - 1)
             losses = [decoder.loss(latents, states, torch.Generator().manual_seed(number)).item() for number in range(self.plan.noises)]
-            start, step_noise = picture_noise(list(range(len(captions))), decoder.latent_shape)
-            painted = decoder.decode(decoder.sample(states, null.expand_as(states), start.to(decoder.device), *decoder.sampling(None, None), step_noise))
-            readings = [reading.facts for reading in self.judge.read(painted)]
+            readings = [reading.facts for reading in self.judge.read(painted(decoder, states, null))]
             found[kind] = {"denoising": round(sum(losses) / len(losses), 5),
                            "imitation": round(F.mse_loss(states, wanted).item(), 5) if states.shape == wanted.shape else None,
                            "n": len(captions), "right": right_by_attribute(readings, [parse_caption(caption) for caption in captions])}
@@ -241,7 +256,7 @@ def as_text(results: dict) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 # Reading the results
 
-def values_of(results: dict, study: str, condition: str, number) -> list[float]:
+def values_of(results: dict, study: str, condition: str, number) -> list:
     """`number(run)` of every run of a condition, by seed; ValueError if there is none."""
     chosen = sorted((done for done in results["runs"] if (done["study"], done["condition"]) == (study, condition)), key=lambda done: done["seed"])
     if not chosen:
@@ -249,9 +264,43 @@ def values_of(results: dict, study: str, condition: str, number) -> list[float]:
     return [number(done) for done in chosen]
 
 
-def share_right(done: dict, kind: str, attribute: str = "all") -> float:
-    """The share of a run's pictures that are right, in [0, 1]."""
-    return done["exam"][kind]["right"][attribute] / done["exam"][kind]["n"]
+def mark(done: dict, kind: str, what: str) -> float:
+    """One number of a run's exam: "denoising" or "imitation", or the share in [0, 1] of pictures that are right in an attribute."""
+    marks = done["exam"][kind]
+    return marks[what] if what in marks else marks["right"][what] / marks["n"]
+
+
+def table_of(results: dict, rows: dict[str, tuple[str, str]], columns: dict) -> dict:
+    """Marks over seeds, as `plots.plot_spreads` and `plots.plot_by_count` take them.
+
+    Args:
+        rows: {name: (kind of prompt, what is marked)}.
+        columns: {name: (study, condition)}.
+
+    Returns:
+        {row: {column: `spread` of the seeds}}.
+    """
+    return {row: {column: spread(values_of(results, *condition, lambda done: mark(done, kind, what))) for column, condition in columns.items()}
+            for row, (kind, what) in rows.items()}
+
+
+def lead(results: dict, kind: str, what: str, one: tuple[str, str] = ("loss", "score"), other: tuple[str, str] = ("loss", "regression")) -> tuple[float, float, float]:
+    """By how much the mark of one (study, condition) is larger than another's: `seed_interval` of the differences seed by seed.
+
+    Raises:
+        ValueError: if they do not have the same seeds (both).
+    """
+    seeds, others = (values_of(results, *condition, lambda done: done["seed"]) for condition in (one, other))
+    if seeds != others:
+        raise ValueError(f"{one} was run with the seeds {seeds}, {other} with {others}")
+    marks = (values_of(results, *condition, lambda done: mark(done, kind, what)) for condition in (one, other))
+    return seed_interval([first - second for first, second in zip(*marks)])
+
+
+def verdict(interval: tuple[float, float, float], more: str, less: str) -> str:
+    """`more` or `less`, if the whole interval of a difference lies above or below 0; else that nothing was found."""
+    _, low, high = interval
+    return more if low > 0 else less if high < 0 else "No difference that is larger than what seeds make"
 
 
 # Two-sided 95 % points of Student's t for 1, 2, … degrees of freedom.
@@ -284,7 +333,7 @@ def summary(results: dict) -> str:
         one, two = (done["exam"][kind] for kind in ("one, seen", "two, seen"))
         low, high = wilson(one["right"]["all"], one["n"])
         lines.append(f"{done['study']:8} {done['condition']:12} seed {done['seed']}  denoising {one['denoising']:.4f} / {two['denoising']:.4f}  "
-                     f"right {share_right(done, 'one, seen'):.0%} [{low:.0%}, {high:.0%}] / {share_right(done, 'two, seen'):.0%}  "
+                     f"right {mark(done, 'one, seen', 'all'):.0%} [{low:.0%}, {high:.0%}] / {mark(done, 'two, seen', 'all'):.0%}  "
                      f"{sum(done['seconds'].values()):.0f} s")
     return "\n".join(lines)
 

@@ -82,7 +82,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert seen["out"].parts[-3:] == ("notebooks", "results", "dream_queries.json")
     with pytest.raises(SystemExit):
         studies.main(["queries", "--steps", "0"])
-    assert "at least 1, not 0, 32, 64 and 8" in capsys.readouterr().err
+    assert "at least 1, not 0, 32, 48 and 8" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         studies.main(["--help"])
     assert "--seeds" in capsys.readouterr().out
@@ -122,6 +122,7 @@ def test_who_imitates_perfectly_has_an_error_of_nothing_and_paints_as_the_true_s
     true, drawn = exam.marks(model, true_states=True), exam.marks(model)
     for kind in studies.KINDS:
         assert true[kind]["imitation"] == 0 < drawn[kind]["imitation"] and true[kind]["denoising"] < drawn[kind]["denoising"]
+    assert len(studies.dream_of_clip(model, exam.captions["one, seen"][:2])) == 2
     assert true["one, seen"]["right"]["all"] >= 5 and drawn["one, seen"]["right"]["all"] <= 1
     stage = studies.ImitationStage(model, exam.text_tower)
     batch = stage.batch(0, 0, 0)
@@ -155,13 +156,35 @@ def test_an_interval_over_seeds_by_hand():
     assert (values, mean) == ([0.25], 0.25) and low != low and high != high         # nan: no interval
 
 
-def test_values_are_read_by_seed(results):
-    runs = [{**results["runs"][1], "seed": seed} for seed in (2, 0, 1)]
-    assert studies.values_of({"runs": runs}, "queries", "4", lambda run: run["seed"]) == [0, 1, 2]
-    with pytest.raises(ValueError, match="no run of 'queries', '7'.*'4'"):
-        studies.values_of({"runs": runs}, "queries", "7", len)
-    run = {"exam": {"one, seen": {"n": 8, "right": {"all": 2, "colour": 6}}}}
-    assert studies.share_right(run, "one, seen") == 0.25 and studies.share_right(run, "one, seen", "colour") == 0.75
+def run_of(condition, seed, right, denoising):
+    exam = {"one, seen": {"denoising": denoising, "imitation": 2.0, "n": 8, "right": {"all": right, "colour": right + 1}}}
+    return {"study": "loss", "condition": condition, "seed": seed, "exam": exam}
+
+
+BY_HAND = {"runs": [run_of("score", 2, 6, 0.03), run_of("score", 0, 2, 0.01), run_of("score", 1, 4, 0.02),
+                    run_of("regression", 0, 1, 0.02), run_of("regression", 1, 3, 0.03), run_of("regression", 2, 5, 0.04), run_of("untrained", 0, 0, 0.5)]}
+
+
+def test_results_are_read_by_seed():
+    assert studies.values_of(BY_HAND, "loss", "score", lambda run: run["seed"]) == [0, 1, 2]
+    with pytest.raises(ValueError, match="no run of 'queries', '7'.*'score'"):
+        studies.values_of(BY_HAND, "queries", "7", len)
+    run = BY_HAND["runs"][0]
+    assert [studies.mark(run, "one, seen", what) for what in ("denoising", "imitation", "all", "colour")] == [0.03, 2.0, 0.75, 0.875]
+    table = studies.table_of(BY_HAND, {"one": ("one, seen", "all"), "loss": ("one, seen", "denoising")}, {"a": ("loss", "score"), 4: ("loss", "untrained")})
+    assert list(table) == ["one", "loss"] and list(table["one"]) == ["a", 4]
+    assert table["one"]["a"] == studies.spread([0.25, 0.5, 0.75]) and table["loss"][4][:2] == ([0.5], 0.5)
+
+
+def test_a_lead_is_taken_seed_by_seed():
+    mean, low, high = studies.lead(BY_HAND, "one, seen", "all")
+    assert mean == low == high == 0.125             # always one picture of eight more: the same lead in every seed
+    mean, low, high = studies.lead(BY_HAND, "one, seen", "denoising", ("loss", "regression"), ("loss", "score"))
+    assert mean == pytest.approx(0.01) and high - low < 1e-9
+    with pytest.raises(ValueError, match=r"\('loss', 'score'\) was run with the seeds \[0, 1, 2\].*\[0\]"):
+        studies.lead(BY_HAND, "one, seen", "all", other=("loss", "untrained"))
+    assert [studies.verdict((0.0, low, high), "more", "less") for low, high in ((0.1, 0.2), (-0.2, -0.1))] == ["more", "less"]
+    assert "No difference" in studies.verdict((0.1, -0.1, 0.3), "more", "less")
 
 
 def test_the_plan_is_checked():
