@@ -9,7 +9,7 @@ import re
 
 from .documents import Document, lay_out
 from .generate import TEMPLATES, turn_layout
-from .world.language import DESCRIBE, ask, describe
+from .world.language import DESCRIBE, ask, ask_side, describe
 from .world.render import render, to_pil
 from .world.scenes import Scene, sample_scene
 from .world.stories import Story, sample_edit, sample_story, sample_subject
@@ -50,10 +50,10 @@ def dialogue(model, turn: list, reply: str, more: list[tuple[str, str]] = ()):
 
 
 def text_only(rng: random.Random, batch: int, model):
-    """A scene in words alone, or one and what changes in it, then four questions and a description, in any order.
+    """A scene in words alone, or one and what changes in it, then a description and four questions, in any order.
 
-    Who can say from words who is red and who stands left has bound the words of a thing together: queries can then
-    gather from them what belongs together. (One question a text taught that too slowly: a description was right in 24 of 80.)
+    Who can say from words what stands on the left has bound the words of a thing together and knows its place: queries
+    can then gather what belongs together. (One question a text taught that too slowly: a description was right in 24 of 80.)
     """
     layouts, documents = [], []
     for _ in range(batch):
@@ -63,7 +63,9 @@ def text_only(rng: random.Random, batch: int, model):
             story = sample_edit(rng)
             before, scene = story.scenes
             text = f"{describe(before, rng, background=True).text}. {story.text}"
-        asked = [ask(scene, rng) for _ in range(4)] + [(rng.choice((DESCRIBE, NOW)), describe(scene, background=True).text)]
+        asked = [(rng.choice((DESCRIBE, NOW)), describe(scene, background=True).text)]
+        asked += [ask_side(scene, number) for number in range(2)] if scene.relation else []
+        asked += [ask(scene, rng) for _ in range(5 - len(asked))]
         rng.shuffle(asked)
         (question, reply), *more = asked
         layout, document = dialogue(model, [f"{text}. {question}"], reply, more)

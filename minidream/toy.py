@@ -81,13 +81,16 @@ def new_llm(vocabulary_size: int) -> LLM:
 
 
 def new_model(tokenizer: ToyTokenizer, seed: int = 0) -> DreamLLM:
-    """A whole DreamLLM, untrained, to be filled with trained parts."""
+    """A whole DreamLLM, untrained, to be filled with trained parts; equal seeds give equal numbers."""
     generator = torch.Generator().manual_seed(seed)
-    llm = new_llm(len(tokenizer))
+    with torch.random.fork_rng(devices=[]):     # what transformers and diffusers draw, they draw from torch's own generator
+        torch.manual_seed(seed)
+        llm = new_llm(len(tokenizer))
+        vision = VisionEncoder(new_clip(len(tokenizer))[0].vision_model, LLM_SIZE)
+        decoder = new_decoder(new_vae(), new_unet())
     llm.initialize(generator, deviation=0.05)      # wider than LLaMA's 0.02, which is made for 4096 dimensions
-    vision = VisionEncoder(new_clip(len(tokenizer))[0].vision_model, LLM_SIZE)
-    return DreamLLM(llm, vision, new_decoder(new_vae(), new_unet()), new_dream_queries(QUERIES, LLM_SIZE, generator),
-                    tokenizer, DreamConfig(template="toy", loss_weight_vm=PAINTING_WEIGHT))
+    return DreamLLM(llm, vision, decoder, new_dream_queries(QUERIES, LLM_SIZE, generator), tokenizer,
+                    DreamConfig(template="toy", loss_weight_vm=PAINTING_WEIGHT))
 
 
 def pretrained_judge() -> Judge:

@@ -29,6 +29,7 @@ def test_each_seed_is_thin_and_the_mean_bold():
     assert [y for _, y, *_ in lines[:3]] == [[4.0, 2.0], [2.0, 1.0], [3.0, 0.6]] and all(x == [20, 40] for x, *_ in lines)
     np.testing.assert_allclose(lines[3][1], [3.0, 1.2])
     assert lines[3][3] > 2 * lines[0][3]
+    assert left.lines[3].get_color() == "#0072B2"       # of the style also when the figure is saved, outside of it
     assert len(right.lines) == 2 + 3 and right.get_legend() and not left.get_legend()
     assert left.get_ylabel() == "squared error" and right.get_ylabel() == "denoising loss" and "Both fall" in texts(figure)
 

@@ -72,12 +72,14 @@ def test_lines_have_a_dot_for_every_measurement():
     assert [line.get_label() for line in axis.lines] == ["told", "not told"]
     assert axis.lines[0].get_ydata().tolist() == [0.3, 0.2, 0.1] and axis.lines[0].get_xdata().tolist() == [50, 150, 250]
     assert axis.get_ylim()[0] == 0 and axis.get_xlabel() == "timestep" and closed(figure)
+    (axis,) = panels(plot_lines([1, 2], {"told": [0.02, 3.0]}, "", "", "", log=True))
+    assert axis.get_yscale() == "log" and axis.yaxis.get_major_formatter()(0.03) == "0.03"
     with pytest.raises(ValueError, match="'told' has 2 values at 3 places"):
         plot_lines([1, 2, 3], {"told": [1, 2]}, "", "", "")
 
 
 def test_shares_stand_at_equal_distances_with_their_intervals():
-    figure = plot_shares({"scale": {1: (0.5, 0.25, 0.75), 3.5: (1.0, 0.8, 1.0), 30: (0.0, 0.0, 0.2)}, "steps": {2: (0.5, 0.5, 0.5)}}, "Some", "right")
+    figure = plot_shares({"scale": {1: (0.5, 0.25, 0.75), 3.5: (1.0, 0.8, 1.0 - 2e-16), 30: (0.0, 0.0, 0.2)}, "steps": {2: (0.5, 0.5, 0.5)}}, "Some", "right")
     scale, steps = panels(figure)
     assert scale.lines[0].get_ydata().tolist() == [0.5, 1.0, 0.0] and scale.lines[0].get_xdata().tolist() == [0, 1, 2]
     assert [tick.get_text() for tick in scale.get_xticklabels()] == ["1", "3.5", "30"]

@@ -61,6 +61,7 @@ def test_finished_runs_are_not_repeated_and_other_plans_are_refused(folder, resu
     assert made[4:] == [("queries", "4", 6)]
     with pytest.raises(ValueError, match=r"another plan \(\{'steps': 2.*not \{'steps': 3"):
         studies.load_results(folder / "out.json", studies.Plan(steps=3, batch=3, prompts=2, noises=2))
+    assert studies.load_results(folder / "out.json")["runs"] == json.loads(json.dumps(results["runs"]))
 
 
 def test_the_whole_study_has_eighteen_trainings_and_its_controls(tmp_path, monkeypatch):
@@ -69,6 +70,8 @@ def test_the_whole_study_has_eighteen_trainings_and_its_controls(tmp_path, monke
     names = [(run["study"], run["condition"]) for run in made["runs"]]
     assert made["command"] == "python -m minidream.studies queries --seeds 0 1 2"
     assert names.count(("loss", "text states")) == 1 and names.count(("loss", "untrained")) == 3       # nothing is drawn for the first
+    assert studies.BY_COUNT == {1: ("queries", "1"), 4: ("queries", "4"), 16: ("queries", "16"), 32: ("loss", "score"), 64: ("queries", "64")}
+    assert list(studies.BY_COUNT) == [1, 4, 16, 32, 64] and all(condition in names for condition in studies.BY_COUNT.values())
     assert len([name for name in names if name[1] not in ("text states", "untrained")]) == 18
 
 
@@ -183,6 +186,10 @@ def test_a_lead_is_taken_seed_by_seed():
     assert mean == pytest.approx(0.01) and high - low < 1e-9
     with pytest.raises(ValueError, match=r"\('loss', 'score'\) was run with the seeds \[0, 1, 2\].*\[0\]"):
         studies.lead(BY_HAND, "one, seen", "all", other=("loss", "untrained"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "KINDS", {"one, seen": (1, False)})
+        patch.setattr(studies, "ATTRIBUTES", ("all", "colour"))
+        assert studies.lead_rows(BY_HAND) == [("one, seen", "+12 [+12, +12]", "+12 [+12, +12]")]
     assert [studies.verdict((0.0, low, high), "more", "less") for low, high in ((0.1, 0.2), (-0.2, -0.1))] == ["more", "less"]
     assert "No difference" in studies.verdict((0.1, -0.1, 0.3), "more", "less")
 

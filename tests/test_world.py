@@ -15,7 +15,7 @@ from minidream.world import (BACKGROUNDS, COLOURS, RELATIONS, SHAPES, Judge, Rea
                              sample_edit, sample_scene, sample_story, sample_subject, to_pil, to_tensor)
 from minidream.world.judge import HEADS, judge_batch, roughen, targets
 from minidream.world.language import (AFTER_WITH, DESCRIBE, QUESTION_KINDS, RELATION_SYNONYMS, SIZE_SYNONYMS, VOCABULARY,
-                                      name_of, reference)
+                                      ask_side, name_of, reference)
 from minidream.world.scenes import HELD_OUT_ARRANGEMENTS, HELD_OUT_LOOKS, OPPOSITE, place, sample_look
 from minidream.world.stories import EDITS
 
@@ -539,3 +539,12 @@ def test_roughen_keeps_range_and_stays_close():
     away = (rough - images).abs().mean(dim=(1, 2, 3))
     assert (away > 0).all() and away.max() < 0.1 and away.std() > 0.005, "each by its own amount"
     assert torch.equal(rough, roughen(images, torch.Generator().manual_seed(1)))
+
+
+def test_the_side_that_is_asked_is_the_side_of_the_answer():
+    scene = Scene((Thing("square", "red", "small", x=0.25, y=0.5), Thing("circle", "blue", "large", x=0.75, y=0.5)), "gray")
+    assert ask_side(scene, 0) == ("what thing is on the left?", "a small red square")
+    assert ask_side(scene, 1) == ("what thing is on the right?", "a large blue circle")
+    upright = Scene((Thing("ring", "orange", "large", x=0.5, y=0.75), Thing("star", "cyan", "small", x=0.5, y=0.25)), "gray")
+    assert [ask_side(upright, number) for number in range(2)] == [
+        ("what thing is below?", "a large orange ring"), ("what thing is above?", "a small cyan star")]

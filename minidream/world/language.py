@@ -176,6 +176,15 @@ def ask(scene: Scene, rng: random.Random, kind: str | None = None) -> tuple[str,
     return f"how many {noun}s are there?", ("one", "two")[len(scene.things) - 1]
 
 
+SIDES = {"left of": "on the left", "right of": "on the right", "above": "above", "below": "below"}
+
+
+def ask_side(scene: Scene, number: int) -> tuple[str, str]:
+    """Which of two things stands on a side, and its name: "what thing is on the left?", "a small red circle"."""
+    relation = scene.relation if number == 0 else OPPOSITE[scene.relation]
+    return f"what thing is {SIDES[relation]}?", name_of(scene.things[number], number).text
+
+
 def _ask_existence(scene: Scene, thing: Thing, rng: random.Random) -> tuple[str, str]:
     shape, colour = thing.shape, thing.colour
     if rng.random() < 0.5:
