@@ -39,6 +39,9 @@ ATTRIBUTES = ("count", "size", "colour", "shape", "background", "all")
 # (study, condition) -> queries. "untrained" is the control, "text states" the upper reference, which has no queries.
 CONDITIONS = {("loss", "text states"): 0, ("loss", "untrained"): ALIKE, ("loss", "regression"): ALIKE, ("loss", "score"): ALIKE,
               **{("queries", str(count)): count for count in COUNTS}}
+# queries -> (study, condition): the comparison of losses has one run more for the question how many
+BY_COUNT = {int(condition) if study == "queries" else ALIKE: (study, condition) for study, condition in sorted(
+    CONDITIONS, key=CONDITIONS.get) if study == "queries" or condition == "score"}
 
 
 @dataclass(frozen=True)
@@ -218,12 +221,12 @@ def run(study: str, condition: str, seed: int, plan: Plan, folder: Path, progres
             "seconds": {"training": round(train_seconds, 1), "exam": round(time.perf_counter() - clock - train_seconds, 1)}}
 
 
-def load_results(path: Path, plan: Plan) -> dict:
-    """The results so far, or none; ValueError if they belong to another plan (both plans)."""
-    if not path.exists():
+def load_results(path: Path, plan: Plan | None = None) -> dict:
+    """The results so far, of any plan; if one is given, none yet is fine, and another plan's raise ValueError (both plans)."""
+    if plan is not None and not path.exists():
         return {"plan": asdict(plan), "runs": []}
     results = json.loads(path.read_text())
-    if results["plan"] != asdict(plan):
+    if plan is not None and results["plan"] != asdict(plan):
         raise ValueError(f"{path} holds runs of another plan ({results['plan']}, not {asdict(plan)}); choose another --out and --folder, or delete it")
     return results
 
@@ -295,6 +298,14 @@ def lead(results: dict, kind: str, what: str, one: tuple[str, str] = ("loss", "s
         raise ValueError(f"{one} was run with the seeds {seeds}, {other} with {others}")
     marks = (values_of(results, *condition, lambda done: mark(done, kind, what)) for condition in (one, other))
     return seed_interval([first - second for first, second in zip(*marks)])
+
+
+def lead_rows(results: dict) -> list[tuple[str, ...]]:
+    """`lead` in words, for every kind of prompt and attribute, in percentage points: ("one, seen", "+12 [-3, +27]", ...)."""
+    def in_words(kind: str, what: str) -> str:
+        mean, low, high = (100 * number for number in lead(results, kind, what))
+        return f"{mean:+.0f} [{low:+.0f}, {high:+.0f}]"
+    return [(kind, *(in_words(kind, what) for what in ATTRIBUTES)) for kind in KINDS]
 
 
 def verdict(interval: tuple[float, float, float], more: str, less: str) -> str:

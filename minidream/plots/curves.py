@@ -42,7 +42,7 @@ def plot_seed_losses(panels: dict[str, dict[str, list]], title: str) -> Figure:
     Raises:
         ValueError: if the curves of a condition have different steps, or there are none.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.1), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 2.7), layout="constrained", squeeze=False)
     for axis, (measured, conditions) in zip(axes[0], panels.items()):
         for number, (name, curves) in enumerate(conditions.items()):
             steps = [tuple(step for step, _ in curve) for curve in curves]
@@ -50,14 +50,20 @@ def plot_seed_losses(panels: dict[str, dict[str, list]], title: str) -> Figure:
                 raise ValueError(f"{name!r} has {len(curves)} curves with {len(set(steps))} different lists of steps; one list for all is needed")
             losses = np.array([[loss for _, loss in curve] for curve in curves])
             for seed in losses:
-                axis.plot(steps[0], seed, color=f"C{number}", linewidth=0.7, alpha=0.5)
-            axis.plot(steps[0], losses.mean(axis=0), color=f"C{number}", linewidth=2.2, label=name)
+                axis.plot(steps[0], seed, color=cycle(number), linewidth=0.7, alpha=0.5)
+            axis.plot(steps[0], losses.mean(axis=0), color=cycle(number), linewidth=2.2, label=name)
         axis.set(xlabel="step", ylabel=measured, yscale="log")
         plain_ticks(axis.yaxis)
         if len(conditions) > 1:
             axis.legend()
     figure.suptitle(title, x=0.01, ha="left")
     return figure
+
+
+def cycle(number: int) -> str:
+    """A colour of the style, by number. Its name "C0" would be looked up when the figure is saved, in another style."""
+    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    return colours[number % len(colours)]
 
 
 def plain_ticks(axis) -> None:
@@ -105,12 +111,12 @@ def plot_spreads(panels: dict[str, dict[str, dict[str, tuple]]], title: str, lab
         raise ValueError(f"every row needs the same conditions, and there are {sorted(set(names))}")
     rows = max(map(len, panels.values()))
     high = 0.24 + 0.11 * len(names[0])
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.2 + 3.7 * len(panels), 1.2 + high * rows), layout="constrained", squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, len(panels), figsize=(1.2 + 3.4 * len(panels), 1.2 + high * rows), layout="constrained", squeeze=False, sharey=True)
     for axis, (panel, content) in zip(axes[0], panels.items()):
         for row, conditions in enumerate(content.values()):
             for number, (name, spread) in enumerate(conditions.items()):
                 offset = (number - (len(conditions) - 1) / 2) * 0.7 / len(conditions)
-                draw_spread(axis, row + offset, spread, f"C{number}", label=name if row == 0 and axis is axes[0][0] else None)
+                draw_spread(axis, row + offset, spread, cycle(number), label=name if row == 0 and axis is axes[0][0] else None)
             if row:
                 axis.axhline(row - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
         axis.set_yticks(range(len(content)), list(content))
@@ -139,14 +145,14 @@ def plot_by_count(panels: dict[str, dict[str, dict[int, tuple]]], title: str, xl
         shares: the values are shares in [0, 1]; else positive numbers on a logarithmic scale.
         levels: {name: height} of lines to compare with, in all panels.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.2), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.3 * len(panels), 2.8), layout="constrained", squeeze=False)
     for axis, (panel, lines) in zip(axes[0], panels.items()):
         for number, (name, points) in enumerate(lines.items()):
             counts = sorted(points)
-            axis.plot(counts, [points[count][1] for count in counts], color=f"C{number}", linewidth=1.4)
+            axis.plot(counts, [points[count][1] for count in counts], color=cycle(number), linewidth=1.4)
             for count in counts:
                 # Lines that share a number stand a little apart, so that no interval hides another.
-                draw_spread(axis, count * 1.05 ** number, points[count], f"C{number}", across=False, label=name if count == counts[0] else None)
+                draw_spread(axis, count * 1.05 ** number, points[count], cycle(number), across=False, label=name if count == counts[0] else None)
         for name, height in (levels or {}).items():
             axis.axhline(height, color="#888888", linestyle="dashed", linewidth=1)
             axis.text(1, height, name, transform=axis.get_yaxis_transform(), ha="right", va="bottom", fontsize=8, color="#444444")
