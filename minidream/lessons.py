@@ -49,20 +49,25 @@ def dialogue(model, turn: list, reply: str, more: list[tuple[str, str]] = ()):
     return layout, Document(images, targets=[])
 
 
+def told(rng: random.Random) -> tuple[str, Scene]:
+    """A scene in words, or one and what changes in it; and the scene as it is then."""
+    scene = sample_scene(rng)
+    if rng.random() < 0.7:
+        return describe(scene, rng, background=True).text, scene
+    story = sample_edit(rng)
+    before, after = story.scenes
+    return f"{describe(before, rng, background=True).text}. {story.text}", after
+
+
 def text_only(rng: random.Random, batch: int, model):
-    """A scene in words alone, or one and what changes in it, then a description and four questions, in any order.
+    """What is told in words alone, then a description of it and four questions, in any order.
 
     Who can say from words what stands on the left has bound the words of a thing together and knows its place: queries
     can then gather what belongs together. (One question a text taught that too slowly: a description was right in 24 of 80.)
     """
     layouts, documents = [], []
     for _ in range(batch):
-        scene = sample_scene(rng)
-        text = describe(scene, rng, background=True).text
-        if rng.random() < 0.3:
-            story = sample_edit(rng)
-            before, scene = story.scenes
-            text = f"{describe(before, rng, background=True).text}. {story.text}"
+        text, scene = told(rng)
         asked = [(rng.choice((DESCRIBE, NOW)), describe(scene, background=True).text)]
         asked += [ask_side(scene, number) for number in range(2)] if scene.relation else []
         asked += [ask(scene, rng) for _ in range(5 - len(asked))]
@@ -72,6 +77,13 @@ def text_only(rng: random.Random, batch: int, model):
         layouts.append(layout)
         documents.append(document)
     return layouts, documents
+
+
+def retold(rng: random.Random, batch: int, model):
+    """What is told in words alone, then its plainest description and nothing else: all facts in the fewest words."""
+    pairs = [dialogue(model, [f"{text}. {rng.choice((DESCRIBE, NOW))}"], describe(scene, background=True).text)
+             for text, scene in (told(rng) for _ in range(batch))]
+    return [layout for layout, _ in pairs], [document for _, document in pairs]
 
 
 def paraphrases(rng: random.Random, batch: int, model):

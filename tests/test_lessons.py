@@ -31,7 +31,7 @@ def test_the_given_picture_of_an_edit_is_no_target():
 
 
 @pytest.mark.parametrize("lesson, painted, learned", [
-    (lessons.text_only, False, True), (lessons.paraphrases, False, True), (lessons.text_stories, False, True), (lessons.captions, False, True), (lessons.text_to_image, True, False),
+    (lessons.text_only, False, True), (lessons.retold, False, True), (lessons.paraphrases, False, True), (lessons.text_stories, False, True), (lessons.captions, False, True), (lessons.text_to_image, True, False),
     (lessons.stories, True, True), (lessons.edits, True, False), (lessons.questions, False, True)])
 def test_each_lesson_teaches_what_it_is_for(model, lesson, painted, learned):
     layouts, documents = lesson(random.Random(3), 6, model)
