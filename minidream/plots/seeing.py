@@ -75,7 +75,7 @@ def plot_scores(images: list, captions: list[str], scores: dict, title: str, lab
     scale = dict(vmin=0, vmax=top) if low >= 0 else dict(cmap="RdBu_r", vmin=-max(top, -low), vmax=max(top, -low))
     cell, names = 0.42, [textwrap.fill(caption, 26) for caption in captions]
     longest = max(len(line) for name in names for line in name.splitlines())
-    figure, axes = plt.subplots(1, len(matrices), figsize=((cell * (len(captions) + 1.1) + 0.15) * len(matrices) + 1.0, cell * len(images) + 0.062 * longest + 0.75),
+    figure, axes = plt.subplots(1, len(matrices), figsize=((cell * (len(captions) + 1.1) + 0.15) * len(matrices) + 1.25, cell * len(images) + 0.062 * longest + 0.95),
                                 layout="constrained", squeeze=False)
     for axis, (name, matrix) in zip(axes[0], matrices.items()):
         mesh = axis.pcolormesh(matrix, edgecolors="white", linewidth=0.8, **scale)
