@@ -189,7 +189,7 @@ def plot_curves(panels: dict[str, dict], x, xlabel: str, title: str) -> Figure:
     figure, axes = plt.subplots(1, len(panels), figsize=(min(9, max(4.4 * len(panels) + 0.6, LETTER * len(title))), 2.9), layout="constrained", squeeze=False)
     for axis, (quantity, curves) in zip(axes[0], panels.items()):
         for name, curve in curves.items():
-            axis.plot(x, curve, label=name, marker="o", markersize=3)
+            axis.plot(x, curve, label=name)
         axis.set(xlabel=xlabel, ylabel=quantity)
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
