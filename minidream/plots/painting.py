@@ -5,7 +5,7 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from ..drawing import figure_function, short
 from .attention import line_width
@@ -29,7 +29,7 @@ def plot_film(rows: dict[str, list], columns: list[str], title: str, label: str 
     for name, images in rows.items():
         if len(images) != len(columns):
             raise ValueError(f"the row {name!r} has {len(images)} images for {len(columns)} columns")
-    size = min(1.3, 8.4 / len(columns))
+    size = min(1.1, 8.4 / len(columns))
     figure, axes = plt.subplots(len(rows), len(columns), squeeze=False, layout="constrained",
                                 figsize=(size * len(columns) + 0.6, (size + 0.06) * len(rows) + 0.45 + 0.25 * bool(label)))
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015)
@@ -103,15 +103,16 @@ def plot_schedule(signal, noise, snr, title: str, marks: list[int] | None = None
     """
     if not len(signal) == len(noise) == len(snr):
         raise ValueError(f"{len(signal)}, {len(noise)} and {len(snr)} timesteps: one schedule has as many of each")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.7), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.3), layout="constrained")
     left.plot(np.asarray(signal), label="the picture")
     left.plot(np.asarray(noise), label="the noise")
     left.set(xlabel="timestep", ylabel="multiplied with", ylim=(0, 1.03))
-    left.legend(loc="center left")
+    left.legend(loc="center right")
     right.plot(np.asarray(snr), color="C2")
     right.axhline(1, color="#999999", linewidth=0.9)
     right.text(len(snr), 1, "as much of either ", fontsize=8, ha="right", va="bottom", color="#555555")
-    right.set(xlabel="timestep", ylabel="signal-to-noise ratio", yscale="log")
+    right.set(xlabel="timestep", ylabel="signal-to-noise ratio")
+    _logarithmic(right, subs=(1,))
     for axis in (left, right):
         for mark in marks or []:
             axis.axvline(mark, color="#BBBBBB", linewidth=0.8, linestyle=(0, (3, 3)), zorder=0)
@@ -119,8 +120,16 @@ def plot_schedule(signal, noise, snr, title: str, marks: list[int] | None = None
     return figure
 
 
+def _logarithmic(axis, subs: tuple[int, ...]) -> None:
+    """A logarithmic scale upwards with plain numbers: 0.01, not a power of ten, which needs the mathtext that the style turns off."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
+
+
 @figure_function
-def plot_lines(x, lines: dict[str, list], title: str, xlabel: str, ylabel: str) -> Figure:
+def plot_lines(x, lines: dict[str, list], title: str, xlabel: str, ylabel: str, log: bool = False) -> Figure:
     """Curves over one axis, each with a dot per measurement.
 
     Args:
@@ -128,16 +137,21 @@ def plot_lines(x, lines: dict[str, list], title: str, xlabel: str, ylabel: str) 
         lines: {name: values, as many as x}; a value that is nan is left out.
         title: what there is to see.
         xlabel, ylabel: with units.
+        log: a logarithmic scale upwards, for values above 0; else it begins at 0.
 
     Raises:
         ValueError: if a line has not as many values as x (both numbers).
     """
-    figure, axis = plt.subplots(figsize=(6.4, 2.9), layout="constrained")
+    figure, axis = plt.subplots(figsize=(5.6, 2.5), layout="constrained")
     for number, (name, values) in enumerate(lines.items()):
         if len(values) != len(x):
             raise ValueError(f"the line {name!r} has {len(values)} values at {len(x)} places")
         axis.plot(x, np.asarray(values), label=name, marker="osD^v"[number % 5], markersize=4)
-    axis.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    if log:
+        _logarithmic(axis, subs=(1, 3))
+    else:
+        axis.set_ylim(0, None)
     axis.legend()
     figure.suptitle(title, x=0.01, ha="left")
     return figure
@@ -155,12 +169,12 @@ def plot_shares(panels: dict[str, dict], title: str, label: str) -> Figure:
     Raises:
         ValueError: for a share outside its interval (all three).
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 2.8), layout="constrained", sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 2.4), layout="constrained", sharey=True, squeeze=False)
     for axis, (name, points) in zip(axes[0], panels.items()):
         shares, lows, highs = np.array(list(points.values()), dtype=float).T
-        if ((shares < lows) | (shares > highs)).any():
+        if ((shares < lows - 1e-9) | (shares > highs + 1e-9)).any():      # 1 may be above a bound of 0.9999999999999998
             raise ValueError(f"a share lies outside its interval: {[tuple(point) for point in points.values()]}")
-        axis.errorbar(range(len(points)), shares, [shares - lows, highs - shares], marker="o", capsize=3, elinewidth=1)
+        axis.errorbar(range(len(points)), shares, np.maximum([shares - lows, highs - shares], 0), marker="o", capsize=3, elinewidth=1)
         axis.set_xticks(range(len(points)), [f"{value:g}" for value in points])
         axis.set(xlabel=name, ylim=(-0.02, 1.04))
         axis.yaxis.set_major_formatter(PercentFormatter(1))
@@ -197,6 +211,6 @@ def plot_looks(image, maps, words: list[str], title: str, columns: int = 7) -> F
         mesh = axis.pcolormesh(map_, vmin=0, vmax=maps.max(), edgecolors="white", linewidth=line_width(len(map_), 1.1))
         axis.set(aspect="equal", ylim=(len(map_), 0))
         axis.set_title(short(word))
-    figure.colorbar(mesh, ax=list(axes.flat), pad=0.01, aspect=14 * rows, label="share of a cell's\nattention", format=PercentFormatter(1))
+    figure.colorbar(mesh, ax=list(axes.flat), pad=0.01, aspect=14 * rows, label="share of a cell's\nattention", format=PercentFormatter(1, 0), ticks=MaxNLocator(5))
     figure.suptitle(title, x=0.01, ha="left")
     return figure
