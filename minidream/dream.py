@@ -11,9 +11,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 
-def new_dream_queries(queries: int, dim: int, generator: torch.Generator | None = None) -> nn.Parameter:
-    """The queries before training: shape (1, queries, dim), from N(0, 0.02). The same ones serve every picture."""
-    return nn.Parameter(0.02 * torch.randn(1, queries, dim, generator=generator))
+def new_dream_queries(queries: int, dim: int, generator: torch.Generator | None = None, deviation: float = 0.02) -> nn.Parameter:
+    """The queries before training: shape (1, queries, dim), from N(0, deviation). The same ones serve every picture.
+
+    They should be as loud as the words beside them: 0.02 is the deviation of LLaMA's word embeddings.
+    """
+    return nn.Parameter(deviation * torch.randn(1, queries, dim, generator=generator))
 
 
 def block_index(blocks: list[tuple[int, int]], length: int, device) -> tuple[Tensor, Tensor]:

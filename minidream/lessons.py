@@ -63,7 +63,7 @@ def text_only(rng: random.Random, batch: int, model):
     """What is told in words alone, then a description of it and four questions, in any order.
 
     Who can say from words what stands on the left has bound the words of a thing together and knows its place: queries
-    can then gather what belongs together. (One question a text taught that too slowly: a description was right in 24 of 80.)
+    can then gather what belongs together.
     """
     layouts, documents = [], []
     for _ in range(batch):

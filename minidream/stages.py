@@ -56,7 +56,7 @@ class DocumentStage(nn.Module):
 # step costs about the same; and how long.
 LESSONS = {
     "llm": (((lessons.retold, 2.0), (lessons.paraphrases, 1.5), (lessons.retold, 2.0), (lessons.text_only, 1.0),
-             (lessons.text_stories, 1.0)), Recipe(steps=4000, batch=32, learning_rate=2e-3, weight_decay=0.02)),
+             (lessons.text_stories, 1.0)), Recipe(steps=4500, batch=32, learning_rate=2e-3, weight_decay=0.02)),
     "stage1-comprehension": (((lessons.captions, 1.0), (lessons.questions, 0.5)), Recipe(steps=500, batch=32, learning_rate=2e-3, weight_decay=0.0)),
     "stage1-creation": (((lessons.text_to_image, 1.0),), Recipe(steps=300, batch=48, learning_rate=4e-3, weight_decay=0.0, warmup=20)),
     "stage2": (((lessons.text_to_image, 1.0), (lessons.captions, 0.5), (lessons.text_to_image, 1.0),
