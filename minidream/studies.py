@@ -101,7 +101,7 @@ def fresh_model(queries: int, seed: int) -> DreamLLM:
     """The toy before stage I's creation, with new dream queries and a new condition projector, drawn from a seed."""
     model = stages.toy_before("stage1-creation")
     generator = torch.Generator().manual_seed(seed)
-    model.dream_queries = dream.new_dream_queries(queries, toy.LLM_SIZE, generator)
+    model.dream_queries = dream.new_dream_queries(queries, toy.LLM_SIZE, generator, toy.EMBEDDING_DEVIATION)
     bound = toy.LLM_SIZE ** -0.5        # as torch draws a new linear layer
     with torch.no_grad():
         model.decoder.projector.projector.weight.uniform_(-bound, bound, generator=generator)

@@ -36,8 +36,6 @@ SHORT, LONG = "a red ring", "there is a small blue square to the left of a large
 def model():
     torch.manual_seed(0)
     model = toy.new_model(ToyTokenizer(VOCABULARY)).eval()
-    # Wider than at birth, so that what was read before shows clearly in the states of the queries.
-    model.dream_queries.data *= 20
     assert (model.queries, model.vision.patches, model.llm.config.max_position_embeddings) == (QUERIES, PATCHES, CONTEXT)
     return model
 
@@ -275,7 +273,7 @@ def test_diffusion_loss_is_the_decoders_on_the_states_of_the_queries(fresh):
     latents = model.decoder.latents_of([PICTURES[0], PICTURES[1], PICTURES[3]])
     expected = model.decoder.loss(latents, model.decoder.projector(states), torch.Generator().manual_seed(3))
     assert_close(loss.diffusion, expected, atol=1e-5, rtol=0)
-    assert_close(loss.total, 1.0 * loss.language + 10.0 * loss.diffusion)
+    assert_close(loss.total, loss.language + toy.PAINTING_WEIGHT * loss.diffusion)
     again = model.loss(documents, torch.Generator().manual_seed(3))
     assert_close(again.total, loss.total, atol=0, rtol=0)
 
