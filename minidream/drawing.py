@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from .documents import SPECIAL_TOKENS
 
@@ -12,6 +13,7 @@ STYLE = Path(__file__).with_name("minidream.mplstyle")
 # What can stand at a position, and its colour (Okabe and Ito's, which the colour-blind can tell apart).
 KINDS = {"<s>": "#999999", "words": "#56B4E9", "patches": "#009E73", "markers": "#D0D0D0", "queries": "#E69F00"}
 WORDS_PER_STRIP = 24        # more words go on in a second strip, so that they stay readable
+LETTER = 0.105              # inches that a letter of a figure's title takes
 LONGEST = 14                # characters of a token that are written out
 
 
@@ -24,6 +26,19 @@ def figure_function(function):
             plt.close(figure)
         return figure
     return styled
+
+
+def plain_ticks(axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:
+    """Plain numbers on a logarithmic x or y axis: 0.02, not a power of ten, which needs the mathtext that the style turns off.
+
+    Args:
+        axis: `axes.xaxis` or `axes.yaxis`.
+        subs: which digits of a decade get a tick.
+    """
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def kind_of(label) -> str:

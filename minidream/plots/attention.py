@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from ..drawing import KINDS, figure_function, kind_of, shares, short, strips_of
+from ..drawing import KINDS, LETTER, figure_function, kind_of, shares, short, strips_of
 
 PAIRS_PER_ROW = 3           # images beside their attention maps
 
@@ -235,7 +235,7 @@ def plot_heads(values: dict, title: str, label: str, bottom: float = 0.0, top: f
     columns = min(4, len(maps))
     rows = math.ceil(len(maps) / columns)
     wide = max(1.75, side * heads + 0.25, 0.3 + 0.075 * max(map(len, maps)))        # the names need room, too
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * wide + 1.2, rows * (side * layers + 0.6) + 0.5),
+    figure, axes = plt.subplots(rows, columns, figsize=(max(columns * wide + 1.2, LETTER * len(title)), rows * (side * layers + 0.6) + 0.5),
                                 layout="constrained", squeeze=False, sharey=True)
     for axis in axes.flat[len(maps):]:
         axis.set_axis_off()

@@ -3,9 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
-from ..drawing import figure_function
+from ..drawing import LETTER, figure_function, plain_ticks
 
 
 @figure_function
@@ -17,7 +17,7 @@ def plot_losses(log: list[dict], title: str) -> Figure:
         title: of the run.
     """
     names = [name for name in log[0] if name not in ("step", "rate", "samples_per_second")]
-    figure, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 2.8), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(names), figsize=(max(3.6 * len(names), LETTER * len(title)), 2.8), layout="constrained", squeeze=False)
     steps = np.array([line["step"] for line in log])
     window = max(1, len(log) // 25)
     for axis, name in zip(axes[0], names):
@@ -26,7 +26,11 @@ def plot_losses(log: list[dict], title: str) -> Figure:
         if window > 1:      # only whole windows: at the ends an average over fewer lines would jump
             smooth = np.convolve(values, np.ones(window) / window, mode="valid")
             axis.plot(steps[window // 2:][:len(smooth)], smooth, color="C0")
-        axis.set(xlabel="step", ylabel=name, title=f"{title}: {name}", yscale="log" if (values > 0).all() else "linear")
+        axis.set(xlabel="step", ylabel=name)
+        if (values > 0).all():
+            axis.set_yscale("log")
+            plain_ticks(axis.yaxis)
+    figure.suptitle(title, x=0.01, ha="left")
     return figure
 
 
@@ -64,13 +68,6 @@ def cycle(number: int) -> str:
     """A colour of the style, by number. Its name "C0" would be looked up when the figure is saved, in another style."""
     colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     return colours[number % len(colours)]
-
-
-def plain_ticks(axis) -> None:
-    """Plain numbers on a logarithmic axis, as 0.02 and not as powers of ten, not too many of them."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def draw_spread(axis, place: float, spread: tuple, colour: str, across: bool = True, label: str | None = None) -> None:

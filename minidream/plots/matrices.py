@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..drawing import figure_function, short
+from ..drawing import LETTER, figure_function, short
 
 WRITTEN_CELLS = 64          # up to so many, the numbers are written into the cells of a matrix
 LETTERS_PER_LINE = 108
-LETTER = 0.105              # inches that a letter of a title takes
 
 
 @figure_function

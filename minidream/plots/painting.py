@@ -5,9 +5,9 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..drawing import figure_function, short
+from ..drawing import figure_function, plain_ticks, short
 from .attention import line_width
 
 
@@ -112,20 +112,13 @@ def plot_schedule(signal, noise, snr, title: str, marks: list[int] | None = None
     right.axhline(1, color="#999999", linewidth=0.9)
     right.text(len(snr), 1, "as much of either ", fontsize=8, ha="right", va="bottom", color="#555555")
     right.set(xlabel="timestep", ylabel="signal-to-noise ratio")
-    _logarithmic(right, subs=(1,))
+    right.set_yscale("log")
+    plain_ticks(right.yaxis, subs=(1,))
     for axis in (left, right):
         for mark in marks or []:
             axis.axvline(mark, color="#BBBBBB", linewidth=0.8, linestyle=(0, (3, 3)), zorder=0)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
-
-
-def _logarithmic(axis, subs: tuple[int, ...]) -> None:
-    """A logarithmic scale upwards with plain numbers: 0.01, not a power of ten, which needs the mathtext that the style turns off."""
-    axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=subs))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_locator(NullLocator())
 
 
 @figure_function
@@ -149,7 +142,8 @@ def plot_lines(x, lines: dict[str, list], title: str, xlabel: str, ylabel: str, 
         axis.plot(x, np.asarray(values), label=name, marker="osD^v"[number % 5], markersize=4)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     if log:
-        _logarithmic(axis, subs=(1, 3))
+        axis.set_yscale("log")
+        plain_ticks(axis.yaxis, subs=(1, 3))
     else:
         axis.set_ylim(0, None)
     axis.legend()
