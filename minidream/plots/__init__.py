@@ -6,6 +6,7 @@ Attention is drawn in viridis, nearest neighbour, with the cells visible. Colour
 from ..drawing import shares
 from .attention import plot_heads, plot_patch_layers, plot_trace, plot_two_hop, plot_word_layers
 from .curves import plot_by_count, plot_losses, plot_seed_losses, plot_spreads
+from .instructing import plot_changes, plot_kept
 from .interleaving import plot_conditions, plot_origins, plot_sight
 from .matrices import plot_curves, plot_matrices, plot_next_words, plot_token_bars, plot_turns, plot_writing
 from .painting import plot_film, plot_latents, plot_lines, plot_looks, plot_schedule, plot_shares
