@@ -9,12 +9,35 @@ import re
 
 from .documents import Document, lay_out
 from .generate import TEMPLATES, turn_layout
-from .world.language import DESCRIBE, ask, ask_side, describe
+from .world.language import DESCRIBE, Phrase, ask, ask_side, describe
 from .world.render import render, to_pil
 from .world.scenes import Scene, sample_scene
 from .world.stories import Story, sample_edit, sample_story, sample_subject
 
 NOW = "what is there now?"
+
+
+def leads(scene: Scene, number: int) -> bool:
+    """Whether a thing stands left of the other, or above it; a lone thing does."""
+    return scene.relation is None or (scene.relation in ("left of", "above")) == (number == 0)
+
+
+def in_order(scene: Scene) -> Scene:
+    """The same scene with the left or upper thing first."""
+    return scene if leads(scene, 0) else Scene(scene.things[::-1], scene.background)
+
+
+def worded(scene: Scene, rng: random.Random) -> Phrase:
+    """A caption in free words. In three of four, the thing that is named first stands left or above.
+
+    Were it one half, the order of words alone would say nothing about places, and neither would the relation alone:
+    only both together, and what shows in no single step towards it is learned late or never. (The parity problem.)
+    """
+    while True:
+        caption = describe(scene, rng)
+        (_, first), *_ = [role for role in caption.roles if role and role[0] == "shape"]
+        if leads(scene, first) or rng.random() < 1 / 3:
+            return caption
 
 
 def pictures(scenes: list[Scene], size: int) -> list:
@@ -111,13 +134,13 @@ def text_stories(rng: random.Random, batch: int, model):
 def captions(rng: random.Random, batch: int, model):
     """A picture, then its caption, which is learned."""
     scenes = [sample_scene(rng) for _ in range(batch)]
-    return laid_out([Document([picture, describe(scene, rng).text], targets=[])
+    return laid_out([Document([picture, worded(scene, rng).text], targets=[])
                      for picture, scene in zip(pictures(scenes, model.decoder.image_size), scenes)], model)
 
 
 def prompt_for(scene: Scene, rng: random.Random) -> str:
     """A caption; one in eight leaves the sizes open: "an orange ring above a red square"."""
-    caption = describe(scene, rng)
+    caption = worded(scene, rng)
     if rng.random() < 7 / 8:
         return caption.text
     words = [word for word, role in zip(caption.words, caption.roles) if role is None or role[0] != "size"]
@@ -150,7 +173,7 @@ def questions(rng: random.Random, batch: int, model):
         # Most of a sequence is the picture's patches: several questions make more of each.
         (question, reply), *more = [ask(scene, rng) for _ in range(5)]
         if rng.random() < 1 / 3:
-            question, reply = DESCRIBE, describe(scene).text
+            question, reply = DESCRIBE, describe(in_order(scene)).text
         layout, document = dialogue(model, [picture, question], reply, more)
         layouts.append(layout)
         documents.append(document)

@@ -65,7 +65,7 @@ LESSONS = {
     "stage3": (((lessons.questions, 0.5), (lessons.text_to_image, 1.0), (lessons.edits, 0.5), (lessons.captions, 0.5),
                 (lessons.text_to_image, 1.0), (lessons.questions, 0.5), (lessons.stories, 0.15), (lessons.edits, 0.5),
                 (lessons.text_to_image, 1.0)),
-               Recipe(steps=2200, batch=64, learning_rate=8e-4, weight_decay=0.0)),
+               Recipe(steps=2200, batch=64, learning_rate=1e-3, weight_decay=0.0)),
 }
 
 # In this order. Each leaves parts, `<stage>.<part>.safetensors`; a stage takes each part that it needs from the last

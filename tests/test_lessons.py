@@ -69,3 +69,24 @@ def test_texts_alone_are_asked_five_times_about_how_things_are_now(model):
         changed += parse_caption(text) != now
         assert now is not None
     assert 2 <= changed <= 12      # three in ten
+
+
+def test_captions_name_the_left_or_upper_thing_first_in_three_of_four():
+    rng = random.Random(0)
+    first = []
+    for _ in range(600):
+        scene = sample_scene(rng, count=2)
+        caption = lessons.worded(scene, rng)
+        assert parse_caption(caption.text)[1:] == scene.facts[1:]
+        (_, number), *_ = [role for role in caption.roles if role and role[0] == "shape"]
+        first.append(scene.things[number].x < scene.things[1 - number].x if scene.relation in ("left of", "right of")
+                     else scene.things[number].y < scene.things[1 - number].y)
+    assert 0.69 < sum(first) / len(first) < 0.81
+
+
+def test_in_order_only_turns_a_scene_round():
+    rng = random.Random(1)
+    for _ in range(50):
+        scene = sample_scene(rng)
+        turned = lessons.in_order(scene)
+        assert turned.facts == scene.facts and turned.relation in (None, "left of", "above")

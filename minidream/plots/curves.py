@@ -125,7 +125,7 @@ def plot_spreads(panels: dict[str, dict[str, dict[str, tuple]]], title: str, lab
         else:
             axis.set_xlim(-0.03, 1.03)
             axis.xaxis.set_major_formatter(PercentFormatter(1))
-    figure.legend(loc="outside lower left", ncols=len(names[0]))
+    figure.legend(loc="outside lower left", ncols=min(len(names[0]), 3 * len(panels)))
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
