@@ -29,7 +29,8 @@ def plot_table(values, rows: list[str], columns: list[str], title: str, label: s
     top = values.max() or 1
     mesh = axis.pcolormesh(values, vmin=0, vmax=top, edgecolors="white", linewidth=1)
     for row, column in np.ndindex(values.shape):
-        axis.text(column + 0.5, row + 0.5, f"{values[row, column]:.0%}", ha="center", va="center", fontsize=8,
+        share = f"{values[row, column]:.0%}"
+        axis.text(column + 0.5, row + 0.5, "0" if share == "0%" else share, ha="center", va="center", fontsize=8,
                   color="white" if values[row, column] < 0.6 * top else "black")
     axis.set(ylim=(len(rows), 0), title=title)
     axis.set_xticks(np.arange(len(columns)) + 0.5, columns)
