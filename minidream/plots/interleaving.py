@@ -37,7 +37,7 @@ def plot_sight(sees, inputs: list, title: str) -> Figure:
     colours = np.array([to_rgb(KINDS[kind]) for kind in kinds])
     names = [f"query {label}" if kind == "queries" else f"patch {label[1]}, {label[2]}" if kind == "patches" else short(label)
              for kind, label in zip(kinds, inputs)]
-    side = 0.165 * count
+    side = 0.15 * count
     figure, axis = plt.subplots(figsize=(side + 1.4, side + 1.3), layout="constrained")
     axis.imshow(np.where(sees[..., None], colours[None], 1.0), extent=(0, count, count, 0))
     for cut in range(count + 1):
@@ -48,8 +48,8 @@ def plot_sight(sees, inputs: list, title: str) -> Figure:
         for line in (axis.axhline, axis.axvline):
             line(first, color="#888888", linewidth=0.5)
             line(last, color="#888888", linewidth=0.5)
-    axis.set_xticks(np.arange(count) + 0.5, names, rotation=90, fontsize=6.5)
-    axis.set_yticks(np.arange(count) + 0.5, names, fontsize=6.5)
+    axis.set_xticks(np.arange(count) + 0.5, names, rotation=90, fontsize=6)
+    axis.set_yticks(np.arange(count) + 0.5, names, fontsize=6)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     axis.set(xlabel="at whom", ylabel="who looks")
