@@ -58,8 +58,8 @@ def plot_seed_losses(panels: dict[str, dict[str, list]], title: str) -> Figure:
             axis.plot(steps[0], losses.mean(axis=0), color=cycle(number), linewidth=2.2, label=name)
         axis.set(xlabel="step", ylabel=measured, yscale="log")
         plain_ticks(axis.yaxis)
-        if len(conditions) > 1:
-            axis.legend()
+        if len(conditions) > 1:     # below, where no curve runs
+            axis.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=len(conditions), columnspacing=1)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
