@@ -22,22 +22,43 @@ def leads(scene: Scene, number: int) -> bool:
     return scene.relation is None or (scene.relation in ("left of", "above")) == (number == 0)
 
 
-def in_order(scene: Scene) -> Scene:
-    """The same scene with the left or upper thing first."""
-    return scene if leads(scene, 0) else Scene(scene.things[::-1], scene.background)
+def description(scene: Scene, background: bool = True) -> str:
+    """The plainest caption with all facts, or all but the background: always the same words for the same scene, the left or
+    upper thing first.
+
+    Were either thing named first, an answer would begin with a coin, and no word of it would show whether places were known.
+    """
+    things = scene.things if leads(scene, 0) else scene.things[::-1]
+    return describe(Scene(things, scene.background), background=background).text
 
 
-def worded(scene: Scene, rng: random.Random) -> Phrase:
-    """A caption in free words. In three of four, the thing that is named first stands left or above.
+def worded(scene: Scene, rng: random.Random, leading: float = 0.5, between: float = 0.5, background: bool | None = None) -> Phrase:
+    """A caption in free words, some of them more often than others.
 
-    Were it one half, the order of words alone would say nothing about places, and neither would the relation alone:
-    only both together, and what shows in no single step towards it is learned late or never. (The parity problem.)
+    In evenly drawn words, neither the relation nor the order of names says anything about places, only both together do;
+    and what shows in no single step towards it is learned late or never. (The parity problem.) With more than half of one
+    kind, each alone tells something, and the rest can be learned as exceptions.
+
+    Args:
+        scene: what to describe.
+        rng: draws the words.
+        leading: the chance that the left or upper one of two things is named first, in [0.5, 1].
+        between: the chance that the relation stands between the names, "a star left of a ring", in [0.5, 1].
+        background: as in `describe`.
     """
     while True:
-        caption = describe(scene, rng)
-        (_, first), *_ = [role for role in caption.roles if role and role[0] == "shape"]
-        if leads(scene, first) or rng.random() < 1 / 3:
+        caption = describe(scene, rng, background)
+        if scene.relation is None:
             return caption
+        kinds, numbers = zip(*[role for role in caption.roles if role and role[0] in ("shape", "relation")])
+        first = numbers[kinds.index("shape")]
+        if drawn_for(leads(scene, first), leading, rng) and drawn_for(kinds[:2] == ("shape", "relation"), between, rng):
+            return caption
+
+
+def drawn_for(wanted: bool, share: float, rng: random.Random) -> bool:
+    """Whether to keep what is as often wanted as not, so that `share` (at least one half) of what is kept is wanted."""
+    return wanted or rng.random() < (1 - share) / share
 
 
 def pictures(scenes: list[Scene], size: int) -> list:
@@ -72,14 +93,14 @@ def dialogue(model, turn: list, reply: str, more: list[tuple[str, str]] = ()):
     return layout, Document(images, targets=[])
 
 
-def told(rng: random.Random) -> tuple[str, Scene]:
-    """A scene in words, or one and what changes in it; and the scene as it is then."""
+def told(rng: random.Random, between: float) -> tuple[str, Scene]:
+    """A scene in words, or one and what changes in it; and the scene as it is then. `between`: see `worded`."""
     scene = sample_scene(rng)
     if rng.random() < 0.7:
-        return describe(scene, rng, background=True).text, scene
+        return worded(scene, rng, between=between, background=True).text, scene
     story = sample_edit(rng)
     before, after = story.scenes
-    return f"{describe(before, rng, background=True).text}. {story.text}", after
+    return f"{worded(before, rng, between=between, background=True).text}. {story.text}", after
 
 
 def text_only(rng: random.Random, batch: int, model):
@@ -90,8 +111,8 @@ def text_only(rng: random.Random, batch: int, model):
     """
     layouts, documents = [], []
     for _ in range(batch):
-        text, scene = told(rng)
-        asked = [(rng.choice((DESCRIBE, NOW)), describe(scene, background=True).text)]
+        text, scene = told(rng, between=0.5)
+        asked = [(rng.choice((DESCRIBE, NOW)), description(scene))]
         asked += [ask_side(scene, number) for number in range(2)] if scene.relation else []
         asked += [ask(scene, rng) for _ in range(5 - len(asked))]
         rng.shuffle(asked)
@@ -104,8 +125,8 @@ def text_only(rng: random.Random, batch: int, model):
 
 def retold(rng: random.Random, batch: int, model):
     """What is told in words alone, then its plainest description and nothing else: all facts in the fewest words."""
-    pairs = [dialogue(model, [f"{text}. {rng.choice((DESCRIBE, NOW))}"], describe(scene, background=True).text)
-             for text, scene in (told(rng) for _ in range(batch))]
+    pairs = [dialogue(model, [f"{text}. {rng.choice((DESCRIBE, NOW))}"], description(scene))
+             for text, scene in (told(rng, between=0.75) for _ in range(batch))]
     return [layout for layout, _ in pairs], [document for _, document in pairs]
 
 
@@ -134,24 +155,34 @@ def text_stories(rng: random.Random, batch: int, model):
 def captions(rng: random.Random, batch: int, model):
     """A picture, then its caption, which is learned."""
     scenes = [sample_scene(rng) for _ in range(batch)]
-    return laid_out([Document([picture, worded(scene, rng).text], targets=[])
+    return laid_out([Document([picture, worded(scene, rng, leading=0.75).text], targets=[])
                      for picture, scene in zip(pictures(scenes, model.decoder.image_size), scenes)], model)
 
 
-def prompt_for(scene: Scene, rng: random.Random) -> str:
-    """A caption; one in eight leaves the sizes open: "an orange ring above a red square"."""
-    caption = worded(scene, rng)
+def prompt_for(scene: Scene, rng: random.Random, leading: float, between: float) -> str:
+    """A caption, as `worded`; one in eight leaves the sizes open: "an orange ring above a red square"."""
+    caption = worded(scene, rng, leading, between)
     if rng.random() < 7 / 8:
         return caption.text
     words = [word for word, role in zip(caption.words, caption.roles) if role is None or role[0] != "size"]
     return re.sub(r"\ba (?=orange)", "an ", re.sub(r" ,", ",", " ".join(words)))
 
 
-def text_to_image(rng: random.Random, batch: int, model):
-    """A caption, then the picture to paint."""
+def text_to_image(rng: random.Random, batch: int, model, leading: float = 0.75, between: float = 0.5):
+    """A caption, as `worded`, then the picture to paint."""
     scenes = [sample_scene(rng) for _ in range(batch)]
-    return laid_out([Document([prompt_for(scene, rng), picture], targets=[0])
+    return laid_out([Document([prompt_for(scene, rng, leading, between), picture], targets=[0])
                      for picture, scene in zip(pictures(scenes, model.decoder.image_size), scenes)], model, learn_text=False, read_last=False)
+
+
+def simple_text_to_image(rng: random.Random, batch: int, model):
+    """The same in simple words: the left or upper thing, the relation, the other thing.
+
+    Who cannot tell from the words which thing stands where paints both half-heartedly, and the denoising loss hardly
+    minds. Who has learned to paint them firmly, in the order of their names, is firmly wrong where the words say otherwise,
+    and learns from it.
+    """
+    return text_to_image(rng, batch, model, leading=1.0, between=1.0)
 
 
 def stories(rng: random.Random, batch: int, model):
@@ -173,7 +204,7 @@ def questions(rng: random.Random, batch: int, model):
         # Most of a sequence is the picture's patches: several questions make more of each.
         (question, reply), *more = [ask(scene, rng) for _ in range(5)]
         if rng.random() < 1 / 3:
-            question, reply = DESCRIBE, describe(in_order(scene)).text
+            question, reply = DESCRIBE, description(scene, background=False)
         layout, document = dialogue(model, [picture, question], reply, more)
         layouts.append(layout)
         documents.append(document)

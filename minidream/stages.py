@@ -58,14 +58,14 @@ LESSONS = {
     "llm": (((lessons.retold, 2.0), (lessons.paraphrases, 1.5), (lessons.retold, 2.0), (lessons.text_only, 1.0),
              (lessons.text_stories, 1.0)), Recipe(steps=4500, batch=32, learning_rate=2e-3, weight_decay=0.02)),
     "stage1-comprehension": (((lessons.captions, 1.0), (lessons.questions, 0.5)), Recipe(steps=500, batch=32, learning_rate=2e-3, weight_decay=0.0)),
-    "stage1-creation": (((lessons.text_to_image, 1.0),), Recipe(steps=300, batch=48, learning_rate=4e-3, weight_decay=0.0, warmup=20)),
-    "stage2": (((lessons.text_to_image, 1.0), (lessons.captions, 0.5), (lessons.text_to_image, 1.0),
-                (lessons.stories, 0.15), (lessons.text_to_image, 1.0)),
-               Recipe(steps=2000, batch=64, learning_rate=1e-3, weight_decay=0.0)),
+    "stage1-creation": (((lessons.simple_text_to_image, 1.0),), Recipe(steps=300, batch=48, learning_rate=4e-3, weight_decay=0.0, warmup=20)),
+    "stage2": (((lessons.simple_text_to_image, 1.0), (lessons.captions, 0.5), (lessons.simple_text_to_image, 1.0),
+                (lessons.stories, 0.15), (lessons.text_to_image, 1.0), (lessons.retold, 0.5)),
+               Recipe(steps=2400, batch=64, learning_rate=1e-3, weight_decay=0.0)),
     "stage3": (((lessons.questions, 0.5), (lessons.text_to_image, 1.0), (lessons.edits, 0.5), (lessons.captions, 0.5),
-                (lessons.text_to_image, 1.0), (lessons.questions, 0.5), (lessons.stories, 0.15), (lessons.edits, 0.5),
+                (lessons.edits, 0.5), (lessons.questions, 0.5), (lessons.stories, 0.25), (lessons.edits, 0.5),
                 (lessons.text_to_image, 1.0)),
-               Recipe(steps=2200, batch=64, learning_rate=1e-3, weight_decay=0.0)),
+               Recipe(steps=2600, batch=64, learning_rate=1e-3, weight_decay=0.0)),
 }
 
 # In this order. Each leaves parts, `<stage>.<part>.safetensors`; a stage takes each part that it needs from the last

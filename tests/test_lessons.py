@@ -1,6 +1,7 @@
 """Lessons: what the DreamLLM is shown has the pictures, targets and labels that it should have."""
 
 import random
+import re
 
 import pytest
 from minidream import lessons, toy
@@ -9,6 +10,7 @@ from minidream.world import is_held_out, parse_caption, sample_edit, sample_scen
 from minidream.world.judge import read_by_colour
 from minidream.world.language import VOCABULARY
 from minidream.world.render import to_tensor
+from minidream.world.scenes import Scene
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,8 @@ def test_the_given_picture_of_an_edit_is_no_target():
 
 
 @pytest.mark.parametrize("lesson, painted, learned", [
-    (lessons.text_only, False, True), (lessons.retold, False, True), (lessons.paraphrases, False, True), (lessons.text_stories, False, True), (lessons.captions, False, True), (lessons.text_to_image, True, False),
+    (lessons.text_only, False, True), (lessons.retold, False, True), (lessons.paraphrases, False, True),
+    (lessons.text_stories, False, True), (lessons.captions, False, True), (lessons.text_to_image, True, False), (lessons.simple_text_to_image, True, False),
     (lessons.stories, True, True), (lessons.edits, True, False), (lessons.questions, False, True)])
 def test_each_lesson_teaches_what_it_is_for(model, lesson, painted, learned):
     layouts, documents = lesson(random.Random(3), 6, model)
@@ -46,7 +49,7 @@ def test_each_lesson_teaches_what_it_is_for(model, lesson, painted, learned):
 
 def test_some_prompts_leave_the_size_open_and_are_sound_english():
     rng = random.Random(4)
-    prompts = [(lessons.prompt_for(scene, rng), scene) for scene in (sample_scene(rng) for _ in range(400))]
+    prompts = [(lessons.prompt_for(scene, rng, 0.75, 0.5), scene) for scene in (sample_scene(rng) for _ in range(400))]
     unsized = [prompt for prompt, _ in prompts if parse_caption(prompt) is None]
     assert 20 <= len(unsized) <= 90
     assert any("an orange" in prompt for prompt in unsized) and not any("a orange" in prompt for prompt in unsized)
@@ -71,22 +74,33 @@ def test_texts_alone_are_asked_five_times_about_how_things_are_now(model):
     assert 2 <= changed <= 12      # three in ten
 
 
-def test_captions_name_the_left_or_upper_thing_first_in_three_of_four():
+def names_the_leading_thing_first(caption, scene):
+    (_, number), *_ = [role for role in caption.roles if role and role[0] == "shape"]
+    first, second = scene.things[number], scene.things[1 - number]
+    return first.x < second.x if scene.relation in ("left of", "right of") else first.y < second.y
+
+
+@pytest.mark.parametrize("leading, between", [(0.5, 0.5), (0.75, 0.5), (0.5, 0.75), (1.0, 1.0)])
+def test_captions_put_the_leading_thing_first_and_the_relation_between_as_often_as_asked_for(leading, between):
     rng = random.Random(0)
-    first = []
+    first, between_names = [], []
     for _ in range(600):
         scene = sample_scene(rng, count=2)
-        caption = lessons.worded(scene, rng)
+        caption = lessons.worded(scene, rng, leading, between)
         assert parse_caption(caption.text)[1:] == scene.facts[1:]
-        (_, number), *_ = [role for role in caption.roles if role and role[0] == "shape"]
-        first.append(scene.things[number].x < scene.things[1 - number].x if scene.relation in ("left of", "right of")
-                     else scene.things[number].y < scene.things[1 - number].y)
-    assert 0.69 < sum(first) / len(first) < 0.81
+        first.append(names_the_leading_thing_first(caption, scene))
+        named = [role[0] for role in caption.roles if role and role[0] in ("shape", "relation")]
+        between_names.append(named[0] == "shape" and named[1] == "relation")
+    for wanted, found in ((leading, first), (between, between_names)):
+        assert abs(sum(found) / len(found) - wanted) < (0.06 if wanted < 1 else 1e-9)
 
 
-def test_in_order_only_turns_a_scene_round():
+def test_a_description_is_the_same_whichever_thing_stands_first_in_a_scene():
     rng = random.Random(1)
     for _ in range(50):
-        scene = sample_scene(rng)
-        turned = lessons.in_order(scene)
-        assert turned.facts == scene.facts and turned.relation in (None, "left of", "above")
+        scene = sample_scene(rng, count=2)
+        turned = Scene(scene.things[::-1], scene.background)
+        assert lessons.description(scene) == lessons.description(turned)
+        assert parse_caption(lessons.description(scene)) == scene.facts
+        assert parse_caption(lessons.description(scene, background=False)) == (None, *scene.facts[1:])
+        assert re.match(r"a \w+ \w+ \w+ (left of|above) a", lessons.description(scene))
