@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from minidream import exercises
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -153,6 +154,14 @@ def test_what_a_cell_leans_on_is_found(monkeypatch):
     assert leaned_on("made up", 4) == ["a = 1", "def twice(x):\n    return 2 * x * a"]
 
 
+@pytest.fixture
+def gradients_come_back():
+    """A page may switch gradients off to its end; here its cells share a process with those of other pages."""
+    with torch.enable_grad():
+        yield
+
+
+@pytest.mark.usefixtures("gradients_come_back")
 @pytest.mark.parametrize("name, place", EXERCISES, ids=[f"{name}-{place}" for name, place in EXERCISES])
 def test_exercises_know_right_from_wrong(name, place, monkeypatch):
     monkeypatch.setenv("MINIDREAM_BUDGET", "ci")
