@@ -28,6 +28,15 @@ def figure_function(function):
     return styled
 
 
+def name_cells(axis, rows: list[str], columns: list[str]) -> None:
+    """Writes the names of rows and columns beside the cells of a heat map, the first row on top, without ticks or a frame."""
+    axis.set(ylim=(len(rows), 0))
+    axis.set_xticks([column + 0.5 for column in range(len(columns))], columns)
+    axis.set_yticks([row + 0.5 for row in range(len(rows))], rows)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+
+
 def plain_ticks(axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:
     """Plain numbers on a logarithmic x or y axis: 0.02, not a power of ten, which needs the mathtext that the style turns off.
 

@@ -19,7 +19,7 @@ NOW = "what is there now?"
 
 def leads(scene: Scene, number: int) -> bool:
     """Whether a thing stands left of the other, or above it; a lone thing does."""
-    return scene.relation is None or (scene.relation in ("left of", "above")) == (number == 0)
+    return scene.relation_of(number) in (None, "left of", "above")
 
 
 def description(scene: Scene, background: bool = True) -> str:

@@ -36,6 +36,7 @@ def test_facts_do_not_depend_on_which_thing_is_first():
     expected = ("black", "left of", (("large", "red", "circle"), ("small", "blue", "square")))
     assert PAIR.facts == Scene((SQUARE, CIRCLE), "black").facts == expected
     assert PAIR.relation == "left of" and Scene((SQUARE, CIRCLE)).relation == "right of"
+    assert [PAIR.relation_of(number) for number in (0, 1)] == ["left of", "right of"] and Scene((SQUARE,)).relation_of(0) is None
     assert Scene((CIRCLE,)).facts == ("white", None, (("large", "red", "circle"),))
     for scene in scenes(300, things=2):
         assert Scene(scene.things[::-1], scene.background).facts == scene.facts

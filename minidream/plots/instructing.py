@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from ..drawing import LETTER, figure_function
+from ..drawing import LETTER, figure_function, name_cells
 
 
 @figure_function
@@ -42,11 +42,7 @@ def plot_changes(ratios, rows: list[str], columns: list[str], title: str, label:
         if len(ratios) > 1:
             axis.text(column + 0.5, row + 0.58, f"{2 ** least[row, column] - 1:+.0%} to {2 ** greatest[row, column] - 1:+.0%}", ha="center", va="top",
                       fontsize=6.5, color=colour)
-    axis.set(ylim=(len(rows), 0))
-    axis.set_xticks(np.arange(len(columns)) + 0.5, columns)
-    axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
+    name_cells(axis, rows, columns)
     figure.colorbar(mesh, ax=axis, pad=0.01, aspect=14, label=label, format=FuncFormatter(lambda power, _: f"x {2 ** power:.2g}"))
     figure.suptitle(title, x=0.01, ha="left")
     return figure
@@ -81,11 +77,8 @@ def plot_kept(tables: dict, rows: list[str], columns: list[str], changed: list[i
                       color="white" if values[row, column] < 0.6 else "black")
         for row, column in enumerate(changed):
             axis.add_patch(Rectangle((column + 0.05, row + 0.07), 0.9, 0.86, facecolor="none", edgecolor="#D55E00", linewidth=2))
-        axis.set(ylim=(len(rows), 0), title=name)
-        axis.set_xticks(np.arange(len(columns)) + 0.5, columns)
-        axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
-        axis.tick_params(length=0)
-        axis.spines[:].set_visible(False)
+        name_cells(axis, rows, columns)
+        axis.set_title(name)
     figure.colorbar(mesh, ax=list(axes[0]), pad=0.01, aspect=14, label=label, format=PercentFormatter(1))
     figure.suptitle(title, x=0.01, ha="left")
     return figure

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, PercentFormatter
 
-from ..drawing import figure_function, shares, short
+from ..drawing import figure_function, name_cells, shares, short
 
 
 @figure_function
@@ -32,11 +32,8 @@ def plot_table(values, rows: list[str], columns: list[str], title: str, label: s
         share = f"{values[row, column]:.0%}"
         axis.text(column + 0.5, row + 0.5, "0" if share == "0%" else share, ha="center", va="center", fontsize=8,
                   color="white" if values[row, column] < 0.6 * top else "black")
-    axis.set(ylim=(len(rows), 0), title=title)
-    axis.set_xticks(np.arange(len(columns)) + 0.5, columns)
-    axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
+    name_cells(axis, rows, columns)
+    axis.set_title(title)
     figure.colorbar(mesh, ax=axis, pad=0.01, aspect=14, label=label, format=PercentFormatter(1))
     return figure
 

@@ -181,8 +181,7 @@ SIDES = {"left of": "on the left", "right of": "on the right", "above": "above",
 
 def ask_side(scene: Scene, number: int) -> tuple[str, str]:
     """Which of two things stands on a side, and its name: "what thing is on the left?", "a small red circle"."""
-    relation = scene.relation if number == 0 else OPPOSITE[scene.relation]
-    return f"what thing is {SIDES[relation]}?", name_of(scene.things[number], number).text
+    return f"what thing is {SIDES[scene.relation_of(number)]}?", name_of(scene.things[number], number).text
 
 
 def _ask_existence(scene: Scene, thing: Thing, rng: random.Random) -> tuple[str, str]:
@@ -198,7 +197,7 @@ def _ask_existence(scene: Scene, thing: Thing, rng: random.Random) -> tuple[str,
 
 
 def _ask_relation(scene: Scene, number: int, rng: random.Random) -> tuple[str, str]:
-    relation = scene.relation if number == 0 else OPPOSITE[scene.relation]    # of thing `number` to the other
+    relation = scene.relation_of(number)
     name, other = reference(scene, number), reference(scene, 1 - number)
     if rng.random() < 0.4:
         return f"what is {relation} the {other}?", scene.things[number].shape

@@ -70,6 +70,10 @@ class Scene:
         """Where the first thing stands, seen from the second; None with one thing."""
         return relation_between(*self.things) if len(self.things) == 2 else None
 
+    def relation_of(self, number: int) -> str | None:
+        """Where thing `number` stands, seen from the other; None with one thing."""
+        return self.relation if number == 0 or self.relation is None else OPPOSITE[self.relation]
+
     @property
     def facts(self) -> tuple:
         """(background, relation, looks), the things ordered from left to right or from top to bottom.
