@@ -156,7 +156,23 @@ class Decoder(nn.Module):
             error = error * scale.clamp(max=self.config.snr_gamma) / scale
         return error.mean()
 
-    @torch.no_grad()
+    def sample_seeded(self, condition: Tensor, null_condition: Tensor | None, seeds: list[int], num_inference_steps: int | None = None,
+                      guidance_scale: float | None = None, latents: Tensor | None = None, progress: bool = False) -> Tensor:
+        """`sample`, with all noise from seeds, one per picture; None for steps and scale is the checkpoint's default.
+
+        Args:
+            condition, null_condition: projected, shape (batch, queries, condition_dim); the null condition may be one for all.
+            seeds: as many as conditions.
+            latents: the noise to start from instead, as in `sample`.
+
+        Returns:
+            Clean latents at unit scale, shape (batch, channels, height, width).
+        """
+        steps, scale = self.sampling(num_inference_steps, guidance_scale)
+        start, step_noise = picture_noise(seeds, self.latent_shape)
+        null = None if null_condition is None else null_condition.expand_as(condition)
+        return self.sample(condition, null, (start if latents is None else latents).to(self.device), steps, scale, step_noise, progress)
+
     def sample(self, condition: Tensor, null_condition: Tensor, latents: Tensor, num_inference_steps: int,
                guidance_scale: float, step_noise=None, progress: bool = False) -> Tensor:
         """Takes the noise out of latents, step by step, with classifier-free guidance (Ho & Salimans 2022).

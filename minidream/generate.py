@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor
 
 from . import dream as dreams
-from .diffusion import picture_noise
 from .documents import Document, Layout, collate
 from .llm import Cache
 from .world.render import to_pil
@@ -147,9 +146,8 @@ def write(model, prompt: Document, max_images: int, max_new_tokens: int, seed: i
         layout.add_dream(0, special, model.queries, learned=False)
         states = dreams.gather(reader.read(layout, []), model.queries, layout.queries)
         if null is None and scale > 1:
-            null = model.decoder.projector(model.encode([negative_prompt or ""]))
-        start, step_noise = picture_noise([seed + painted], model.decoder.latent_shape)
-        latents = model.decoder.sample(model.decoder.projector(states), null, start.to(model.device), steps, scale, step_noise)
+            null = model.decoder.projector(model.null_states(negative_prompt))
+        latents = model.decoder.sample_seeded(model.decoder.projector(states), null, [seed + painted], steps, scale)
         image = to_pil(model.decoder.decode(latents))[0]
         layout = Layout()
         layout.add_image(0, special, model.vision.patches)

@@ -12,7 +12,7 @@ from .generate import TEMPLATES, turn_layout
 from .world.language import DESCRIBE, Phrase, ask, ask_side, describe
 from .world.render import render, to_pil
 from .world.scenes import Scene, sample_scene
-from .world.stories import Story, sample_edit, sample_story, sample_subject
+from .world.stories import Story, sample_copy, sample_edit, sample_story, sample_subject
 
 NOW = "what is there now?"
 
@@ -191,8 +191,9 @@ def stories(rng: random.Random, batch: int, model):
 
 
 def edits(rng: random.Random, batch: int, model):
-    """A given picture, what shall be different, the picture to paint; and subjects: this shape in another colour."""
-    drawn = [sample_edit(rng) if rng.random() < 0.75 else sample_subject(rng) for _ in range(batch)]
+    """A given picture, what shall be different, the picture to paint; subjects: this shape in another colour; and copies."""
+    kinds = rng.choices((sample_edit, sample_subject, sample_copy), weights=(4, 1, 1), k=batch)
+    drawn = [kind(rng) for kind in kinds]
     return laid_out([document_of(story, model.decoder.image_size) for story in drawn], model, learn_text=False, read_last=False)
 
 

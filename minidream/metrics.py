@@ -17,7 +17,6 @@ import torch
 from tqdm.auto import tqdm
 
 from . import toy
-from .diffusion import picture_noise
 from .documents import Document, collate, lay_out
 from .lessons import document_of
 from .train import write_atomically
@@ -116,12 +115,9 @@ class Bench:
 
         @torch.no_grad()
         def work(texts, first):
-            decoder, defaults = self.model.decoder, self.model.decoder.config
+            decoder, count = self.model.decoder, len(texts)
             states = clip_text_states(self.text, self.model.tokenizer, [*texts, *[""] * len(texts)])
-            start, noise = picture_noise([self.seed + first + number for number in range(len(texts))], decoder.latent_shape)
-            count = len(texts)
-            latents = decoder.sample(states[:count], states[count:], start.to(decoder.device), defaults.num_inference_steps,
-                                     defaults.guidance_scale, noise)
+            latents = decoder.sample_seeded(states[:count], states[count:], [self.seed + first + number for number in range(count)])
             return self.verdicts(decoder.decode(latents), [parse_caption(text) for text in texts])
         return self.in_batches(captions, work)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import dream as dreams
-from .diffusion import Decoder, picture_noise
+from .diffusion import Decoder
 from .documents import IGNORED, Batch, Document, Layout, collate, lay_out
 from .generate import answer, write
 from .llm import LLM
@@ -129,6 +129,18 @@ class DreamLLM(nn.Module):
         Raises:
             TypeError, ValueError: as `dream`.
         """
+        return self._states(prompts)
+
+    @torch.no_grad()
+    def null_states(self, negative_prompt=None) -> Tensor:
+        """What guidance pushes away from: the queries after the empty (or negative) prompt, shape (1, queries, hidden).
+
+        Not by way of `encode`, so that what an intervention does to prompts leaves it as it is.
+        """
+        return self._states([negative_prompt or ""])
+
+    def _states(self, prompts) -> Tensor:
+        """As `encode`."""
         prompts = as_prompts(prompts)
         layouts = [self.prompt_layout(prompt) for prompt in prompts]
         batch = collate(layouts, self.tokenizer.special.pad, side="left", device=self.device)
@@ -222,28 +234,51 @@ class DreamLLM(nn.Module):
             ValueError: for an empty list, an unknown output type, text with a special token, a prompt longer than the
                 context, steps below 1, or latents of another shape.
         """
-        single = not isinstance(prompts, (list, tuple))
         batch = as_prompts(prompts)
-        decoder = self.decoder
-        steps, scale = decoder.sampling(num_inference_steps, guidance_scale)
-        shape = (len(batch), *decoder.latent_shape)
+        self.check_painting(len(batch), num_inference_steps, guidance_scale, latents, output_type)
+        for prompt in [negative_prompt or "", *batch]:
+            self.prompt_layout(prompt)      # what does not fit is refused before any work is done
+        painted = self.paint(self.encode(batch), seed, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
+                             negative_prompt=negative_prompt, latents=latents, output_type=output_type, progress=progress)
+        return painted if isinstance(prompts, (list, tuple)) else painted[0]
+
+    def check_painting(self, pictures: int, num_inference_steps: int | None, guidance_scale: float | None, latents: Tensor | None,
+                       output_type: str) -> tuple[int, float]:
+        """Steps and guidance scale of so many pictures; ValueError for options that do not fit, before any work is done."""
+        shape = (pictures, *self.decoder.latent_shape)
         if output_type not in ("pil", "pt", "latent"):
             raise ValueError(f'output_type is "pil", "pt" or "latent", not {output_type!r}')
         if latents is not None and tuple(latents.shape) != shape:
             raise ValueError(f"latents of shape {tuple(latents.shape)} were given; these prompts need {shape}")
-        for prompt in [negative_prompt or "", *batch]:
-            self.prompt_layout(prompt)      # what does not fit is refused before any work is done
-        start, step_noise = picture_noise([seed + number for number in range(len(batch))], shape[1:])
-        start = start if latents is None else latents
-        # Before the conditional pass, so that a probe that records the last pass sees that one.
-        null = self.encode([negative_prompt or ""]).expand(len(batch), -1, -1) if scale > 1 else None
-        states = self.encode(batch)
-        painted = decoder.sample(decoder.projector(states), decoder.projector(null) if null is not None else None,
-                                 start.to(self.device), steps, scale, step_noise, progress=progress)
-        if output_type != "latent":
-            painted = decoder.decode(painted)
-            painted = to_pil(painted) if output_type == "pil" else painted
-        return painted[0] if single else list(painted)
+        return self.decoder.sampling(num_inference_steps, guidance_scale)
+
+    @torch.no_grad()
+    def paint(self, states: Tensor, seed: int = 0, *, num_inference_steps: int | None = None, guidance_scale: float | None = None,
+              negative_prompt=None, latents: Tensor | None = None, output_type: str = "pil", progress: bool = False) -> list:
+        """Paints from what dream queries gathered: the second half of `dream`, which is `paint(encode(prompts))`.
+
+        Args:
+            states: as from `encode`, shape (batch, queries, hidden); whatever was done to them since.
+            seed and the rest: as in `dream`.
+
+        Returns:
+            A list of pictures.
+
+        Raises:
+            ValueError: as `dream`, and for states of another shape.
+        """
+        wanted = (self.queries, self.dream_queries.shape[-1])
+        if states.dim() != 3 or tuple(states.shape[1:]) != wanted:
+            raise ValueError(f"states have the shape (batch, {wanted[0]}, {wanted[1]}), not {tuple(states.shape)}")
+        steps, scale = self.check_painting(len(states), num_inference_steps, guidance_scale, latents, output_type)
+        projector, null = self.decoder.projector, None
+        if scale > 1:
+            null = projector(self.null_states(negative_prompt)).expand(len(states), -1, -1)
+        painted = self.decoder.sample_seeded(projector(states), null, [seed + number for number in range(len(states))], steps, scale, latents, progress)
+        if output_type == "latent":
+            return list(painted)
+        painted = self.decoder.decode(painted)
+        return to_pil(painted) if output_type == "pil" else list(painted)
 
     def chat(self, turn, max_new_tokens: int = 128) -> str:
         """Answers one user turn, greedily.

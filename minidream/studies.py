@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from . import dream, stages, toy
-from .diffusion import picture_noise
 from .documents import collate
 from .metrics import wilson
 from .model import DreamLLM
@@ -136,8 +135,7 @@ def painted(decoder, states: Tensor, null: Tensor) -> Tensor:
     Returns:
         Shape (batch, 3, height, width), RGB in [0, 1].
     """
-    start, step_noise = picture_noise(list(range(len(states))), decoder.latent_shape)
-    return decoder.decode(decoder.sample(states, null.expand_as(states), start.to(decoder.device), *decoder.sampling(None, None), step_noise))
+    return decoder.decode(decoder.sample_seeded(states, null, list(range(len(states)))))
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from pathlib import Path
 import minidream
 import pytest
 import torch
+from minidream import diffusion
 from minidream import dream as dreams
 from minidream import generate
 from minidream import llm as llm_module
@@ -197,7 +198,7 @@ def test_where_latent_cells_look_among_the_queries(official, monkeypatch):
     group, decoder = golden("diffusion_head"), official.decoder
     seen = []
     plain = probe.image.RecordingProcessor
-    monkeypatch.setattr(probe.image, "RecordingProcessor", lambda record: plain(lambda weights: (seen.append(weights), record(weights))))
+    monkeypatch.setattr(probe.image, "RecordingProcessor", lambda record, before: plain(lambda weights: (seen.append(weights), record(weights)), before))
     with probe.watch_image(official):
         predicted = decoder.predict(group["noisy_latents"], group["timesteps"], group["condition"])
     assert_near(predicted, group["unet_pred"])
@@ -218,7 +219,7 @@ def test_whole_pictures_from_prompts(official, case, monkeypatch):
     negative = said["negative"] if case == "negative" else None
     assert_near(official.encode(said["prompts"]), group["prompt_embeds"])
     assert_near(official.encode([negative or ""]).expand(2, -1, -1), group["negative_prompt_embeds"])
-    monkeypatch.setattr(model_module, "picture_noise", lambda seeds, shape: (group["init_latents"], lambda step: group["step_noise"][step]))
+    monkeypatch.setattr(diffusion, "picture_noise", lambda seeds, shape: (group["init_latents"], lambda step: group["step_noise"][step]))
     steps, step = [], official.decoder.scheduler.step
 
     def watched(*arguments, **options):

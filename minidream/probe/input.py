@@ -3,6 +3,7 @@
 Neither the paper nor the official code has this picture; the paper's figure 6 is about the other hop, see `image.py`.
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -33,8 +34,21 @@ def watch_input(model, positions: Tensor):
         RuntimeError: at the end, if no layer was seen.
     """
     recorded: list[Tensor] = []
+    with each_layer(model, positions, lambda weights: recorded.append(weights.cpu())):
+        yield recorded
+
+
+@contextmanager
+def each_layer(model, positions: Tensor, use: Callable[[Tensor], None]):
+    """Calls `use` with the weights of some rows of every LLM layer, as it runs: shape (batch, heads, rows, inputs), float32.
+
+    Arguments and errors: see `watch_input`.
+    """
+    seen = 0
 
     def record(module, arguments):
+        nonlocal seen
+        seen += 1
         query, key, _, mask = arguments
         wanted = query[:, :, positions.to(query.device)]
         scores = einsum(wanted.float(), key.float(), "batch heads rows head_dim, batch heads inputs head_dim -> batch heads rows inputs")
@@ -44,15 +58,15 @@ def watch_input(model, positions: Tensor):
             hidden = inputs > rearrange(positions.to(key.device), "rows -> rows 1")
         else:
             hidden = ~mask[:, :, positions.to(mask.device)]
-        recorded.append(scores.masked_fill(hidden, -torch.inf).softmax(dim=-1).cpu())
+        use(scores.masked_fill(hidden, -torch.inf).softmax(dim=-1))
 
     hooks = [layer.self_attn.attend.register_forward_pre_hook(record) for layer in model.llm.layers]
     try:
-        yield recorded
+        yield
     finally:
         for hook in hooks:
             hook.remove()
-    if not recorded:
+    if not seen:
         raise RuntimeError("no attention layer was seen: did the model run inside the `with` block?")
 
 
@@ -60,7 +74,8 @@ def watch_input(model, positions: Tensor):
 class Trace:
     """Where the queries of one picture looked.
 
-    weights: shape (layers, heads, queries, inputs), in [0, 1], every row sums to 1; float32 on the CPU.
+    weights: shape (layers, heads, queries, inputs), in [0, 1], every row sums to 1; float32 on the CPU. A rollout has one
+        layer and one head.
     inputs: a label per input: the token's text, (image, patch row, patch column), or a query's number.
     images: the images that the patches belong to, by number.
     """
@@ -119,13 +134,16 @@ class Trace:
 
 
 @torch.no_grad()
-def dream_attention(model, prompt, image: int = -1) -> Trace:
+def dream_attention(model, prompt, image: int = -1, rollout: bool = False) -> Trace:
     """Where the dream queries of one picture look: one forward pass, in which only the query rows are recorded.
 
     Args:
         model: a DreamLLM.
         prompt: str or Document. One without a painted image gets a query block at its end, as `dream` gives it.
         image: which of the document's painted images; -1 is the last.
+        rollout: follow attention through all layers instead (Abnar & Zuidema 2020): what a query looks at in one layer has
+            itself looked, in the layer before. Heads are averaged, and half of every step stays where it is, as the residual
+            stream does. Computes every row, one layer at a time.
 
     Raises:
         TypeError: for another prompt.
@@ -147,12 +165,32 @@ def dream_attention(model, prompt, image: int = -1) -> Trace:
     layout.patches = [block for block in layout.patches if block[1] < end]
     layout.queries = [block for block in layout.queries if block[1] < end]
     batch = collate([layout], model.tokenizer.special.pad, device=model.device)
-    with watch_input(model, torch.arange(first, end)) as recorded:
-        model.llm(model.embed(batch, [document.images[number] for number, _ in layout.patches]))
-    weights = torch.cat(recorded)
-    if len(weights) != len(model.llm.layers):
-        raise RuntimeError(f"{len(weights)} layers were recorded, the model has {len(model.llm.layers)}")
+    embeddings = model.embed(batch, [document.images[number] for number, _ in layout.patches])
+    weights = rolled_out(model, embeddings)[:, :, first:] if rollout else query_rows(model, embeddings, first)
     return Trace(weights, labels_of(layout, model), document.images)
+
+
+def query_rows(model, embeddings: Tensor, first: int) -> Tensor:
+    """Weights of the rows from `first` on, of one forward pass: shape (layers, heads, queries, inputs), float32 on the CPU."""
+    with watch_input(model, torch.arange(first, embeddings.shape[1])) as recorded:
+        model.llm(embeddings)
+    if len(recorded) != len(model.llm.layers):
+        raise RuntimeError(f"{len(recorded)} layers were recorded, the model has {len(model.llm.layers)}")
+    return torch.cat(recorded)
+
+
+def rolled_out(model, embeddings: Tensor) -> Tensor:
+    """Attention followed through all layers, of every row: shape (1, 1, inputs, inputs), float32 on the CPU."""
+    stays = torch.eye(embeddings.shape[1], device=embeddings.device)
+    joined = stays
+
+    def follow(weights: Tensor) -> None:
+        nonlocal joined
+        joined = (reduce(weights, "1 heads rows inputs -> rows inputs", "mean") + stays) / 2 @ joined
+
+    with each_layer(model, torch.arange(embeddings.shape[1]), follow):
+        model.llm(embeddings)
+    return rearrange(joined, "rows inputs -> 1 1 rows inputs").cpu()
 
 
 def labels_of(layout, model) -> list:

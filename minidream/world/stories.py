@@ -145,3 +145,9 @@ def sample_subject(rng: random.Random, held_out: bool = False) -> Story:
         if is_held_out(after) == held_out:
             return Story((scene, f"this shape in {thing.colour}", after), given=(0,))
         scene = sample_scene(rng, count=1)
+
+
+def sample_copy(rng: random.Random) -> Story:
+    """"<picture> the same": a given picture that is to be painted as it is, so that all that was seen has to be carried over."""
+    scene = sample_scene(rng)
+    return Story((scene, "the same", scene), given=(0,))

@@ -1,0 +1,116 @@
+"""Interventions: does it matter what a query holds? Take it away, exchange it, put another's in its place, push it.
+
+Each is a context manager around `model.dream` or `model.encode`; the null condition of guidance is never touched. An
+intervention after layer k is seen by all layers above it and, through them, by later queries; one without a layer acts on what
+the projector is given. They can be nested: the outer one acts first.
+"""
+
+from contextlib import contextmanager
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .stream import changed
+
+
+def chosen_queries(model, queries: list[int]) -> list[int]:
+    """The numbers of queries, checked: ValueError for none, for one named twice, or for one that the model does not have."""
+    queries = list(queries)
+    if not queries or len(set(queries)) < len(queries) or not all(0 <= query < model.queries for query in queries):
+        raise ValueError(f"queries {queries} were named; it takes some of 0 to {model.queries - 1}, each once")
+    return queries
+
+
+@contextmanager
+def patch(model, queries: list[int], states: Tensor, layer: int | None = None):
+    """Puts given states in the place of chosen queries: activation patching (Vig et al. 2020; Meng et al. 2022).
+
+    Args:
+        model: a DreamLLM.
+        queries: which of them, by number.
+        states: of all queries, as `encode` gives them (layer None) or `query_stream(...)[layer]`: shape (queries, hidden), or
+            (batch, queries, hidden) with one for each prompt. Only those of the chosen queries are used.
+        layer: after which layer of the language model; None: after the final norm.
+
+    Raises:
+        ValueError: for queries or a layer that are not there, or states of another shape (both).
+        RuntimeError: at the end, if no prompt was encoded.
+    """
+    queries, states = chosen_queries(model, queries), states.to(model.device)
+    size = (model.queries, model.dream_queries.shape[-1])
+    if tuple(states.shape[-2:]) != size or states.dim() not in (2, 3):
+        raise ValueError(f"states of shape {tuple(states.shape)} were given; it takes {size}, with or without a batch before")
+
+    def change(before: Tensor) -> Tensor:
+        if states.dim() == 3 and len(states) != len(before):
+            raise ValueError(f"states of {len(states)} prompts were given for {len(before)}")
+        after = before.clone()
+        after[:, queries] = states[..., queries, :].to(before.dtype)
+        return after
+
+    with changed(model, change, layer):
+        yield
+
+
+@contextmanager
+def ablate(model, queries: list[int], means: Tensor | None = None, layer: int | None = None):
+    """Takes away what chosen queries gathered.
+
+    Zero is not nothing: a state of zeros is one that the U-Net never met. The mean over many prompts takes away what the query
+    says of *this* prompt, and leaves what it always says.
+
+    Args:
+        model: a DreamLLM.
+        queries: which of them, by number.
+        means: of each query over many prompts, shape (queries, hidden), such as `model.encode(prompts).mean(dim=0)`; None
+            puts zeros.
+        layer, errors: as in `patch`.
+    """
+    if means is None:
+        means = torch.zeros(model.dream_queries.shape[1:])
+    with patch(model, queries, means, layer):
+        yield
+
+
+@contextmanager
+def swap(model, queries: list[int], layer: int | None = None):
+    """Exchanges chosen queries between prompts: the first with the second, the third with the fourth, and so on.
+
+    Args:
+        model: a DreamLLM.
+        queries, layer: as in `patch`.
+
+    Raises:
+        ValueError: as `patch`, and inside the block for an odd number of prompts.
+        RuntimeError: at the end, if no prompt was encoded.
+    """
+    queries = chosen_queries(model, queries)
+
+    def change(before: Tensor) -> Tensor:
+        if len(before) % 2:
+            raise ValueError(f"prompts are swapped in pairs, and there are {len(before)}")
+        after = before.clone()
+        partners = rearrange(before, "(pairs two) queries hidden -> pairs two queries hidden", two=2).flip(1)
+        after[:, queries] = rearrange(partners, "pairs two queries hidden -> (pairs two) queries hidden")[:, queries]
+        return after
+
+    with changed(model, change, layer):
+        yield
+
+
+@contextmanager
+def steer(model, direction: Tensor, strength: float = 1.0, layer: int | None = None):
+    """Adds a direction to the queries: activation steering (Turner et al. 2023).
+
+    Args:
+        model: a DreamLLM.
+        direction: shape (queries, hidden), such as the difference of two prompts' states; queries with zeros stay as they are.
+        strength: how much of it.
+        layer, errors: as in `patch`.
+    """
+    size = (model.queries, model.dream_queries.shape[-1])
+    if tuple(direction.shape) != size:
+        raise ValueError(f"a direction of shape {tuple(direction.shape)} was given; it takes {size}")
+    with changed(model, lambda before: before + strength * direction.to(before), layer):
+        yield
