@@ -11,6 +11,7 @@ from pathlib import Path
 import minidream
 import pytest
 import torch
+from einops import rearrange
 from minidream import diffusion
 from minidream import dream as dreams
 from minidream import generate
@@ -193,22 +194,15 @@ def test_the_vae_and_its_samples(official, monkeypatch):
 
 
 @torch.no_grad()
-def test_where_latent_cells_look_among_the_queries(official, monkeypatch):
-    """Per head: the maps of the probe are averages over heads, so what goes into them is watched."""
+def test_where_latent_cells_look_among_the_queries(official):
     group, decoder = golden("diffusion_head"), official.decoder
-    seen = []
-    plain = probe.image.RecordingProcessor
-    monkeypatch.setattr(probe.image, "RecordingProcessor", lambda record, before: plain(lambda weights: (seen.append(weights), record(weights)), before))
-    with probe.watch_image(official):
+    with probe.watch_image(official, heads=True) as maps:
         predicted = decoder.predict(group["noisy_latents"], group["timesteps"], group["condition"])
     assert_near(predicted, group["unet_pred"])
     theirs = [tensor for name, tensor in sorted(group.items()) if name.startswith("unet_cross_attention.")]
-    order = sorted(name for name, module in decoder.unet.named_modules() if name.endswith("attn2"))
-    ran = [name for name, module in decoder.unet.named_modules() if name.endswith("attn2")]
-    assert len(theirs) == len(seen) == 4
-    ran.sort(key=lambda name: ("down", "mid", "up").index(name.split("_")[0]))
-    for name, weights in zip(ran, seen):
-        assert_near(weights, theirs[order.index(name)])
+    assert len(theirs) == len(maps.layers) == 4
+    for name, expected in zip(sorted(maps.layers), theirs):
+        assert_near(rearrange(maps.layers[name], "1 batch heads queries height width -> batch heads (height width) queries"), expected)
 
 
 @pytest.mark.parametrize("case", ["empty_negative", "negative"])

@@ -2,7 +2,7 @@
 
 Each is a context manager around `model.dream` or `model.encode`; the null condition of guidance is never touched. An
 intervention after layer k is seen by all layers above it and, through them, by later queries; one without a layer acts on what
-the projector is given. They can be nested: the outer one acts first.
+the projector is given. They can be nested.
 """
 
 from contextlib import contextmanager
