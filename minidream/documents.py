@@ -5,7 +5,7 @@ then as `<im_start>`, its patches and `<im_end>`, so that what follows can read 
 builder, "joint" documents.)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 import torch
@@ -37,6 +37,11 @@ class SpecialTokens:
         """From {token: id}; KeyError names a token that is missing."""
         return cls(ids["<s>"], ids["</s>"], ids["[PAD]"], *(ids[f"<{name}>"] for name in (
             "im_patch", "im_start", "im_end", "dream_start", "dream_end", "image", "dream")))
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All of them."""
+        return astuple(self)
 
     @property
     def never_sampled(self) -> tuple[int, ...]:

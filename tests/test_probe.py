@@ -53,6 +53,33 @@ def test_a_trace_holds_the_query_rows_of_the_real_attention(model, story):
         torch.testing.assert_close(trace.weights.sum(dim=-1), torch.ones(6, 6, 16))
 
 
+def test_a_rollout_is_the_product_of_all_rows_of_all_layers(model, story):
+    layout = lay_out(story, model.tokenizer, model.queries, model.vision.patches)
+    _, first = layout.queries[1]
+    last, joined = first + model.queries, torch.eye(first + model.queries)
+    for weights in every_row(model, story)[:, :, :last, :last]:
+        joined = (weights.mean(dim=0) / 2 + torch.eye(last) / 2) @ joined
+    trace = probe.dream_attention(model, story, rollout=True)
+    assert trace.weights.shape == (1, 1, 16, last) and trace.inputs == probe.dream_attention(model, story).inputs
+    torch.testing.assert_close(trace.weights[0, 0], joined[first:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(trace.weights.sum(dim=-1), torch.ones(1, 1, 16))
+
+
+def test_prompts_of_a_batch_are_recorded_as_if_alone(model):
+    """`encode` pads on the left; what it pads with gets no attention, and rows count from the longest prompt's start."""
+    prompts = ["a red circle", "a small blue square on a black background"]
+    traces = [probe.dream_attention(model, prompt) for prompt in prompts]
+    longest = max(len(trace.inputs) for trace in traces)
+    with probe.watch_input(model, torch.arange(longest - 16, longest)) as recorded:
+        model.encode(prompts)
+    assert len(recorded) == 6
+    for row, trace in enumerate(traces):
+        size = len(trace.inputs)
+        both = torch.stack(recorded)[:, row]
+        torch.testing.assert_close(both[..., longest - size:], trace.weights, atol=1e-5, rtol=0)
+        assert not both[..., :longest - size].any()
+
+
 def test_every_input_has_its_label(model, story):
     trace = probe.dream_attention(model, story)
     words = [label for label in trace.inputs if isinstance(label, str)]
@@ -115,7 +142,7 @@ def test_image_maps_are_the_weights_of_the_conditional_pass(model, guidance_scal
         watched = model.dream(["a red circle", "a blue square"], **options)
     assert model.decoder.unet.attn_processors == before
     for one, other in zip(plain, watched):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
     model.decoder.unet.set_attn_processor(before | {name: RecordingProcessor(lambda weights: seen.setdefault(name, []).append(weights))})
     model.dream(["a red circle", "a blue square"], **options)
     model.decoder.unet.set_attn_processor(before)
@@ -131,6 +158,53 @@ def test_a_recorded_unet_gives_the_same_and_is_restored_after_an_exception(model
     with pytest.raises(ZeroDivisionError), probe.watch_image(model):
         raise ZeroDivisionError
     assert model.decoder.unet.attn_processors == before
+
+
+def test_steps_and_heads_are_kept_on_request_and_average_to_what_is_kept_without(model):
+    options = dict(seed=1, num_inference_steps=3, output_type="pt")
+    with probe.watch_image(model) as averaged:
+        model.dream(["a red circle", "a blue square"], **options)
+    with probe.watch_image(model, steps=True, heads=True) as kept:
+        model.dream(["a red circle", "a blue square"], **options)
+    assert (averaged.steps, kept.steps) == (1, 3)
+    for name, maps in kept.layers.items():
+        assert maps.shape[:4] == (3, 2, 4, 16)
+        torch.testing.assert_close(maps.mean(dim=(0, 2)), averaged.layers[name][0, :, 0])
+        torch.testing.assert_close(maps.sum(dim=3), torch.ones_like(maps[:, :, :, 0]))
+    torch.testing.assert_close(kept.mean(1), averaged.mean(1))
+    torch.testing.assert_close(torch.stack([kept.mean(1, step=step) for step in range(3)]).mean(dim=0), kept.mean(1))
+    finest = "up_blocks.1.attentions.0.transformer_blocks.0.attn2.processor"
+    torch.testing.assert_close(kept.mean(0, step=2, layer=finest, head=3), kept.layers[finest][2, 0, 3])
+    for wrong, message in (({"step": 3}, "step 3 was asked for; 3 were kept"), ({"head": 4}, "head 4 .* 4 were kept"),
+                           ({"picture": 2}, "picture 2 .* 2 were kept"), ({"layer": "attic"}, "'attic' was not recorded")):
+        with pytest.raises(ValueError, match=message):
+            kept.mean(**wrong)
+
+
+def test_a_recorder_within_a_recorder_sees_what_the_outer_one_sees(model):
+    with probe.watch_image(model) as outer, probe.watch_image(model, steps=True) as inner:
+        model.dream("a red circle", num_inference_steps=2)
+    torch.testing.assert_close(outer.mean(), inner.mean())
+
+
+def test_a_foreign_processor_is_refused_and_stays(model):
+    class Foreign:
+        def __call__(self, attn, hidden_states, *_, **__):
+            return hidden_states
+    before = model.decoder.unet.attn_processors
+    name = next(name for name in before if ".attn2." in name)
+    foreign = Foreign()
+    model.decoder.unet.set_attn_processor(before | {name: foreign})
+    with pytest.raises(ValueError, match="a layer has a Foreign"), probe.watch_image(model):
+        pass
+    assert model.decoder.unet.attn_processors[name] is foreign
+    model.decoder.unet.set_attn_processor(before)
+
+
+def test_batches_of_two_sizes_in_one_block_are_an_error(model):
+    with pytest.raises(RuntimeError, match="1 were painted, now 2"), probe.watch_image(model):
+        model.dream("a red circle", num_inference_steps=1)
+        model.dream(["a red circle", "a blue square"], num_inference_steps=1)
 
 
 def test_two_hops_by_hand():

@@ -110,16 +110,18 @@ def numbers_of(look: tuple[str, str, str]) -> list[int]:
     return [SIZE_WORDS.index(size), COLOUR_WORDS.index(colour), SHAPES.index(shape)]
 
 
+def answers_of(facts: tuple) -> list[int]:
+    """The right answer of every head, in the order of `HEADS`, from facts as `Scene.facts`; -1 where they say nothing."""
+    background, relation, looks = facts
+    answers = [BACKGROUND_WORDS.index(background) if background else -1, len(looks) - 1, AXES.index(relation) if relation else -1]
+    for look in looks:
+        answers += numbers_of(look)
+    return answers + [-1] * (len(HEADS) - len(answers))
+
+
 def targets(scenes: list[Scene]) -> Tensor:
-    """The right answer of every head, shape (batch, heads), in the order of `HEADS`; -1 where nothing is asked."""
-    rows = []
-    for scene in scenes:
-        background, relation, looks = scene.facts
-        row = [BACKGROUND_WORDS.index(background), len(looks) - 1, AXES.index(relation) if relation else -1]
-        for look in looks:
-            row += numbers_of(look)
-        rows.append(row + [-1] * (len(HEADS) - len(row)))
-    return torch.tensor(rows)
+    """`answers_of` each scene, shape (batch, heads)."""
+    return torch.tensor([answers_of(scene.facts) for scene in scenes])
 
 
 def roughen(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -175,12 +177,21 @@ def _components(mask: Tensor) -> Tensor:
         labels = spread
 
 
-@torch.no_grad()
 def read_by_colour(images: Tensor) -> list[Reading]:
+    """What `scenes_by_colour` finds, as facts."""
+    return [Reading(None if scene is None else scene.facts) for scene in scenes_by_colour(images)]
+
+
+@torch.no_grad()
+def scenes_by_colour(images: Tensor) -> list[Scene | None]:
     """Reads scenes from pictures by colour masks, moments and analysis by synthesis; nothing is learned.
 
     Args:
         images: shape (batch, 3, size, size), RGB in [0, 1].
+
+    Returns:
+        A scene for each picture, with the places and radii found, so that `render` draws the masks of its things; None where
+        there are not one or two things.
     """
     images = images.float().cpu()
     size = images.shape[-1]
@@ -194,7 +205,7 @@ def read_by_colour(images: Tensor) -> list[Reading]:
     ground = rearrange(grounds[background], "batch rgb -> batch 1 1 rgb")
     labels = _components((pixels - ground).norm(dim=-1) > 0.28)
     axis = (torch.arange(size) + 0.5) / size
-    readings = []
+    scenes = []
     for number in range(len(images)):
         things = []
         for label in labels[number].unique().tolist():
@@ -219,11 +230,10 @@ def read_by_colour(images: Tensor) -> list[Reading]:
                 drawn = (0.5 - drawn).clamp(0, 1)
                 overlap = (torch.minimum(drawn, cover).sum() / torch.maximum(drawn, cover).sum()).item()
                 if overlap > best[0]:
-                    best = (overlap, Thing(shape, COLOUR_WORDS[colour], _size_word(radius.item()), x.item(), y.item()))
+                    best = (overlap, Thing(shape, COLOUR_WORDS[colour], _size_word(radius.item()), x.item(), y.item(), radius.item()))
             things.append(best[1])
-        facts = Scene(tuple(things), BACKGROUND_WORDS[background[number]]).facts if len(things) in (1, 2) else None
-        readings.append(Reading(facts))
-    return readings
+        scenes.append(Scene(tuple(things), BACKGROUND_WORDS[background[number]]) if len(things) in (1, 2) else None)
+    return scenes
 
 
 def _size_word(radius: float) -> str:

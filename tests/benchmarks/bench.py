@@ -117,6 +117,29 @@ def recording_cost(repeats: int) -> tuple[float, float]:
 
 
 @torch.no_grad()
+def recording_memory() -> tuple[int, int]:
+    """Bytes kept of 64 query rows of 1,024 inputs, and of transformers' `output_attentions`."""
+    ours, theirs = twins("eager")
+    ids = torch.randint(1000, (1, 1024))
+    with probe.watch_input(type("Model", (), {"llm": ours})(), torch.arange(960, 1024)) as recorded:
+        ours(ours.embed_tokens(ids))
+    whole = theirs.model(ids, output_attentions=True, use_cache=False).attentions
+    return tuple(sum(weights.numel() * weights.element_size() for weights in kept) for kept in (recorded, whole))
+
+
+def picture_recording_cost(repeats: int) -> tuple[float, float]:
+    """The toy's 20 guided steps with the cross-attention of every layer recorded, and without."""
+    model = minidream.load("toy", device="cpu")
+    states = model.encode(["a large red circle left of a small blue square"] * 4)
+
+    def watched():
+        with probe.watch_image(model):
+            model.paint(states, output_type="latent")
+
+    return seconds(watched, repeats), seconds(lambda: model.paint(states, output_type="latent"), repeats)
+
+
+@torch.no_grad()
 def denoising(repeats: int) -> tuple[float, float]:
     """20 guided steps and decoding of four pictures, ours and diffusers' pipeline, on the same networks."""
     model = toy.new_model(ToyTokenizer(VOCABULARY)).eval()
@@ -133,7 +156,8 @@ def denoising(repeats: int) -> tuple[float, float]:
 
 PEERS = {"LLM, one pass of 512 tokens / transformers": llm_forward, "LLM, training step / transformers": llm_training_step,
          "LLM, 64 tokens decoded / transformers": llm_decode, "recording 64 query rows of 1,024 inputs / output_attentions, eager": recording,
-         "recording 64 query rows of 1,024 inputs / the plain pass": recording_cost, "20 guided steps, 4 pictures / diffusers' pipeline": denoising}
+         "recording 64 query rows of 1,024 inputs / the plain pass": recording_cost,
+         "recording where latent cells look, 20 guided steps of 4 pictures / the same without": picture_recording_cost, "20 guided steps, 4 pictures / diffusers' pipeline": denoising}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -290,6 +314,9 @@ def main() -> None:
         ours, theirs = compare(options.repeats)
         results["ratios"][name] = round(ours / theirs, 3)
         print(f"{ours / theirs:6.2f}x  {name}  ({ours * 1e3:.1f} ms / {theirs * 1e3:.1f} ms)", flush=True)
+    kept, whole = recording_memory()
+    results["ratios"]["memory: 64 query rows of 1,024 inputs / output_attentions"] = round(kept / whole, 3)
+    print(f"{kept / whole:6.2f}x  memory: 64 query rows of 1,024 inputs / output_attentions  ({kept / 1e6:.1f} MB / {whole / 1e6:.1f} MB)", flush=True)
     model = minidream.load("toy", device="cpu")
     prompt = "a large red circle left of a small blue square"
     results["seconds"]["one picture"] = round(seconds(lambda: model.dream(prompt), options.repeats), 3)

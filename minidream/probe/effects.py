@@ -1,0 +1,88 @@
+"""What an intervention did to a picture: in pixels, inside the true masks; and in words, as the judge reads them."""
+
+import torch
+from einops import rearrange, reduce
+from torch import Tensor
+
+from ..world.judge import HEADS, answers_of, scenes_by_colour
+from ..world.render import render
+
+
+def true_masks(images: Tensor) -> list[Tensor | None]:
+    """Where things stand in painted pictures: found by colour, shape and area, then drawn anew.
+
+    Args:
+        images: shape (batch, 3, size, size), RGB in [0, 1].
+
+    Returns:
+        For each picture masks of shape (things, size, size), the share of each pixel that a thing covers, in [0, 1], in the
+        order of `Scene.facts` (the left or upper thing first); None where the analytic reader finds no scene.
+    """
+    masks = []
+    for scene in scenes_by_colour(images):
+        if scene is None:
+            masks.append(None)
+            continue
+        drawn = render([scene], images.shape[-1])[1][0, :len(scene.things)]
+        masks.append(drawn if scene.facts[2][0] == scene.things[0].look else drawn.flip(0))
+    return masks
+
+
+def on_cells(masks: Tensor, height: int, width: int) -> Tensor:
+    """Masks on a coarser grid: the share of each cell that is covered; (things, pixels, pixels) to (things, height, width).
+
+    EinopsError where cells are no whole number of pixels.
+    """
+    return reduce(masks, "things (height tall) (width wide) -> things height width", "mean", height=height, width=width)
+
+
+def pixel_change(before: Tensor, after: Tensor, masks: Tensor) -> Tensor:
+    """Mean absolute change of a picture inside each mask, and outside all of them.
+
+    Args:
+        before, after: shape (3, height, width), RGB in [0, 1].
+        masks: shape (things, height, width), in [0, 1].
+
+    Returns:
+        Shape (things + 1,), in [0, 1]; the background last.
+    """
+    change = reduce((after - before).abs(), "rgb height width -> height width", "mean")
+    regions = torch.cat([masks, 1 - rearrange(masks.amax(dim=0), "height width -> 1 height width")])
+    return (regions * change).sum(dim=(1, 2)) / regions.sum(dim=(1, 2))
+
+
+@torch.no_grad()
+def judged(judge, images: Tensor, facts: list[tuple]) -> dict[str, Tensor]:
+    """How sure the judge is of what should be there.
+
+    Args:
+        judge: `toy.pretrained_judge()`.
+        images: shape (batch, 3, height, width), RGB in [0, 1].
+        facts: as `Scene.facts`, one for each picture.
+
+    Returns:
+        {head: log-probability of the right answer, in nats, shape (batch,)}; nan where the facts do not say.
+    """
+    answers = torch.tensor([answers_of(fact) for fact in facts], device=images.device)
+    found = {}
+    for column, (name, scores) in enumerate(judge(images).items()):
+        right = scores.log_softmax(dim=-1).gather(1, answers[:, [column]].clamp(min=0))[:, 0]
+        found[name] = right.masked_fill(answers[:, column] < 0, torch.nan)
+    return found
+
+
+@torch.no_grad()
+def verdict_changes(judge, before: Tensor, after: Tensor) -> dict[str, Tensor]:
+    """Which of the judge's answers an intervention changed.
+
+    Args:
+        judge: `toy.pretrained_judge()`.
+        before, after: shape (batch, 3, height, width), RGB in [0, 1]. One picture before stands for all.
+
+    Returns:
+        {head: shape (batch,), True where the answer is another}. The heads of a second thing count only where there were two.
+    """
+    first, second = judge(before), judge(after)
+    changes = {name: first[name].argmax(dim=-1) != second[name].argmax(dim=-1) for name in HEADS}
+    two = first["count"].argmax(dim=-1) == 1
+    return {name: change & two if name == "axis" or name.startswith("second") else change for name, change in changes.items()}
