@@ -49,10 +49,10 @@ def test_feature_ablation_is_taking_away_by_hand(model):
 def test_integrated_gradients_are_complete(model):
     """By the fundamental theorem of calculus, whatever the target; here one with curvature."""
     direction = torch.randn(model.dream_queries.shape[-1], generator=torch.Generator().manual_seed(0))
-    found = probe.integrated_gradients(model, PROMPT, lambda states: (states @ direction).mean(dim=1).tanh(), steps=256)
+    found = probe.integrated_gradients(model, PROMPT, lambda states: (states @ direction / 50).mean(dim=1).tanh(), steps=256)
     assert abs(found.whole - found.nothing) > 1e-4
     assert abs(found.delta) < 0.05 * found.values.abs().sum()
-    coarse = probe.integrated_gradients(model, PROMPT, lambda states: (states @ direction).mean(dim=1).tanh(), steps=2)
+    coarse = probe.integrated_gradients(model, PROMPT, lambda states: (states @ direction / 50).mean(dim=1).tanh(), steps=2)
     assert abs(coarse.delta) > abs(found.delta)
 
 
