@@ -253,28 +253,32 @@ class DreamLLM(nn.Module):
         return self.decoder.sampling(num_inference_steps, guidance_scale)
 
     @torch.no_grad()
-    def paint(self, states: Tensor, seed: int = 0, *, num_inference_steps: int | None = None, guidance_scale: float | None = None,
+    def paint(self, states: Tensor, seed: int | list[int] = 0, *, num_inference_steps: int | None = None, guidance_scale: float | None = None,
               negative_prompt=None, latents: Tensor | None = None, output_type: str = "pil", progress: bool = False) -> list:
         """Paints from what dream queries gathered: the second half of `dream`, which is `paint(encode(prompts))`.
 
         Args:
             states: as from `encode`, shape (batch, queries, hidden); whatever was done to them since.
-            seed and the rest: as in `dream`.
+            seed: as in `dream`; or a list with one for each picture, all the same to compare pictures from the same noise.
+            others: as in `dream`.
 
         Returns:
             A list of pictures.
 
         Raises:
-            ValueError: as `dream`, and for states of another shape.
+            ValueError: as `dream`, and for states of another shape, or another number of seeds.
         """
         wanted = (self.queries, self.dream_queries.shape[-1])
         if states.dim() != 3 or tuple(states.shape[1:]) != wanted:
             raise ValueError(f"states have the shape (batch, {wanted[0]}, {wanted[1]}), not {tuple(states.shape)}")
         steps, scale = self.check_painting(len(states), num_inference_steps, guidance_scale, latents, output_type)
+        seeds = [seed + number for number in range(len(states))] if isinstance(seed, int) else list(seed)
+        if len(seeds) != len(states):
+            raise ValueError(f"{len(seeds)} seeds were given for {len(states)} pictures")
         projector, null = self.decoder.projector, None
         if scale > 1:
             null = projector(self.null_states(negative_prompt)).expand(len(states), -1, -1)
-        painted = self.decoder.sample_seeded(projector(states), null, [seed + number for number in range(len(states))], steps, scale, latents, progress)
+        painted = self.decoder.sample_seeded(projector(states), null, seeds, steps, scale, latents, progress)
         if output_type == "latent":
             return list(painted)
         painted = self.decoder.decode(painted)

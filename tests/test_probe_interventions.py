@@ -151,3 +151,8 @@ def test_what_does_not_fit_is_refused_with_both_numbers(model):
 def test_painting_is_the_second_half_of_dreaming(model):
     options = dict(seed=2, num_inference_steps=2, negative_prompt="a blue square", output_type="pt")
     assert_close(torch.stack(model.paint(model.encode(PROMPTS), **options)), torch.stack(model.dream(PROMPTS, **options)), atol=1e-4, rtol=0)
+    options.pop("seed")
+    twice = model.paint(model.encode(PROMPTS[:1] * 2), seed=[4, 4], **options)
+    assert_close(twice[0], twice[1], atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="1 seeds were given for 2 pictures"):
+        model.paint(model.encode(PROMPTS), seed=[4])

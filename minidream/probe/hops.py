@@ -25,4 +25,17 @@ def two_hop(trace: Trace, maps: ImageMaps, layer: int | None = None, head: int |
     cells, looked = maps.mean(picture), trace.mean(layer, head)
     if len(cells) != len(looked):
         raise ValueError(f"the trace has {len(looked)} queries, the maps have {len(cells)}: are they of one model?")
+    return join(cells, looked)
+
+
+def join(cells: Tensor, looked: Tensor) -> Tensor:
+    """Both hops as one: over all queries, how much a cell looks at the query times how much the query looks at the input.
+
+    Args:
+        cells: where latent cells look, shape (queries, height, width).
+        looked: where queries look, shape (queries, inputs).
+
+    Returns:
+        Shape (inputs, height, width). If both hops spread 1, so does this one, over the inputs.
+    """
     return einsum(cells, looked, "queries height width, queries inputs -> inputs height width")

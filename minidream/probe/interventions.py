@@ -22,6 +22,22 @@ def chosen_queries(model, queries: list[int]) -> list[int]:
     return queries
 
 
+def replaced(states: Tensor, queries: list[int], values: Tensor) -> Tensor:
+    """States with others in the place of some queries.
+
+    Args:
+        states: shape (batch, queries, hidden).
+        queries: which are replaced, by number.
+        values: of all queries, shape (queries, hidden), or (batch, queries, hidden) with those of each prompt.
+
+    Returns:
+        A new tensor like `states`.
+    """
+    after = states.clone()
+    after[:, queries] = values[..., queries, :].to(states.dtype)
+    return after
+
+
 @contextmanager
 def patch(model, queries: list[int], states: Tensor, layer: int | None = None):
     """Puts given states in the place of chosen queries: activation patching (Vig et al. 2020; Meng et al. 2022).
@@ -45,9 +61,7 @@ def patch(model, queries: list[int], states: Tensor, layer: int | None = None):
     def change(before: Tensor) -> Tensor:
         if states.dim() == 3 and len(states) != len(before):
             raise ValueError(f"states of {len(states)} prompts were given for {len(before)}")
-        after = before.clone()
-        after[:, queries] = states[..., queries, :].to(before.dtype)
-        return after
+        return replaced(before, queries, states)
 
     with changed(model, change, layer):
         yield
@@ -90,10 +104,8 @@ def swap(model, queries: list[int], layer: int | None = None):
     def change(before: Tensor) -> Tensor:
         if len(before) % 2:
             raise ValueError(f"prompts are swapped in pairs, and there are {len(before)}")
-        after = before.clone()
         partners = rearrange(before, "(pairs two) queries hidden -> pairs two queries hidden", two=2).flip(1)
-        after[:, queries] = rearrange(partners, "pairs two queries hidden -> (pairs two) queries hidden")[:, queries]
-        return after
+        return replaced(before, queries, rearrange(partners, "pairs two queries hidden -> (pairs two) queries hidden"))
 
     with changed(model, change, layer):
         yield

@@ -29,6 +29,7 @@ from ..world.render import to_pil
 from ..world.scenes import sample_scene
 from .attribution import DenoisingTarget, feature_ablation, integrated_gradients
 from .effects import judged, on_cells, pixel_change, true_masks, verdict_changes
+from .hops import join
 from .image import watch_image
 from .input import dream_attention
 from .interventions import patch
@@ -93,12 +94,10 @@ class Lab:
         rng = random.Random(f"probing {part} {self.seed}")
         return [describe(sample_scene(rng, count=2), rng, background=False) for _ in range(count)]
 
-    @torch.no_grad()
     def paint(self, states: Tensor, seeds: list[int], batch: int = 32) -> Tensor:
         """Pictures (number, 3, size, size) from states, each with the noise of its own seed."""
-        decoder, null = self.model.decoder, self.model.decoder.projector(self.model.null_states())
-        return torch.cat([decoder.decode(decoder.sample_seeded(decoder.projector(states[first:first + batch]), null, seeds[first:first + batch]))
-                          for first in range(0, len(states), batch)])
+        return torch.stack([picture for first in range(0, len(states), batch)
+                            for picture in self.model.paint(states[first:first + batch], seeds[first:first + batch], output_type="pt")])
 
     def painted(self, part: str, count: int, batch: int = 25) -> Painted:
         """Paints `count` prompts, and keeps those whose picture the analytic reader finds right."""
@@ -138,11 +137,6 @@ def word_places(trace, phrase: Phrase) -> list[int]:
     return places
 
 
-def joined(cells: Tensor, weights: Tensor) -> Tensor:
-    """Two hops: maps (queries, height, width) and weights (queries, inputs) to (inputs, height, width)."""
-    return torch.einsum("qhw,qi->ihw", cells, weights)
-
-
 def with_new_queries(model, seed: int):
     """The same model with dream queries that were never trained, as large as the trained ones."""
     control = copy.deepcopy(model)
@@ -174,10 +168,10 @@ def pointing(lab: Lab) -> dict:
     for number, (phrase, trace) in enumerate(zip(done.phrases, traces)):
         places = word_places(trace, phrase)
         away = (number + 1) % len(done.phrases)             # another scene's caption and picture
-        whole = {"two hops": joined(done.cells[number], trace.mean()), "rollout": joined(done.cells[number], unrolled[number]),
-                 "untrained queries": joined(other_cells[number], others[number])}
-        elsewhere = joined(done.cells[away], traces[away].mean())
-        by_layer = [joined(done.cells[number], trace.mean(layer)) for layer in range(len(trace.weights))]
+        whole = {"two hops": join(done.cells[number], trace.mean()), "rollout": join(done.cells[number], unrolled[number]),
+                 "untrained queries": join(other_cells[number], others[number])}
+        elsewhere = join(done.cells[away], traces[away].mean())
+        by_layer = [join(done.cells[number], trace.mean(layer)) for layer in range(len(trace.weights))]
         for place, role in zip(places, phrase.roles):
             if role is None or role[0] not in KINDS:
                 continue
