@@ -214,14 +214,15 @@ def plot_patch_layers(trace, image: int = 0, title: str = "Which patches, layer 
 
 
 @figure_function
-def plot_heads(values: dict, title: str, label: str, bottom: float = 0.0, top: float | None = None) -> Figure:
-    """One number of every head in every layer: a map of layers x heads for each name, all on one colour scale.
+def plot_heads(values: dict, title: str, label: str, bottom: float = 0.0, top: float | None = None, across: str = "head") -> Figure:
+    """One number of every head (or query) in every layer: a map of layers x heads for each name, all on one colour scale.
 
     Args:
         values: {name: shape (layers, heads)}, at least one.
         title: what there is to see.
         label: what a number is, in shares of 1.
         bottom, top: ends of the colour scale; None is the greatest value.
+        across: what a column is.
 
     Raises:
         ValueError: without values.
@@ -241,7 +242,7 @@ def plot_heads(values: dict, title: str, label: str, bottom: float = 0.0, top: f
         axis.set_axis_off()
     for axis, (name, map_) in zip(axes.flat, maps.items()):
         mesh = axis.pcolormesh(map_, vmin=bottom, vmax=top, edgecolors="white", linewidth=line_width(layers, side * layers))
-        axis.set(aspect="equal", ylim=(layers, 0), xlabel="head", title=name)
+        axis.set(aspect="equal", ylim=(layers, 0), xlabel=across, title=name)
         for place, count in ((axis.xaxis, heads), (axis.yaxis, layers)):
             step = math.ceil(0.16 / side)
             place.set_ticks(np.arange(0, count, step) + 0.5, range(0, count, step))

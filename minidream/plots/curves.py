@@ -108,7 +108,8 @@ def plot_spreads(panels: dict[str, dict[str, dict[str, tuple]]], title: str, lab
         raise ValueError(f"every row needs the same conditions, and there are {sorted(set(names))}")
     rows = max(map(len, panels.values()))
     high = 0.24 + 0.11 * len(names[0])
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.2 + 3.4 * len(panels), 1.2 + high * rows), layout="constrained", squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, len(panels), figsize=(max(1.2 + 3.4 * len(panels), LETTER * len(title)), 1.2 + high * rows),
+                                layout="constrained", squeeze=False, sharey=True)
     for axis, (panel, content) in zip(axes[0], panels.items()):
         for row, conditions in enumerate(content.values()):
             for number, (name, spread) in enumerate(conditions.items()):
