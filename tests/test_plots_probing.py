@@ -28,7 +28,7 @@ def test_words_are_bars_with_their_sign_and_patches_cells():
     assert mesh.get_clim() == (-3, 3) and mesh.get_cmap().name == "RdBu_r"
     assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == ["the", "same"]
     # 2 is what the values come to, 4 is to be explained; at half the scale 1 of 4.
-    assert words.get_title() == "one: 50% not accounted for" and figure.axes[3].get_title() == "other: 75% not accounted for"
+    assert words.get_title(loc="left") == "one: 50% not accounted for" and figure.axes[3].get_title(loc="left") == "other: 75% not accounted for"
     assert bare.images[0].get_array().shape[:2] == (4, 6)
 
 
