@@ -1,6 +1,7 @@
 """Probes: they show what the real pass did, change nothing, and take their hooks off whatever happens."""
 
 import math
+from pathlib import Path
 
 import minidream
 import pytest
@@ -12,6 +13,8 @@ from minidream.probe.image import RecordingProcessor
 from minidream.tokenizers import ToyTokenizer
 from minidream.world.language import VOCABULARY
 from PIL import Image
+
+TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +228,23 @@ def test_evenness_is_measured_against_what_each_query_can_see():
     torch.testing.assert_close(trace.uniform(), weights[0, 0])
     two_of_five = math.log(2) / math.log(5)
     torch.testing.assert_close(trace.evenness(), torch.tensor([[[1, 1], [0, two_of_five]]]))
+
+
+def test_the_same_calls_run_on_the_official_layout():
+    """Other numbers of queries, heads, layers and latent cells; a document with a picture; guided and not."""
+    official = minidream.load(TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs")
+    prompt = minidream.Document([Image.new("RGB", (40, 32), "red"), "the same but green"])
+    trace, rolled = (probe.dream_attention(official, prompt, rollout=rollout) for rollout in (False, True))
+    layers, heads = official.llm.config.num_hidden_layers, official.llm.config.num_attention_heads
+    assert trace.weights.shape == (layers, heads, official.queries, len(trace.inputs)) and rolled.weights.shape[:2] == (1, 1)
+    for scale in (1.0, 3.0):
+        with probe.watch_image(official, steps=True) as maps:
+            official.dream([prompt, "a blue square"], num_inference_steps=2, guidance_scale=scale)
+        height, width = official.decoder.latent_shape[1:]
+        for seen in (trace, rolled):
+            hops = probe.two_hop(seen, maps, picture=0)
+            assert hops.shape == (len(seen.inputs), height, width)
+            torch.testing.assert_close(hops.sum(dim=0), torch.ones(height, width))
+    states = probe.query_stream(official, ["a", "b", "a b", "b a"] * 3)
+    result = probe.linear_probes(states, [True, False] * 6, held_out=4)
+    assert result.accuracy.shape == (layers, official.queries)
