@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from .plots import plot_ablation, plot_choice, plot_denoising, plot_hop, plot_pictures, plot_trace, sources
 from .plots.exploring import shares_of
 from .probe import watch_image
+from .probe.interventions import replaced
 from .world.render import to_pil
 
 AT_ONCE = 8         # pictures in one batch: no faster with more, and full-size ones still fit
@@ -154,12 +155,13 @@ class Switches(HBox):
             button.observe(self.gather, names="value")
 
     def gather(self, change) -> None:
-        """A button was pressed or let go."""
-        self.value = tuple(number for number, button in enumerate(self.buttons) if button.value)
+        """A button was pressed or let go: only its own number changes, so that `press` can move several without a value between."""
+        number = self.buttons.index(change["owner"])
+        self.value = tuple(sorted({*self.value, number} if change["new"] else {*self.value} - {number}))
 
     @traitlets.observe("value")
     def press(self, change) -> None:
-        """The value was set."""
+        """The value changed: the buttons follow."""
         for number, button in enumerate(self.buttons):
             button.value = number in change["new"]
 
@@ -226,48 +228,6 @@ def explore_two_hops(image, hops, inputs: list) -> Explorer:
 # ---------------------------------------------------------------------------------------------------------------------
 # What is painted for it
 
-@torch.no_grad()
-def paint_seeded(model, states: Tensor, seeds: list[int], guidance_scale: float | None = None) -> Tensor:
-    """`DreamLLM.paint` with a seed named for each picture, where `paint` counts up from one.
-
-    Args:
-        model: a DreamLLM.
-        states: of the dream queries, shape (pictures, queries, hidden).
-        seeds: of the noise, one for each picture.
-        guidance_scale: None is the checkpoint's default.
-
-    Returns:
-        Shape (pictures, 3, height, width), RGB in [0, 1], float32.
-    """
-    decoder = model.decoder
-    steps, scale = decoder.sampling(None, guidance_scale)
-    null = decoder.projector(model.null_states()) if scale > 1 else None
-    return decoder.decode(decoder.sample_seeded(decoder.projector(states), null, seeds, steps, scale))
-
-
-def without(states: Tensor, sets: list[list[int]], means: Tensor | None = None) -> Tensor:
-    """States of one prompt, once for each set of queries that is taken away from it: what `probe.ablate` does, many at a time.
-
-    Args:
-        states: shape (1, queries, hidden), from `DreamLLM.encode`.
-        sets: numbers of queries; a set may be empty.
-        means: what is put in their place, shape (queries, hidden); None puts zeros.
-
-    Returns:
-        Shape (sets, queries, hidden).
-
-    Raises:
-        ValueError: for means of another shape (both).
-    """
-    means = torch.zeros_like(states[0]) if means is None else means.to(states)
-    if means.shape != states.shape[1:]:
-        raise ValueError(f"means of shape {tuple(means.shape)} were given; it takes {tuple(states.shape[1:])}")
-    changed = states.repeat(len(sets), 1, 1)
-    for row, queries in zip(changed, sets):
-        row[list(queries)] = means[list(queries)]
-    return changed
-
-
 class Ablations:
     """Pictures of one prompt without some of its queries, all from the same noise. What was painted once is kept.
 
@@ -277,7 +237,7 @@ class Ablations:
         seed: of the noise.
         means: of each query over many prompts, shape (queries, hidden), as in `probe.ablate`; None puts zeros in their place.
 
-    names: of the groups: "3", or "4–7" for several queries.
+    groups: the numbers of the queries in each group. names: of the groups: "3", or "4–7" for several queries.
 
     Raises:
         ValueError: for means of another shape (both), or a prompt as in `DreamLLM.dream`.
@@ -287,29 +247,33 @@ class Ablations:
         size = math.ceil(model.queries / SWITCHES)
         self.groups = [range(first, min(first + size, model.queries)) for first in range(0, model.queries, size)]
         self.names = [f"{group[0]}–{group[-1]}" if len(group) > 1 else f"{group[0]}" for group in self.groups]
-        self.model, self.seed, self.means = model, seed, means
-        self.states = model.encode([prompt])
+        self.model, self.seed, self.whole = model, seed, model.encode([prompt])
+        self.means = torch.zeros_like(self.whole[0]) if means is None else means.to(self.whole.device)
+        if self.means.shape != self.whole.shape[1:]:
+            raise ValueError(f"means of shape {tuple(self.means.shape)} were given; it takes {tuple(self.whole.shape[1:])}")
         self.kept: dict[tuple[int, ...], object] = {}
-        self.picture(())
 
-    def paint(self, sets: list[tuple[int, ...]]) -> None:
-        """Paints what it is without sets of groups, by number, several at once, with a bar if they are many."""
+    def states(self, sets: list[tuple[int, ...]]) -> Tensor:
+        """What `encode` would give inside of `probe.ablate`, for sets of groups, by number: shape (sets, queries, hidden)."""
+        return torch.cat([replaced(self.whole, [query for number in off for query in self.groups[number]], self.means) for off in sets])
+
+    def paint(self, sets: list[tuple[int, ...]], progress: bool = False) -> None:
+        """Paints the picture without each of several sets, those that are kept already left out; on demand it shows a bar."""
+        sets = [off for off in sets if off not in self.kept]
         batches = [sets[first:first + AT_ONCE] for first in range(0, len(sets), AT_ONCE)]
-        for batch in tqdm(batches, desc="ablations", disable=len(batches) < 2, leave=False):
-            queries = [[query for number in off for query in self.groups[number]] for off in batch]
-            painted = paint_seeded(self.model, without(self.states, queries, self.means), [self.seed] * len(batch))
-            self.kept.update(zip(batch, to_pil(painted)))
+        for batch in tqdm(batches, desc="ablations", disable=not progress, leave=False):
+            self.kept.update(zip(batch, self.model.paint(self.states(batch), [self.seed] * len(batch))))
 
     def picture(self, off: tuple[int, ...]):
         """Without some groups, by number in order: a PIL image."""
-        if off not in self.kept:
-            self.paint([off])
+        self.paint([off])
         return self.kept[off]
 
     def singles(self) -> list:
         """Without each of the groups by itself: PIL images, for `plot_single_ablations`."""
-        self.paint([(number,) for number in range(len(self.groups)) if (number,) not in self.kept])
-        return [self.kept[number,] for number in range(len(self.groups))]
+        sets = [(number,) for number in range(len(self.groups))]
+        self.paint(sets)
+        return [self.kept[off] for off in sets]
 
     def change(self, off: tuple[int, ...]) -> np.ndarray:
         """How far each pixel is from that of the whole picture: mean of the colours, shape (height, width), in [0, 1]."""
@@ -328,7 +292,7 @@ def explore_ablations(model, prompt, seed: int = 0, means: Tensor | None = None)
     ablations = Ablations(model, prompt, seed, means)
     count = len(ablations.groups)
     at_once = (1, 2) if count == model.queries else (1,)
-    ablations.paint([off for together in at_once for off in itertools.combinations(range(count), together)])
+    ablations.paint([off for together in (0, *at_once) for off in itertools.combinations(range(count), together)], progress=True)
 
     def draw(off: tuple[int, ...]) -> Figure:
         return plot_ablation(ablations.picture(()), ablations.picture(off), [ablations.names[number] for number in off], ablations.change(off))
@@ -350,18 +314,18 @@ class Denoising:
     guesses: list[Tensor] = field(default_factory=list)
 
     @torch.no_grad()
-    def decoded(self, model, picture: int = 0) -> tuple[list, list]:
-        """Latents and guesses of one picture of the batch through the VAE, as PIL images: one more of the first than steps."""
+    def pictures(self, model, picture: int = 0) -> tuple[list, list]:
+        """What stood before each step, and what it was taken to be, of one picture of the batch, through the VAE: two lists of PIL images."""
         def decode(latents: list[Tensor]) -> list:
             chosen = torch.stack([each[picture] for each in latents])
             return [image for part in chosen.split(AT_ONCE) for image in to_pil(model.decoder.decode(part))]
 
-        return decode(self.latents), decode(self.guesses)
+        return decode(self.latents[:-1]), decode(self.guesses)
 
 
 @contextmanager
 def watch_denoising(model):
-    """Records what sampling does to latents, step by step, while pictures are painted inside the `with` block.
+    """Records what sampling does to latents, step by step, while one batch of pictures is painted inside the `with` block.
 
     It stands here and not among the probes, as it is no attention and no state, and only shows what the scheduler reports anyway.
 
@@ -372,12 +336,14 @@ def watch_denoising(model):
         A `Denoising`, which grows by one step at a time.
 
     Raises:
-        RuntimeError: at the end, if nothing was painted.
+        RuntimeError: at the end, if nothing was painted; at once, if a second batch is.
     """
     scheduler, seen = model.decoder.scheduler, Denoising()
-    step, replaced = scheduler.step, "step" in vars(scheduler)
+    step, watched = scheduler.step, "step" in vars(scheduler)       # by an outer block
 
     def record(noise_pred: Tensor, timestep, latents: Tensor, **options):
+        if seen.timesteps and timestep >= seen.timesteps[-1]:
+            raise RuntimeError("one block watches one batch of pictures, and a second one was begun in it")
         output = step(noise_pred, timestep, latents, **options)
         seen.timesteps.append(int(timestep))
         seen.latents[-1:] = [latents, output.prev_sample]       # what came out of one step stands before the next
@@ -388,7 +354,7 @@ def watch_denoising(model):
     try:
         yield seen
     finally:
-        if replaced:
+        if watched:
             scheduler.step = step
         else:
             del scheduler.step
@@ -411,7 +377,7 @@ def explore_denoising(model, prompt, seed: int = 0) -> Explorer:
     """
     with watch_denoising(model) as seen, watch_image(model, steps=True) as looks:
         model.dream([prompt], seed)
-    noisy, guesses = seen.decoded(model)
+    noisy, guesses = seen.pictures(model)
     maps = torch.stack([looks.mean(step=step) for step in range(looks.steps)]).numpy()
 
     def draw(step: int, query: int) -> Figure:
@@ -435,7 +401,7 @@ def paint_dreams(model, prompt, seeds=(0, 1, 2, 3), guidance=(1, 2, 3, 5)) -> di
         ValueError: for a prompt, as in `DreamLLM.dream`.
     """
     states = model.encode([prompt]).expand(len(seeds), -1, -1)
-    return {scale: to_pil(paint_seeded(model, states, list(seeds), scale)) for scale in guidance}
+    return {scale: model.paint(states, list(seeds), guidance_scale=scale) for scale in guidance}
 
 
 def explore_dreams(model, prompts: list[str], seeds=(0, 1, 2, 3), guidance=(1, 2, 3, 5)) -> Explorer:

@@ -127,7 +127,8 @@ def test_the_page_is_small_at_the_toys_size():
     assert len(hover_two_hops(picture, hops / hops.sum(dim=0), inputs).data) < 60_000
 
 
-@pytest.mark.parametrize("off", [[], ["3"], ["3", "7"], ["4–7"], [f"{number}" for number in range(16)], [f"{4 * number}–{4 * number + 3}" for number in range(16)]])
+@pytest.mark.parametrize("off", [[], ["3"], ["3", "7"], ["4–7"], [f"{number}" for number in range(16)],
+                                 [f"{4 * number}–{4 * number + 3}" for number in range(16)]])
 def test_ablation_shows_both_pictures_and_what_changed(off):
     change = np.linspace(0, 0.5, 35).reshape(7, 5)
     figure = checked(plot_ablation(image("red", (5, 7)), image("blue", (5, 7)), off, change), axes=4)

@@ -154,6 +154,7 @@ def hover_two_hops(image, hops, inputs: list) -> HTML:
     height, width = next(iter(maps.values())).shape
     file = io.BytesIO()
     image.save(file, format="png")
+    painted = base64.b64encode(file.getvalue()).decode()
     # In parts of a thousand with one digit: more than a colour shows, and the page stays small.
     numbers = {"maps": [[round(1000 * share, 1) for share in map_.flatten().tolist()] for map_ in maps.values()],
                "top": round(1000 * float(top), 1), "columns": width}
@@ -164,7 +165,7 @@ def hover_two_hops(image, hops, inputs: list) -> HTML:
     return HTML(f"""<div class="minidream-hops" data-hops="{html.escape(json.dumps(numbers, separators=(",", ":")))}">
 <style>{HOVER_STYLE}</style>
 <div class="minidream-picture">
-<img width="256" height="{round(256 * image.size[1] / image.size[0])}" alt="what was painted" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">
+<img width="256" height="{round(256 * image.size[1] / image.size[0])}" alt="what was painted" src="data:image/png;base64,{painted}">
 <div class="minidream-cells" style="grid-template: repeat({height}, 1fr) / repeat({width}, 1fr)">{"".join(cells)}</div>
 </div>
 <div class="minidream-words"><p>{" ".join(words)}</p><p class="minidream-said" role="status"></p></div>
@@ -358,9 +359,10 @@ def plot_denoising_steps(noisy: list, guesses: list, maps, timesteps: list[int],
     """
     counts = [len(noisy), len(guesses), len(maps), len(timesteps)]
     if len(set(counts)) > 1 or not counts[0]:
-        raise ValueError(f"{counts[0]} noisy pictures, {counts[1]} guesses, {counts[2]} maps, {counts[3]} timesteps: as many of each are needed, at least one")
+        raise ValueError(f"{counts[0]} noisy pictures, {counts[1]} guesses, {counts[2]} maps, {counts[3]} timesteps: "
+                         "as many of each are needed, at least one")
     steps = sorted({round(step) for step in np.linspace(0, counts[0] - 1, columns)})
-    maps = np.asarray(maps)[steps]
+    maps = np.stack([np.asarray(maps[step]) for step in steps])
     figure, axes = plt.subplots(3, len(steps), figsize=(max(1.4 * len(steps) + 1.2, LETTER * len(title)), 4.9), layout="constrained", squeeze=False)
     for row, name in zip(axes, ("before the step", "guessed picture", f"looks at query {query}")):
         row[0].set_ylabel(name)
