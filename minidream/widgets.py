@@ -49,7 +49,8 @@ class Explorer(VBox):
         self.draw, self.controls = draw, controls
         self.places: dict[tuple, tuple] = {}        # by setting, and of the last figure of each size: where its parts stand
         self.latest: dict[tuple, tuple] = {}
-        self.picture, self.problem = Image(format="png", layout=Layout(max_width="100%")), HTML()
+        # At its own size: a box would stretch a narrow figure to its width.
+        self.picture, self.problem = Image(format="png", layout=Layout(max_width="100%", align_self="flex-start")), HTML()
         super().__init__([HBox(list(controls.values()), layout=Layout(flex_flow="row wrap")), self.problem, self.picture])
         self.redraw()
         for control in controls.values():
@@ -136,7 +137,8 @@ def slider(name: str, options, value=None) -> SelectionSlider:
     """A slider over options: values, or (label, value); it starts at `value`, or at the first."""
     options = list(options)
     return SelectionSlider(description=name, options=options, value=options[0] if value is None else value,
-                           continuous_update=False, style={"description_width": "initial"})     # a drag draws once
+                           continuous_update=False,                         # a drag draws once
+                           style={"description_width": "initial"}, layout=Layout(width="20em"))     # three fit beside one another
 
 
 class Switches(HBox):
@@ -433,5 +435,5 @@ def explore_dreams(model, prompts: list[str], seeds=(0, 1, 2, 3), guidance=(1, 2
     for prompt in prompts:
         model.prompt_layout(prompt)
     box = Combobox(description="prompt", options=list(prompts), value=prompts[0], continuous_update=False, ensure_option=False,
-                   layout=Layout(width="36em"))
+                   layout=Layout(width="98%"))
     return Explorer(draw, {"prompt": box, "seed": slider("seed", seeds), "guidance": slider("guidance", scales)})
