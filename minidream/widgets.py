@@ -24,7 +24,7 @@ from .probe import watch_image
 from .probe.interventions import replaced
 from .world.render import to_pil
 
-AT_ONCE = 8         # pictures in one batch: no faster with more, and full-size ones still fit
+AT_ONCE = 8         # pictures in one batch: with more it is hardly faster on a CPU, and full-size ones still fit
 SWITCHES = 16       # of an ablation bench; more queries are switched in groups
 
 
@@ -134,7 +134,7 @@ def put(figure: Figure, places: tuple[list, list]) -> None:
 
 
 def slider(name: str, options, value=None) -> SelectionSlider:
-    """A slider over options: values, or (label, value); it starts at `value`, or at the first."""
+    """A slider over options; it starts at `value`, or at the first of them."""
     options = list(options)
     return SelectionSlider(description=name, options=options, value=options[0] if value is None else value,
                            continuous_update=False,                         # a drag draws once

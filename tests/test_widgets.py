@@ -127,11 +127,6 @@ class Recorder:
         return self.figures[-1]
 
 
-def options(control):
-    """The values that a slider can take."""
-    return [value for _, value in control._options_full]
-
-
 def test_a_figure_stays_where_it_is_until_a_label_needs_more_room():
     @figure_function
     def draw(length):
@@ -250,7 +245,7 @@ def test_two_hops_start_where_there_is_most_to_see_and_draw_every_setting():
     explorer = explore_two_hops(image(), hops, inputs)
     assert {name: control.value for name, control in explorer.controls.items()} == {"word": "red (2)", "row": 1, "column": 0}
     recorder = Recorder(explorer)
-    offered = [options(control) for control in explorer.controls.values()]
+    offered = [list(control.options) for control in explorer.controls.values()]
     assert offered == [["red", "image 0", "red (2)"], [0, 1], [0, 1, 2]]
     for word, row, column in itertools.product(*offered):
         if (word, row, column) == ("red", 0, 0):        # else nothing moves first
@@ -373,7 +368,7 @@ def test_the_scrubber_shows_every_step_and_query(model):
         model.dream(PROMPT, seed=1)
     noisy, guesses = seen.pictures(model)
     explorer = explore_denoising(model, PROMPT, seed=1)
-    steps, queries = (options(control) for control in explorer.controls.values())
+    steps, queries = (list(control.options) for control in explorer.controls.values())
     assert steps == [0, 1, 2] and queries == list(range(model.queries)) and "step" not in vars(model.decoder.scheduler)
     recorder, scales = Recorder(explorer), set()
     recorder.move(step=1)
