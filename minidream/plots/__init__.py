@@ -13,6 +13,7 @@ from .interleaving import plot_conditions, plot_origins, plot_sight
 from .matrices import plot_curves, plot_matrices, plot_next_words, plot_token_bars, plot_turns, plot_writing
 from .painting import plot_film, plot_latents, plot_lines, plot_looks, plot_schedule, plot_shares
 from .pictures import plot_document, plot_pictures
+from .probing import plot_attributions
 from .seeing import plot_contrast, plot_patch_words, plot_patches, plot_scores
 from .sequences import TokenStrip, batch_strips, plot_distances, plot_scene, plot_strips, plot_token_strip, token_strip
 from .tables import in_words, plot_sizes, plot_stacks, plot_table, text_table
