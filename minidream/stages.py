@@ -62,10 +62,10 @@ LESSONS = {
     "stage2": (((lessons.simple_text_to_image, 1.0), (lessons.captions, 0.5), (lessons.simple_text_to_image, 1.0),
                 (lessons.stories, 0.15), (lessons.text_to_image, 1.0), (lessons.retold, 0.5)),
                Recipe(steps=2400, batch=64, learning_rate=1e-3, weight_decay=0.0)),
-    "stage3": (((lessons.questions, 0.5), (lessons.text_to_image, 1.0), (lessons.edits, 0.5), (lessons.captions, 0.5),
-                (lessons.edits, 0.5), (lessons.questions, 0.5), (lessons.stories, 0.25), (lessons.edits, 0.5),
+    "stage3": (((lessons.questions, 0.5), (lessons.edits, 0.5), (lessons.captions, 0.5), (lessons.edits, 0.5),
+                (lessons.stories, 0.25), (lessons.questions, 0.5), (lessons.edits, 0.5), (lessons.captions, 0.5),
                 (lessons.text_to_image, 1.0)),
-               Recipe(steps=2600, batch=64, learning_rate=1e-3, weight_decay=0.0)),
+               Recipe(steps=6600, batch=64, learning_rate=1e-3, weight_decay=0.0)),
 }
 
 # In this order. Each leaves parts, `<stage>.<part>.safetensors`; a stage takes each part that it needs from the last

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from minidream.world import (BACKGROUNDS, COLOURS, RELATIONS, SHAPES, Judge, Reading, Scene, Story, Thing, ask,
                              describe, edit_of, is_held_out, parse_caption, read_by_colour, relation_between, render,
-                             sample_edit, sample_scene, sample_story, sample_subject, to_pil, to_tensor)
+                             sample_copy, sample_edit, sample_scene, sample_story, sample_subject, to_pil, to_tensor)
 from minidream.world.judge import HEADS, judge_batch, roughen, targets
 from minidream.world.language import (AFTER_WITH, DESCRIBE, QUESTION_KINDS, RELATION_SYNONYMS, SIZE_SYNONYMS, VOCABULARY,
                                       ask_side, name_of, reference)
@@ -453,12 +453,13 @@ def test_edits_do_what_they_say(kind, count):
 def test_edits_and_subjects_are_given_their_first_picture():
     rng = random.Random(10)
     for _ in range(100):
-        edit, subject = sample_edit(rng), sample_subject(rng)
-        assert edit.given == subject.given == (0,)
+        edit, subject, copy = sample_edit(rng), sample_subject(rng), sample_copy(rng)
+        assert edit.given == subject.given == copy.given == (0,)
         assert isinstance(edit.items[0], Scene) and edit.items[1].startswith("the same but") and len(edit.items) == 3
         [old], [new] = subject.scenes[0].things, subject.scenes[1].things
         assert (old.shape, old.size) == (new.shape, new.size) and old.colour != new.colour
         assert subject.items[1] == f"this shape in {new.colour}"
+        assert copy.items[0] == copy.items[2] and copy.text == "the same" and not is_held_out(copy.items[0])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
