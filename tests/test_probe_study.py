@@ -88,3 +88,17 @@ def test_a_killed_run_goes_on_and_another_plan_is_refused(tmp_path, monkeypatch,
     assert "holds runs of another plan" in capsys.readouterr().err
     with pytest.raises(ValueError, match="at least 3 scenes"):
         Plan(curves=2)
+
+
+def test_the_table_counts_pictures_over_all_seeds():
+    hits = {"two hops": {"size": 0.5, "colour": 1.0, "shape": 0.75}}
+    runs = [{"part": "pointing", "seed": seed, "scenes": scenes, "hits": {"two hops": {**hits["two hops"], "size": size}}}
+            for seed, scenes, size in ((0, 30, 0.5), (1, 10, 0.9))]
+    head, _, row = study.table({"runs": runs}).splitlines()
+    assert "40 pictures" in head
+    assert row == "| two hops | 100.0 [91.2, 100.0] | 75.0 [59.8, 85.8] | 60.0 [44.6, 73.7] |"
+
+
+def test_the_readme_has_the_table_of_the_committed_results():
+    readme = (study.RESULTS.parents[2] / "README.md").read_text(encoding="utf-8")
+    assert study.table(study.load_results()) in readme, "run `python -m minidream.probe.study --table`"

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .. import toy
+from ..metrics import wilson
 from ..train import write_atomically
 from ..vision import clip_text_states
 from ..weights import load
@@ -376,10 +377,19 @@ def runs_of(results: dict, part: str) -> list[dict]:
     return chosen
 
 
-def summary(results: dict) -> str:
-    """What the pointing game came to, a line per seed."""
-    return "\n".join(f"seed {done['seed']}: {done['scenes']} scenes; " + "; ".join(
-        f"{name} " + " ".join(f"{kind} {hit:.1%}" for kind, hit in kinds.items()) for name, kinds in done["hits"].items()) for done in runs_of(results, "pointing"))
+def table(results: dict) -> str:
+    """The pointing game as the README's table: hits in per cent, over all seeds; Wilson's intervals, which count pictures, not words."""
+    runs = runs_of(results, "pointing")
+    pictures = sum(run["scenes"] for run in runs)
+    lines = [f"| hits, in % [95 % interval], {pictures:,} pictures | colour words | shape words | size words |", "|---|--:|--:|--:|"]
+    for name in runs[0]["hits"]:
+        cells = []
+        for kind in ("colour", "shape", "size"):
+            hit = sum(run["hits"][name][kind] * run["scenes"] for run in runs) / pictures
+            low, high = wilson(round(hit * pictures), pictures)
+            cells.append(f"{100 * hit:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -392,7 +402,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="which questions")
     parser.add_argument("--out", type=Path, default=RESULTS, help="JSON to write, and to go on with")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--table", action="store_true", help="run nothing, print the README's table of --out")
     options = parser.parse_args(arguments)
+    if options.table:
+        return print(table(load_results(options.out)))
     try:
         plan = Plan(**{name: getattr(options, name) for name in asdict(Plan())})
         load_results(options.out, plan)
@@ -400,7 +413,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     results = study(plan, options.seeds, options.out, options.parts, progress=not options.quiet)
     if "pointing" in options.parts:
-        print(summary(results))
+        print(table(results))
 
 
 if __name__ == "__main__":
