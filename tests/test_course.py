@@ -19,7 +19,7 @@ from minidream import exercises
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = {path.stem: json.loads(path.read_text(encoding="utf-8"))["cells"] for path in sorted(FOLDER.glob("*.ipynb"))}
-COURSE = [name for name in NOTEBOOKS if "01" <= name[:2] <= "07"]
+COURSE = [name for name in NOTEBOOKS if "01" <= name[:2] <= "10"]
 
 
 def source(cell) -> str:
@@ -121,8 +121,11 @@ def names(code: str) -> tuple[set[str], set[str]]:
 
 
 def leaned_on(name: str, place: int) -> list[str]:
-    """The cells before an exercise that define what it uses, and what those use."""
-    chosen, needed = [], names(source(NOTEBOOKS[name][place]))[1]
+    """The cells before an exercise that define what it uses and does not import or define itself, and what those use."""
+    exercise = source(NOTEBOOKS[name][place])
+    own, used = names(exercise)
+    arguments = {node.arg for node in ast.walk(ast.parse(exercise)) if isinstance(node, ast.arg)}
+    chosen, needed = [], used - own - arguments
     for cell in reversed(NOTEBOOKS[name][:place]):
         if cell["cell_type"] == "code":
             defined, used = names(source(cell))
