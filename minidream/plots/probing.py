@@ -12,7 +12,7 @@ from .attention import line_width
 def plot_attributions(attributions: dict, title: str, label: str) -> Figure:
     """What each word, and each patch, contributes to a target: a row for each attribution, signed, each on a scale of its own.
 
-    How far the contributions are from adding up to what there is to explain stands beside each name, as a share of it.
+    The title of a map of patches names the end of its scale. How far the contributions are from adding up to what there is to explain stands beside each name, as a share of it.
 
     Args:
         attributions: {name: `probe.Attribution`}, at least one, all of the same inputs.
@@ -48,7 +48,7 @@ def plot_attributions(attributions: dict, title: str, label: str) -> Figure:
             bare.imshow(row.images[image])
             spread.pcolormesh(map_, cmap="RdBu_r", vmin=-top, vmax=top, edgecolors="white", linewidth=line_width(len(map_), 1.0))
             spread.set(aspect="equal", ylim=(len(map_), 0))
-            spread.set_title(f"patches: up to {top:.2g}")
+            spread.set_title(f"up to {top:.2g}")
             for other in (bare, spread):
                 other.set_axis_off()
     figure.supylabel(label, fontsize=9, color="#444444")
