@@ -6,7 +6,6 @@ shipped ones), and is kept part by part and seed by seed, so that a command that
 
 import argparse
 import copy
-import json
 import os
 import platform
 import random
@@ -19,7 +18,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .. import toy
+from .. import studies, toy
 from ..metrics import wilson
 from ..train import write_atomically
 from ..vision import clip_text_states
@@ -342,13 +341,8 @@ PARTS: dict[str, Callable[[Lab], dict]] = {part.__name__: part for part in (poin
 # Running, and reading the results
 
 def load_results(path: Path = RESULTS, plan: Plan | None = None) -> dict:
-    """The results so far; with a plan, none yet is fine, and another plan's raise ValueError (both plans)."""
-    if plan is not None and not path.exists():
-        return {"plan": asdict(plan), "runs": []}
-    results = json.loads(path.read_text())
-    if plan is not None and results["plan"] != asdict(plan):
-        raise ValueError(f"{path} holds runs of another plan ({results['plan']}, not {asdict(plan)}); choose another --out, or delete it")
-    return results
+    """As `studies.load_results`, from the committed file if no other is named."""
+    return studies.load_results(path, plan)
 
 
 def study(plan: Plan, seeds: list[int], out: Path, parts: list[str], progress: bool = True) -> dict:
@@ -363,9 +357,7 @@ def study(plan: Plan, seeds: list[int], out: Path, parts: list[str], progress: b
     for name, seed in (bar := tqdm([(name, seed) for seed in seeds for name in parts if (name, seed) not in finished], disable=not progress)):
         bar.set_description(f"{name}, seed {seed}")
         results["runs"].append({"part": name, "seed": seed, **PARTS[name](Lab(model, plan, seed))})
-        head = json.dumps({key: value for key, value in results.items() if key != "runs"}, indent=1)[:-2]
-        text = head + ',\n "runs": [\n' + ",\n".join("  " + json.dumps(done) for done in results["runs"]) + "\n ]\n}\n"
-        write_atomically(lambda path: path.write_text(text), out)
+        write_atomically(lambda path: path.write_text(studies.as_text(results)), out)
     return results
 
 
