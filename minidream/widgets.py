@@ -283,10 +283,10 @@ class Ablations:
         return np.abs(other - whole).mean(axis=-1) / 255
 
 
-def explore_ablations(model, prompt, seed: int = 0, means: Tensor | None = None) -> Explorer:
+def explore_ablations(model, prompt, seed: int = 0, means: Tensor | None = None, progress: bool = True) -> Explorer:
     """An ablation bench: `plot_ablation` with a switch for each query, or for each group of them if there are more than 16.
 
-    Painted beforehand, under a bar: the whole picture, the one without each query and, where queries stand alone, without
+    Painted beforehand, under a bar if `progress` says so: the whole picture, the one without each query and, where queries stand alone, without
     each two. Without more of them it is painted when it is asked for, and kept.
 
     Args, errors: as `Ablations`.
@@ -294,7 +294,7 @@ def explore_ablations(model, prompt, seed: int = 0, means: Tensor | None = None)
     ablations = Ablations(model, prompt, seed, means)
     count = len(ablations.groups)
     at_once = (1, 2) if count == model.queries else (1,)
-    ablations.paint([off for together in (0, *at_once) for off in itertools.combinations(range(count), together)], progress=True)
+    ablations.paint([off for together in (0, *at_once) for off in itertools.combinations(range(count), together)], progress)
 
     def draw(off: tuple[int, ...]) -> Figure:
         return plot_ablation(ablations.picture(()), ablations.picture(off), [ablations.names[number] for number in off], ablations.change(off))

@@ -65,6 +65,8 @@ def test_layers_and_claims(lab):
     assert torch.tensor(found["first colour"]["accuracy"]).shape == torch.tensor(found["first colour"]["control"]).shape == (6, 16)
     found = study.patching(lab)
     assert found["to the other prompt"][-1] >= 0.5 and found["still the prompt itself"][-1] == 0 and len(found["lens"]) == 6
+    found = study.exchanges(lab)
+    assert found["things"] in (2, 4, 6, 8) and all(0 <= share <= 1 for name in ("as the map says", "at random") for share in found[name].values())
     found = study.claims(lab)["conditions"]
     assert {name: condition["slots"] for name, condition in found.items()}["text states"] == 32
     assert all(math.isfinite(value) for condition in found.values() for value in condition["separation"])

@@ -32,7 +32,7 @@ from .effects import judged, on_cells, pixel_change, true_masks, verdict_changes
 from .hops import join
 from .image import watch_image
 from .input import dream_attention
-from .interventions import patch
+from .interventions import patch, replaced
 from .lens import lens_states
 from .linear import linear_probes
 from .scores import curve_area, mass_inside, points_at, rank_correlation
@@ -51,7 +51,7 @@ class Plan:
     ablated: int = 40           # scenes of which every query, and every word, is taken away
     curves: int = 20            # scenes with deletion and insertion curves of both things
     prompts: int = 1200         # for linear probes; a third of them is the exam
-    pairs: int = 100            # for patching, the lens and the claims of section 5.2
+    pairs: int = 100            # for patching, the lens, exchanges and the claims of section 5.2
     attributed: int = 20        # prompts with integrated gradients
 
     def __post_init__(self):
@@ -318,6 +318,32 @@ def claims(lab: Lab) -> dict:
     return {"prompts": len(texts), "conditions": found}
 
 
+def exchanges(lab: Lab) -> dict:
+    """Does one query carry a thing to another picture? The one that the thing's cells look at most, against any other."""
+    here, there = (lab.painted(f"exchanges {side}", lab.plan.pairs) for side in ("here", "there"))
+    (height, width), rng = lab.model.decoder.latent_shape[1:], random.Random(lab.seed)
+    pairs = [(number, thing) for number in range(min(len(here.phrases), len(there.phrases))) for thing in range(2)]
+    chosen: dict[str, list[int]] = {"as the map says": [], "at random": []}
+    for number, thing in pairs:
+        looked = (here.cells[number] * on_cells(here.masks[number], height, width)[thing]).sum(dim=(1, 2))
+        best = looked.argmax().item()
+        chosen["as the map says"].append(best)
+        chosen["at random"].append(rng.choice([query for query in range(lab.model.queries) if query != best]))
+    found = {}
+    for name, queries in chosen.items():
+        states = torch.cat([replaced(here.states[[number]], [query], there.states[number]) for (number, _), query in zip(pairs, queries)])
+        carried = kept = 0
+        for (number, thing), reading in zip(pairs, lab.judge.read(lab.paint(states, [here.seeds[number] for number, _ in pairs]))):
+            own, foreign = (set(parse_caption(done.phrases[number].text)[2]) for done in (here, there))
+            looks = set(reading.facts[2]) if reading.facts else set()
+            gone = parse_caption(here.phrases[number].text)[2][thing]
+            kept += looks == own
+            # The thing has gone, the one beside it has stayed, and what has come is of the other prompt.
+            carried += gone not in looks and len(looks & own) == 1 and bool(looks & (foreign - own))
+        found[name] = {"carried": round(carried / len(pairs), 4), "nothing changed": round(kept / len(pairs), 4)}
+    return {"things": len(pairs), **found}
+
+
 def attributions(lab: Lab) -> dict:
     """Do integrated gradients and attention rank words as taking them away does? By the denoising loss of the painted picture."""
     done = lab.painted("attributions", lab.plan.attributed)
@@ -334,7 +360,8 @@ def attributions(lab: Lab) -> dict:
     return {"prompts": len(done.phrases), "ranks": ranks, "relative delta": deltas}
 
 
-PARTS: dict[str, Callable[[Lab], dict]] = {part.__name__: part for part in (pointing, ablations, curves, readable, patching, claims, attributions)}
+PARTS: dict[str, Callable[[Lab], dict]] = {part.__name__: part for part in (
+    pointing, ablations, curves, readable, patching, claims, exchanges, attributions)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
