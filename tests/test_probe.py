@@ -248,3 +248,14 @@ def test_the_same_calls_run_on_the_official_layout():
     states = probe.query_stream(official, ["a", "b", "a b", "b a"] * 3)
     result = probe.linear_probes(states, [True, False] * 6, held_out=4)
     assert result.accuracy.shape == (layers, official.queries)
+
+
+@torch.no_grad()
+def test_latents_need_not_be_square(model):
+    """The grid of each layer is read off the pass itself, not guessed from the number of its cells."""
+    latents, condition = torch.randn(3, 4, 8, 12), torch.randn(3, 5, model.decoder.unet.config.cross_attention_dim)
+    with probe.watch_image(model) as maps:
+        model.decoder.predict(latents, torch.tensor([500] * 3), condition)
+    assert {maps_.shape[-2:] for maps_ in maps.layers.values()} == {(8, 12), (4, 6)}
+    assert maps.mean(2).shape == (5, 8, 12)
+    torch.testing.assert_close(maps.mean(2).sum(dim=0), torch.ones(8, 12))
