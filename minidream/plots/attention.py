@@ -256,7 +256,7 @@ def plot_heads(values: dict, title: str, label: str, bottom: float = 0.0, top: f
 
 
 @figure_function
-def plot_two_hop(image, hops, inputs: list, words: list) -> Figure:
+def plot_two_hop(image, hops, inputs: list, words: list, title: str = "Through the queries: which cells came from which word") -> Figure:
     """The painted picture, and over it, for chosen inputs, how much of each latent cell came from them.
 
     Args:
@@ -264,6 +264,7 @@ def plot_two_hop(image, hops, inputs: list, words: list) -> Figure:
         hops: from `probe.two_hop`, shape (inputs, height, width) in latent cells, in [0, 1].
         inputs: a label per input, as `probe.Trace.inputs`.
         words: tokens (each of its first occurrence) or positions among the inputs.
+        title: what there is to see. The colours go from the least value shown to the greatest.
 
     Raises:
         ValueError: for a word that is not among the inputs, or if there are not as many maps as inputs (both numbers).
@@ -290,5 +291,5 @@ def plot_two_hop(image, hops, inputs: list, words: list) -> Figure:
         label = inputs[place]
         axis.set_title(short(label) if isinstance(label, str) else f"query {label}" if isinstance(label, int) else f"image {label[0]}, patch {label[1:]}")
     figure.colorbar(mesh, ax=list(axes.flat), pad=0.01, label="share of a cell's\nattention", aspect=14)
-    figure.suptitle("Through the queries: which cells came from which word", x=0.01, ha="left")
+    figure.suptitle(title, x=0.01, ha="left")
     return figure

@@ -90,7 +90,7 @@ def draw_spread(axis, place: float, spread: tuple, colour: str, across: bool = T
 
 
 @figure_function
-def plot_spreads(panels: dict[str, dict[str, dict[str, tuple]]], title: str, label: str, logarithmic: bool = False) -> Figure:
+def plot_spreads(panels: dict[str, dict[str, dict[str, tuple]]], title: str, label: str, logarithmic: bool = False, shares: bool = True) -> Figure:
     """Conditions beside one another, over seeds: a row per quantity, in it a diamond per condition with its interval.
 
     Args:
@@ -99,6 +99,7 @@ def plot_spreads(panels: dict[str, dict[str, dict[str, tuple]]], title: str, lab
         title: what there is to see.
         label: what a number is.
         logarithmic: for positive numbers of different sizes.
+        shares: written in per cent; False for other numbers in [0, 1], such as correlations.
 
     Raises:
         ValueError: if rows have different conditions (both).
@@ -125,7 +126,8 @@ def plot_spreads(panels: dict[str, dict[str, dict[str, tuple]]], title: str, lab
             plain_ticks(axis.xaxis)
         else:
             axis.set_xlim(-0.03, 1.03)
-            axis.xaxis.set_major_formatter(PercentFormatter(1))
+            if shares:
+                axis.xaxis.set_major_formatter(PercentFormatter(1))
     figure.legend(loc="outside lower left", ncols=min(len(names[0]), 3 * len(panels)))
     figure.suptitle(title, x=0.01, ha="left")
     return figure
