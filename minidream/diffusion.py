@@ -190,20 +190,23 @@ class Decoder(nn.Module):
             Clean latents at unit scale.
         """
         guided = guidance_scale > 1
-        self.conditional = slice(len(latents), None) if guided else slice(None)
         if guided:
             condition = torch.cat([null_condition, condition])
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
         latents = latents.to(condition.dtype) * self.scheduler.init_noise_sigma
-        for number, timestep in enumerate(tqdm(self.scheduler.timesteps, desc="painting", disable=not progress, leave=False)):
-            inputs = torch.cat([latents, latents]) if guided else latents
-            noise_pred = self.predict(inputs, timestep.expand(len(inputs)), condition)
-            if guided:
-                null, conditional = noise_pred.chunk(2)
-                noise_pred = null + guidance_scale * (conditional - null)
-            eta = self.config.eta
-            fresh = step_noise(number).to(latents) if eta > 0 else None
-            latents = self.scheduler.step(noise_pred, timestep, latents, eta=eta, variance_noise=fresh).prev_sample
+        self.conditional = slice(len(latents), None) if guided else slice(None)
+        try:
+            for number, timestep in enumerate(tqdm(self.scheduler.timesteps, desc="painting", disable=not progress, leave=False)):
+                inputs = torch.cat([latents, latents]) if guided else latents
+                noise_pred = self.predict(inputs, timestep.expand(len(inputs)), condition)
+                if guided:
+                    null, conditional = noise_pred.chunk(2)
+                    noise_pred = null + guidance_scale * (conditional - null)
+                eta = self.config.eta
+                fresh = step_noise(number).to(latents) if eta > 0 else None
+                latents = self.scheduler.step(noise_pred, timestep, latents, eta=eta, variance_noise=fresh).prev_sample
+        finally:
+            self.conditional = slice(None)      # a pass outside of sampling is conditional as a whole
         return latents
 
 

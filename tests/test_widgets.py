@@ -284,7 +284,8 @@ def test_ablations_paint_singles_and_pairs_beforehand_and_others_once(models, mo
     recorder, ablations = Recorder(explorer), Ablations(model, PROMPT)
     for off in [(number,) for number in range(count)] + [(2, 5)]:
         shown = recorder.move(off=off)
-        np.testing.assert_array_equal(shown.axes[1].images[0].get_array(), np.asarray(ablations.picture(off)))
+        # Painted in another batch: a number may be rounded to the next of 255.
+        np.testing.assert_allclose(shown.axes[1].images[0].get_array().astype(int), np.asarray(ablations.picture(off)).astype(int), atol=1)
         assert f" {', '.join(map(str, off))}:" in texts(shown)
     del painted[:]
     for off in ((1, 2, 6), (), (1, 2, 6), tuple(range(count))):
