@@ -237,8 +237,7 @@ def queries_study(plan: Plan, seeds: list[int], folder: Path, out: Path, progres
     options = [] if plan == Plan() else [f"--{name} {value}" for name, value in asdict(plan).items()]
     results |= {"command": " ".join(["python -m minidream.studies queries --seeds", *map(str, seeds), *options]),
                 "recipe": asdict(replace(stages.RECIPES["stage1-creation"], steps=plan.steps, batch=plan.batch)),
-                "torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads(),
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores, {'CUDA' if torch.cuda.is_available() else 'CPU'}"}
+                **circumstances()}
     out.parent.mkdir(parents=True, exist_ok=True)
     todo = [names for names in wanted if names not in finished]
     for study, condition, seed in (bar := tqdm(todo, disable=not progress)):
@@ -246,6 +245,12 @@ def queries_study(plan: Plan, seeds: list[int], folder: Path, out: Path, progres
         results["runs"].append(run(study, condition, seed, plan, folder, progress))
         write_atomically(lambda path: path.write_text(as_text(results)), out)
     return results
+
+
+def circumstances() -> dict:
+    """What a run was made with: torch, threads, machine."""
+    return {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {'CUDA' if torch.cuda.is_available() else 'CPU'}"}
 
 
 def as_text(results: dict) -> str:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..world.judge import HEADS, answers_of, scenes_by_colour
 from ..world.render import render
+from ..world.scenes import Scene
 
 
 def true_masks(images: Tensor) -> list[Tensor | None]:
@@ -18,14 +19,13 @@ def true_masks(images: Tensor) -> list[Tensor | None]:
         For each picture masks of shape (things, size, size), the share of each pixel that a thing covers, in [0, 1], in the
         order of `Scene.facts` (the left or upper thing first); None where the analytic reader finds no scene.
     """
-    masks = []
-    for scene in scenes_by_colour(images):
-        if scene is None:
-            masks.append(None)
-            continue
-        drawn = render([scene], images.shape[-1])[1][0, :len(scene.things)]
-        masks.append(drawn if scene.facts[2][0] == scene.things[0].look else drawn.flip(0))
-    return masks
+    return [None if scene is None else masks_of(scene, images.shape[-1]) for scene in scenes_by_colour(images)]
+
+
+def masks_of(scene: Scene, size: int) -> Tensor:
+    """The masks of a scene's things in the order of `Scene.facts`, shape (things, size, size), in [0, 1]."""
+    drawn = render([scene], size)[1][0, :len(scene.things)]
+    return drawn if scene.facts[2][0] == scene.things[0].look else drawn.flip(0)
 
 
 def on_cells(masks: Tensor, height: int, width: int) -> Tensor:

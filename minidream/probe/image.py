@@ -108,6 +108,7 @@ def watch_image(model, steps: bool = False, heads: bool = False):
     if not names:
         raise RuntimeError("the U-Net has no cross-attention layer to watch")
     grids: dict[str, tuple[int, int]] = {}      # of each block of layers, (height, width) in its own cells, in the running pass
+    passes: dict[str, int] = {}
 
     def block_of(name: str) -> str:
         return name.split(".transformer_blocks.")[0]
@@ -127,7 +128,6 @@ def watch_image(model, steps: bool = False, heads: bool = False):
             passes[name] = passes.get(name, 0) + 1
         return record
 
-    passes: dict[str, int] = {}
     unet_hooks = [unet.get_submodule(block).register_forward_pre_hook(
         lambda module, arguments, block=block: grids.update({block: tuple(arguments[0].shape[-2:])})) for block in {block_of(name) for name in names}]
     maps = ImageMaps()

@@ -6,8 +6,6 @@ shipped ones), and is kept part by part and seed by seed, so that a command that
 
 import argparse
 import copy
-import os
-import platform
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,12 +21,12 @@ from ..metrics import wilson
 from ..train import write_atomically
 from ..vision import clip_text_states
 from ..weights import load
-from ..world.judge import HEADS, answers_of, read_by_colour
+from ..world.judge import HEADS, Reading, answers_of, scenes_by_colour
 from ..world.language import Phrase, describe, parse_caption
 from ..world.render import to_pil
 from ..world.scenes import sample_scene
 from .attribution import DenoisingTarget, feature_ablation, integrated_gradients
-from .effects import judged, on_cells, pixel_change, true_masks, verdict_changes
+from .effects import judged, masks_of, on_cells, pixel_change, verdict_changes
 from .hops import join
 from .image import watch_image
 from .input import dream_attention
@@ -75,6 +73,11 @@ class Painted:
         shape, colour = (next(word for word, other in zip(phrase.words, phrase.roles) if other == (kind, role[1])) for kind in ("shape", "colour"))
         return [look[1:] for look in parse_caption(phrase.text)[2]].index((colour, shape))
 
+    def looked(self, number: int, thing: int, whose: int | None = None) -> Tensor:
+        """How much the cells of a picture's thing look at each query, (queries,); by the map of picture `whose`, None: by its own."""
+        cells = self.cells[number if whose is None else whose]
+        return (cells * on_cells(self.masks[number], *cells.shape[1:])[thing]).sum(dim=(1, 2))
+
 
 class Lab:
     """What all parts share: the model, the judge, and painting with fixed noise.
@@ -100,7 +103,7 @@ class Lab:
                             for picture in self.model.paint(states[first:first + batch], seeds[first:first + batch], output_type="pt")])
 
     def painted(self, part: str, count: int, batch: int = 25) -> Painted:
-        """Paints `count` prompts, and keeps those whose picture the analytic reader finds right."""
+        """Paints `count` prompts, and keeps those whose picture judge and analytic reader find right."""
         phrases, states, pictures, masks, cells, seeds = [], [], [], [], [], []
         captions = self.prompts(part, count)
         for first in range(0, count, batch):
@@ -109,20 +112,16 @@ class Lab:
             encoded = self.model.encode([phrase.text for phrase in some])
             with watch_image(self.model) as maps:
                 found = self.paint(encoded, numbers, batch)
-            for number, (phrase, mask, right) in enumerate(zip(some, true_masks(found), self.right(found, some))):
-                if right:
+            for number, (phrase, reading, scene) in enumerate(zip(some, self.judge.read(found), scenes_by_colour(found))):
+                facts = parse_caption(phrase.text)
+                if scene is not None and reading.agrees(facts) and Reading(scene.facts).agrees(facts):
                     phrases.append(phrase)
                     states.append(encoded[number])
                     pictures.append(found[number])
-                    masks.append(mask)
+                    masks.append(masks_of(scene, found.shape[-1]))
                     cells.append(maps.mean(number))
                     seeds.append(numbers[number])
         return Painted(phrases, torch.stack(states), torch.stack(pictures), masks, torch.stack(cells), seeds)
-
-    def right(self, pictures: Tensor, phrases: list[Phrase]) -> list[bool]:
-        """Whether judge and analytic reader both find what the caption says."""
-        facts = [parse_caption(phrase.text) for phrase in phrases]
-        return [one.agrees(fact) and other.agrees(fact) for one, other, fact in zip(self.judge.read(pictures), read_by_colour(pictures), facts)]
 
     def means(self) -> Tensor:
         """The mean state of every query over many prompts, (queries, hidden): what mean ablation puts."""
@@ -201,7 +200,7 @@ def share(values: list) -> float:
 def ablations(lab: Lab) -> dict:
     """What is lost with each query, and with each word; and whether the maps say so."""
     done, means = lab.painted("ablations", lab.plan.ablated), lab.means()
-    queries, (height, width) = lab.model.queries, lab.model.decoder.latent_shape[1:]
+    queries = lab.model.queries
     changes, pixels, agreement = [], [], {"queries": [], "queries, another picture's map": [], "words": [], "words, another picture's map": []}
     traces = [dream_attention(lab.model, phrase.text) for phrase in done.phrases]
     for number, phrase in enumerate(done.phrases):
@@ -210,7 +209,7 @@ def ablations(lab: Lab) -> dict:
         alone[range(queries), range(queries)] = means
         pictures = lab.paint(alone, [done.seeds[number]] * queries)
         lost = torch.stack([pixel_change(done.pictures[number], picture, done.masks[number]) for picture in pictures])
-        changed = verdict_changes(lab.judge, done.pictures[number:number + 1].expand_as(pictures), pictures)
+        changed = verdict_changes(lab.judge, done.pictures[[number]], pictures)
         changes.append(torch.stack([changed[head] for head in HEADS], dim=-1).float())
         pixels.append(lost)
         # Words: each is put to "thing", and its loss is compared with its share in the two-hop map of the thing.
@@ -220,9 +219,8 @@ def ablations(lab: Lab) -> dict:
         lost_words = torch.stack([pixel_change(done.pictures[number], picture, done.masks[number]) for picture in without])
         places = word_places(trace, phrase)
         for thing in range(2):
-            inside = on_cells(done.masks[number], height, width)[thing]
-            for name, cells in (("", done.cells[number]), (", another picture's map", done.cells[away])):
-                looked = (cells * inside).sum(dim=(1, 2))
+            for name, whose in (("", number), (", another picture's map", away)):
+                looked = done.looked(number, thing, whose)
                 agreement[f"queries{name}"].append(rank_correlation(looked, lost[:, thing]))
                 agreement[f"words{name}"].append(rank_correlation(trace.mean()[:, places].T @ looked, lost_words[:, thing]))
     pixels = torch.stack(pixels)
@@ -238,13 +236,12 @@ def rounded(values: Tensor) -> list:
 def curves(lab: Lab) -> dict:
     """Deletion and insertion: queries go, or come back, in the order of a thing's map, in reverse, and at random."""
     done, means = lab.painted("curves", lab.plan.curves), lab.means()
-    queries, (height, width) = lab.model.queries, lab.model.decoder.latent_shape[1:]
+    queries = lab.model.queries
     found = {direction: {order: [] for order in ("map", "random", "reverse")} for direction in ("deletion", "insertion")}
     for number, phrase in enumerate(done.phrases):
         facts = parse_caption(phrase.text)
         for thing, slot in enumerate(("first", "second")):
-            looked = (done.cells[number] * on_cells(done.masks[number], height, width)[thing]).sum(dim=(1, 2))
-            best = looked.argsort(descending=True)
+            best = done.looked(number, thing).argsort(descending=True)
             generator = torch.Generator().manual_seed(1000 * lab.seed + 2 * number + thing)
             orders = {"map": best, "random": torch.randperm(queries, generator=generator), "reverse": best.flip(0)}
             for order, ranking in orders.items():
@@ -321,12 +318,11 @@ def claims(lab: Lab) -> dict:
 def exchanges(lab: Lab) -> dict:
     """Does one query carry a thing to another picture? The one that the thing's cells look at most, against any other."""
     here, there = (lab.painted(f"exchanges {side}", lab.plan.pairs) for side in ("here", "there"))
-    (height, width), rng = lab.model.decoder.latent_shape[1:], random.Random(lab.seed)
+    rng = random.Random(lab.seed)
     pairs = [(number, thing) for number in range(min(len(here.phrases), len(there.phrases))) for thing in range(2)]
     chosen: dict[str, list[int]] = {"as the map says": [], "at random": []}
     for number, thing in pairs:
-        looked = (here.cells[number] * on_cells(here.masks[number], height, width)[thing]).sum(dim=(1, 2))
-        best = looked.argmax().item()
+        best = here.looked(number, thing).argmax().item()
         chosen["as the map says"].append(best)
         chosen["at random"].append(rng.choice([query for query in range(lab.model.queries) if query != best]))
     found = {}
@@ -377,9 +373,7 @@ def study(plan: Plan, seeds: list[int], out: Path, parts: list[str], progress: b
     results, model = load_results(out, plan), load("toy")
     finished = {(done["part"], done["seed"]) for done in results["runs"]}
     options = [] if plan == Plan() else [f"--{name} {value}" for name, value in asdict(plan).items()]
-    results |= {"command": " ".join(["python -m minidream.probe.study --seeds", *map(str, seeds), *options]), "threads": torch.get_num_threads(),
-                "torch": torch.__version__.split("+")[0],
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores, {'CUDA' if torch.cuda.is_available() else 'CPU'}"}
+    results |= {"command": " ".join(["python -m minidream.probe.study --seeds", *map(str, seeds), *options]), **studies.circumstances()}
     out.parent.mkdir(parents=True, exist_ok=True)
     for name, seed in (bar := tqdm([(name, seed) for seed in seeds for name in parts if (name, seed) not in finished], disable=not progress)):
         bar.set_description(f"{name}, seed {seed}")
