@@ -175,23 +175,25 @@ class DreamLLM(nn.Module):
 
     def loss_of_layouts(self, layouts: list[Layout], documents: list[Document], generator: torch.Generator) -> Losses:
         """As `loss`, for documents that were laid out before, with other labels say."""
-        batch = collate(layouts, self.tokenizer.special.pad, device=self.device)
-        read, painted = ([document.images[number] for document, layout in zip(documents, layouts) for number, _ in blocks(layout)]
-                         for blocks in (lambda layout: layout.patches, lambda layout: layout.queries))
-        # Padding on the right stands after everything real: plain causal attention never looks at it.
-        hidden = self.llm(self.embed(batch, read))
+        batch, hidden = self.read(layouts, documents)
         zero = hidden.sum() * 0.0
         learned = batch.labels[:, 1:] != IGNORED
         language = zero
         if learned.any():
             language = F.cross_entropy(self.llm.logits(hidden[:, :-1][learned]), batch.labels[:, 1:][learned])
         diffusion = zero
-        if painted:
+        if painted := pictures_of(documents, [layout.queries for layout in layouts]):
             states = self.drop_conditions(dreams.gather(hidden, self.queries, batch.queries), generator)
             latents = self.decoder.latents_of(painted)
             diffusion = self.decoder.loss(latents, self.decoder.projector(states), generator)
         total = self.config.loss_weight_lm * language + self.config.loss_weight_vm * diffusion
         return Losses(total / self.config.loss_scale, language, diffusion)
+
+    def read(self, layouts: list[Layout], documents: list[Document]) -> tuple[Batch, Tensor]:
+        """Laid-out documents, padded on the right to one batch, and their final-norm hidden states, shape (batch, tokens, dim)."""
+        batch = collate(layouts, self.tokenizer.special.pad, device=self.device)
+        # Padding on the right stands after everything real: plain causal attention never looks at it.
+        return batch, self.llm(self.embed(batch, pictures_of(documents, [layout.patches for layout in layouts])))
 
     def drop_conditions(self, states: Tensor, generator: torch.Generator) -> Tensor:
         """States with a random share replaced by the null condition, so that guidance has something to push away from.
@@ -313,6 +315,11 @@ class DreamLLM(nn.Module):
             The prompt and what was added, with the painted pictures as its targets.
         """
         return write(self, as_document(prompt), max_images, max_new_tokens, seed, temperature, top_p, **dream_options)
+
+
+def pictures_of(documents: list[Document], blocks: list[list[tuple[int, int]]]) -> list[Image.Image]:
+    """The pictures that blocks stand for, document by document; a block is (number of the image, position), as in `Layout`."""
+    return [document.images[number] for document, places in zip(documents, blocks, strict=True) for number, _ in places]
 
 
 def as_document(prompt) -> Document:

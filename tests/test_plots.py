@@ -198,6 +198,9 @@ def test_table_writes_every_number(rows, columns):
     assert [text.get_text() for text in figure.axes[0].texts] == [f"{value:.0%}" if value >= 0.005 else "0" for value in values.flatten().tolist()]
     assert not plt.fignum_exists(figure.number)
     assert plot_table(torch.zeros(1, 1), ["a"], ["b"], "nothing", "share").axes[0].texts[0].get_text() == "0"
+    figure = plot_table([[0.5, float("nan")]], ["a"], ["b", "c"], "one cannot", "share", [["50%\n40-60", "cannot"]])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["50%\n40-60", "cannot"]
+    assert figure.axes[0].collections[0].get_array().mask.ravel().tolist() == [False, True] and figure.axes[0].collections[0].get_clim() == (0, 0.5)
     with pytest.raises(ValueError, match=f"do not fit {rows + 1} rows and {columns}"):
         plot_table(values, ["row"] * (rows + 1), ["column"] * columns, "title", "share")
 

@@ -550,3 +550,13 @@ def test_the_side_that_is_asked_is_the_side_of_the_answer():
     upright = Scene((Thing("ring", "orange", "large", x=0.5, y=0.75), Thing("star", "cyan", "small", x=0.5, y=0.25)), "gray")
     assert [ask_side(upright, number) for number in range(2)] == [
         ("what thing is below?", "a large orange ring"), ("what thing is above?", "a small cyan star")]
+
+
+@pytest.mark.parametrize("sample", [sample_story, sample_edit])
+@pytest.mark.parametrize("held_out", [False, True])
+def test_stories_and_edits_of_one_thing_or_of_two_stay_so(sample, held_out):
+    for count in (1, 2):
+        rng = random.Random(count)
+        for _ in range(40):
+            story = sample(rng, held_out, count=count)
+            assert {len(scene.things) for scene in story.scenes} == {count} and is_held_out(story.scenes[-1]) == held_out

@@ -9,14 +9,15 @@ from ..drawing import figure_function, name_cells, shares, short
 
 
 @figure_function
-def plot_table(values, rows: list[str], columns: list[str], title: str, label: str) -> Figure:
+def plot_table(values, rows: list[str], columns: list[str], title: str, label: str, words: list[list[str]] | None = None) -> Figure:
     """A table of shares as a heat map, with every number written in its cell.
 
     Args:
-        values: shape (rows, columns), in [0, 1].
+        values: shape (rows, columns), in [0, 1]; a cell that is nan is left without colour.
         rows, columns: their names.
         title: what there is to see.
         label: what a number is.
+        words: what is written in the cells instead of the share, with a line break or none.
 
     Raises:
         ValueError: if there are not as many names as rows and columns (both shapes).
@@ -24,12 +25,12 @@ def plot_table(values, rows: list[str], columns: list[str], title: str, label: s
     values = np.asarray(values)
     if values.shape != (len(rows), len(columns)):
         raise ValueError(f"values of shape {values.shape} do not fit {len(rows)} rows and {len(columns)} columns")
-    wide = max(0.42, 0.16 + 0.075 * max(map(len, columns)))
-    figure, axis = plt.subplots(figsize=(2.2 + 0.075 * max(map(len, rows)) + wide * len(columns), 1.1 + 0.34 * len(rows)), layout="constrained")
-    top = values.max() or 1
+    wide, high = max(0.42, 0.16 + 0.075 * max(map(len, columns))), 0.34 if words is None else 0.42
+    figure, axis = plt.subplots(figsize=(2.2 + 0.075 * max(map(len, rows)) + wide * len(columns), 1.1 + high * len(rows)), layout="constrained")
+    top = np.nanmax(values) or 1
     mesh = axis.pcolormesh(values, vmin=0, vmax=top, edgecolors="white", linewidth=1)
     for row, column in np.ndindex(values.shape):
-        share = f"{values[row, column]:.0%}"
+        share = f"{values[row, column]:.0%}" if words is None else words[row][column]
         axis.text(column + 0.5, row + 0.5, "0" if share == "0%" else share, ha="center", va="center", fontsize=8,
                   color="white" if values[row, column] < 0.6 * top else "black")
     name_cells(axis, rows, columns)

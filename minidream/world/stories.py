@@ -93,28 +93,29 @@ def edit_of(scene: Scene, kind: str, rng: random.Random) -> tuple[Scene, str, st
     return None if twins else (after, told, asked)
 
 
-def _allowed_edit(scene: Scene, rng: random.Random, held_out: bool) -> tuple[Scene, str, str]:
+def _allowed_edit(scene: Scene, rng: random.Random, held_out: bool, count: int | None = None) -> tuple[Scene, str, str]:
     while True:
         change = edit_of(scene, rng.choice(EDITS), rng)
-        if change and is_held_out(change[0]) == held_out:
+        if change and is_held_out(change[0]) == held_out and count in (None, len(change[0].things)):
             return change
 
 
-def sample_story(rng: random.Random, held_out: bool = False, pictures: int | None = None) -> Story:
+def sample_story(rng: random.Random, held_out: bool = False, pictures: int | None = None, count: int | None = None) -> Story:
     """A story of two or three pictures.
 
     Args:
         rng: the source of randomness.
         held_out: with True the last scene is one that training never sees (the ones before it may be seen).
         pictures: how many, 2 or 3; None draws.
+        count: how many things are in every picture; None draws, and lets things come and go.
     """
     asked, pictures = pictures, pictures or rng.choice((2, 3))
-    if rng.random() < 0.15 and asked != 3:      # counting up takes two
+    if count is None and rng.random() < 0.15 and asked != 3:      # counting up takes two
         return _count_up(rng, held_out)
-    scene = sample_scene(rng, count=rng.choice((1, 2)))
+    scene = sample_scene(rng, count=count or rng.choice((1, 2)))
     items = [f"a story: {describe(scene, rng).text}.", scene]
     for number in range(1, pictures):
-        scene, told, _ = _allowed_edit(scene, rng, held_out and number == pictures - 1)
+        scene, told, _ = _allowed_edit(scene, rng, held_out and number == pictures - 1, count)
         filler = f"{rng.choice(FILLERS)} " if rng.random() < 0.2 else ""     # a sentence that calls for no picture
         items += [filler + told, scene]
     return Story(tuple(items))
@@ -129,10 +130,10 @@ def _count_up(rng: random.Random, held_out: bool) -> Story:
             return Story((f"counting up: one, {describe(scene, rng).text}.", scene, f"two, {told}", after))
 
 
-def sample_edit(rng: random.Random, held_out: bool = False) -> Story:
-    """"<picture> the same but larger": a given picture, an instruction, and the picture it asks for."""
-    scene = sample_scene(rng, count=rng.choice((1, 2)))
-    after, _, asked = _allowed_edit(scene, rng, held_out)
+def sample_edit(rng: random.Random, held_out: bool = False, count: int | None = None) -> Story:
+    """"<picture> the same but larger": a given picture, an instruction, and the picture it asks for; `count` as in `sample_story`."""
+    scene = sample_scene(rng, count=count or rng.choice((1, 2)))
+    after, _, asked = _allowed_edit(scene, rng, held_out, count)
     return Story((scene, asked, after), given=(0,))
 
 

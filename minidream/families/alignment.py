@@ -1,0 +1,105 @@
+"""Embedding alignment: queries are told what to be. They are regressed onto CLIP's embeddings, and no gradient comes from the painter.
+
+`text`: onto the text states that the U-Net was trained on. GILL (Koh et al. 2023).
+`image`: onto CLIP's states of the picture itself. SEED (Ge et al. 2023), Emu (Sun et al. 2023). The frozen U-Net has never seen such
+states, so that beside the queries a linear decoder learns, from the *true* states, to make conditions of them, by the
+denoising loss; Emu trains its decoder so, SEED maps to text states. SEED's codes for the states are left out.
+
+All else (queries, language model, samples) is as in DreamLLM: only the teacher differs. Paper: section 2.1.
+"""
+
+from dataclasses import replace
+
+import torch
+from einops import rearrange, reduce
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import toy
+from ..dream import gather
+from ..vision import clip_text_states
+from .family import Family, Plan, fresh
+from .samples import PAINTED, TOLD, Sample
+
+WEIGHT = 4.0        # of the regression beside the language loss; the states have unit variance, so that it starts at 1 to 2
+
+
+class Aligned(Family):
+    """A family whose queries shall equal `wanted` states; a tenth of the samples is the empty prompt, as in `DreamLLM.drop_conditions`."""
+
+    def wanted(self, batch: list[Sample]) -> Tensor:
+        """What the projected queries shall be, shape (batch, queries, states); no gradient."""
+        raise NotImplementedError
+
+    def forward(self, batch, generator):
+        """Mean squared error per number of a state, for pictures; the language loss as it is, for texts."""
+        if isinstance(batch[0].reply, str):
+            return super().forward(batch, generator) | {"regression": torch.zeros(())}
+        kept = torch.rand(len(batch), generator=generator) >= self.model.decoder.config.drop_prob
+        batch = [sample if keep else replace(sample, kind="nothing", given=(), scenes=()) for sample, keep in zip(batch, kept.tolist())]
+        layouts, documents = zip(*map(self.lay_out, batch))
+        read, hidden = self.model.read(layouts, documents)
+        states, wanted = gather(hidden, self.model.queries, read.queries), self.wanted(batch)
+        regression, diffusion = F.mse_loss(self.aligner(states), wanted), self.decoding(batch, wanted, generator)
+        return {"total": WEIGHT * regression + self.model.config.loss_weight_vm * diffusion, "language": torch.zeros(()),
+                "diffusion": diffusion, "regression": regression}
+
+    @property
+    def aligner(self) -> nn.Module:
+        """From the language model's states to the wanted ones."""
+        return self.model.decoder.projector
+
+    def decoding(self, batch: list[Sample], wanted: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss of what makes conditions of the wanted states; nothing here, where they are conditions."""
+        return torch.zeros(())
+
+
+class TextAligned(Aligned):
+    """Regressed onto the text states of a caption of the picture."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.text_tower = toy.pretrained_text_tower()
+
+    @torch.no_grad()
+    def wanted(self, batch):
+        """CLIP's text states of captions, of the empty one where nothing is given."""
+        return clip_text_states(self.text_tower, self.model.tokenizer, [sample.caption if sample.given else "" for sample in batch])
+
+
+class ImageAligned(Aligned):
+    """Regressed onto CLIP's states of the picture; zeros where nothing is given."""
+
+    @property
+    def aligner(self):
+        """The first half of the projector; the second decodes."""
+        return self.model.decoder.projector[0]
+
+    @torch.no_grad()
+    def wanted(self, batch):
+        """Patch states in pairs, each normed: shape (batch, queries, vision dim)."""
+        vision = self.model.vision
+        states = vision.tower(pixel_values=vision.pixels([sample.reply for sample in batch]), output_hidden_states=True).hidden_states[vision.select_layer]
+        states = reduce(states[:, 1:], "batch (queries pair) dim -> batch queries dim", "mean", queries=self.model.queries)
+        given = torch.tensor([bool(sample.given) for sample in batch], device=states.device)
+        return F.layer_norm(states, states.shape[-1:]) * rearrange(given, "batch -> batch 1 1")
+
+    def decoding(self, batch, wanted, generator):
+        """The denoising loss from the true states; nothing of it reaches the queries."""
+        decoder = self.model.decoder
+        return decoder.loss(decoder.latents_of([sample.reply for sample in batch]), decoder.projector[1](wanted), generator)
+
+
+def text(plan: Plan) -> TextAligned:
+    """Language model, queries and both projectors learn; the U-Net is not even asked."""
+    model = fresh()
+    return TextAligned("alignment-text", model, plan.recipe(1e-3), PAINTED + TOLD,
+                       [model.llm, model.vision.projector, model.dream_queries, model.decoder.projector])
+
+
+def image(plan: Plan) -> ImageAligned:
+    """The same, and the decoder of image states."""
+    model = fresh()
+    model.decoder.projector = nn.Sequential(nn.Linear(toy.LLM_SIZE, toy.VISION_SIZE), nn.Linear(toy.VISION_SIZE, toy.CONDITION_SIZE))
+    return ImageAligned("alignment-image", model, plan.recipe(1e-3), PAINTED + TOLD,
+                        [model.llm, model.vision.projector, model.dream_queries, model.decoder.projector])

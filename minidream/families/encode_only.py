@@ -1,0 +1,30 @@
+"""Encode-only MLLMs: image tokens in, text out. They see and talk; nothing in them paints.
+
+`projector`: the language model is frozen, a linear projector alone learns to put patches where words go. X-LLM (Chen et
+al. 2023), the first stage of LLaVA (Liu et al. 2023), MiniGPT-4 (Zhu et al. 2023).
+`captions`: the language model learns along, on pictures and their captions only. MetaLM (Hao et al. 2022), Kosmos-1 (Huang et al.
+2023). It is asked questions all the same, which it never learned to answer.
+`instructions`: the same on captions and questions. MultiInstruct (Xu et al. 2023), InstructBLIP (Dai et al. 2023), the second
+stage of LLaVA.
+"""
+
+from .family import Family, Plan, fresh
+from .samples import TOLD
+
+
+def projector(plan: Plan) -> Family:
+    """Everything frozen but the projector."""
+    model = fresh()
+    return Family("projector", model, plan.recipe(2e-3), TOLD, [model.vision.projector])
+
+
+def captions(plan: Plan) -> Family:
+    """The language model learns from captions alone."""
+    model = fresh()
+    return Family("captions", model, plan.recipe(1e-3), TOLD, [model.llm, model.vision.projector], shown=("caption",))
+
+
+def instructions(plan: Plan, share: float = 1.0) -> Family:
+    """The language model learns from captions and questions; in `share` of the plan's steps."""
+    model = fresh()
+    return Family("instructions", model, plan.recipe(1e-3, share), TOLD, [model.llm, model.vision.projector])

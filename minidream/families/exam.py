@@ -1,0 +1,82 @@
+"""How replies are marked: the same fresh samples for every family.
+
+A reply is right if all of it is; and since small budgets leave few that are, the share of facts that are right is kept too.
+"""
+
+import random
+
+from PIL import Image
+
+from .. import toy
+from ..world.judge import Judge
+from ..world.language import parse_caption
+from ..world.render import to_tensor
+from .boxes import box_of_words, overlap
+from .family import Family, Plan
+from .samples import PAINTED, Sample, draw
+
+ENOUGH = 0.5        # intersection over union from which on a box counts as right
+COMBINATIONS = {"seen": False, "held out": True}
+
+
+def facts_right(found: tuple | None, wanted: tuple) -> float:
+    """Share of the stated facts of one thing (size, colour, shape; background where it is stated) that were found, in [0, 1].
+
+    Args:
+        found: as `Scene.facts`; None where a reader found no scene. More than one thing is as wrong as none.
+        wanted: of one thing; the background may be None.
+    """
+    if found is None or len(found[2]) != 1:
+        return 0.0
+    pairs = [*zip(found[2][0], wanted[2][0]), *([(found[0], wanted[0])] if wanted[0] else [])]
+    return sum(one == other for one, other in pairs) / len(pairs)
+
+
+def said_right(sample: Sample, reply: str) -> float:
+    """How right a text is, in [0, 1]: a caption by its facts; a box if it overlaps enough, an answer if it is the word."""
+    if sample.kind == "caption":
+        return facts_right(parse_caption(reply), sample.wanted)
+    if sample.kind == "locate":
+        box = box_of_words(reply)
+        return float(box is not None and overlap(box, box_of_words(sample.reply)) >= ENOUGH)
+    return float(reply == sample.reply)
+
+
+def painted_right(judge: Judge, samples: list[Sample], replies: list[Image.Image | None]) -> list[float]:
+    """How right each picture is, by the facts that the judge reads from it, in [0, 1]; no picture is 0."""
+    there = [number for number, reply in enumerate(replies) if reply is not None]
+    right = [0.0] * len(samples)
+    if there:
+        readings = judge.read(to_tensor([replies[number] for number in there]).to(next(judge.parameters()).device))
+        for number, reading in zip(there, readings):
+            right[number] = facts_right(reading.facts, samples[number].wanted)
+    return right
+
+
+class Exam:
+    """What all families are asked; each seed has an exam of its own, so that more seeds are more questions.
+
+    Args:
+        plan: how much.
+        seed: of the samples.
+        device: where pictures are judged.
+    """
+
+    def __init__(self, plan: Plan, seed: int, device="cpu"):
+        self.plan, self.seed, self.judge = plan, seed, toy.pretrained_judge().to(device)
+
+    def samples(self, kind: str, held_out: bool) -> list[Sample]:
+        """The same ones on every call."""
+        rng = random.Random(f"families exam {self.seed} {kind} {held_out}")
+        return [draw(kind, rng, held_out) for _ in range(self.plan.prompts)]
+
+    def mark(self, family: Family, kind: str, held_out: bool) -> dict:
+        """How many replies are right in everything, and the mean share of facts that are right."""
+        samples = self.samples(kind, held_out)
+        replies = family.replies(samples)
+        right = painted_right(self.judge, samples, replies) if kind in PAINTED else list(map(said_right, samples, replies))
+        return {"right": right.count(1.0), "facts": round(sum(right) / len(right), 4)}
+
+    def marks(self, family: Family) -> dict:
+        """{kind: {"seen" and "held out": `mark`}} for every kind that the family can be asked."""
+        return {kind: {name: self.mark(family, kind, held_out) for name, held_out in COMBINATIONS.items()} for kind in family.kinds}

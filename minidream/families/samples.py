@@ -1,0 +1,109 @@
+"""What every family learns and is asked: the same samples, whatever a family then makes of them.
+
+A sample is what is given, words and pictures, and the reply: a text, or a picture. All scenes have one thing, so that a
+small budget tells something.
+"""
+
+import random
+from dataclasses import dataclass
+
+from PIL import Image
+
+from .. import toy
+from ..lessons import description, document_of, pictures
+from ..world.language import DESCRIBE, ask, describe, parse_caption
+from ..world.render import render
+from ..world.scenes import Scene, sample_scene
+from ..world.stories import sample_edit, sample_story
+from .boxes import box_of, overlap, words_of_box
+
+PAINTED = ("paint", "story", "edit")        # the reply is a picture
+TOLD = ("caption", "question")              # the reply is a text
+PLACED = ("locate", "verify")               # the reply, or the question, has a box in it
+KINDS = PAINTED + TOLD + PLACED
+ASKED = ("colour", "shape", "size", "existence", "background")      # what is asked of one thing: never how many
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One thing to learn, or to be asked.
+
+    kind: of `KINDS`.
+    given: str and PIL images in order.
+    reply: str or PIL image.
+    scenes: of all its pictures, in order, the reply's last.
+    wanted: what the last picture must show, as `Scene.facts`; the background is None where nobody named or showed it.
+    more: questions and answers that follow a text reply: a picture's patches are most of a sequence, so more is made of it.
+    """
+    kind: str
+    given: tuple
+    reply: str | Image.Image
+    scenes: tuple[Scene, ...]
+    wanted: tuple
+    more: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        """The given pictures."""
+        return [item for item in self.given if isinstance(item, Image.Image)]
+
+    @property
+    def caption(self) -> str:
+        """What the last picture shall show, in words: the prompt itself where the words say it all."""
+        return self.given[0] if self.kind == "paint" else description(self.scenes[-1])
+
+
+def draw(kind: str, rng: random.Random, held_out: bool = False) -> Sample:
+    """One sample of a kind, a pure function of the rng's state.
+
+    Args:
+        kind: of `KINDS`.
+        rng: the source of randomness.
+        held_out: whether the last scene is one that training never sees.
+
+    Raises:
+        ValueError: for another kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"{kind!r} is none of {', '.join(KINDS)}")
+    if kind in ("story", "edit"):
+        story = sample_story(rng, held_out, pictures=2, count=1) if kind == "story" else sample_edit(rng, held_out, count=1)
+        *given, reply = document_of(story, toy.IMAGE_SIZE).items
+        return Sample(kind, tuple(given), reply, story.scenes, story.scenes[-1].facts)
+    scene = sample_scene(rng, held_out, count=1)
+    (picture,) = pictures([scene], toy.IMAGE_SIZE)
+    if kind == "paint":
+        caption = describe(scene, rng).text
+        return Sample(kind, (caption,), picture, (scene,), parse_caption(caption))
+    if kind == "caption":
+        return Sample(kind, (picture, DESCRIBE), description(scene), (scene,), scene.facts)
+    if kind == "question":
+        turns = [ask(scene, rng, rng.choice(ASKED)) for _ in range(4)]
+    else:
+        turns = [(place_asked if kind == "locate" else box_asked)(scene, rng) for _ in range(1 if kind == "locate" else 4)]
+    (question, reply), *more = turns
+    return Sample(kind, (picture, question), reply, (scene,), scene.facts, tuple(more))
+
+
+def true_box(scene: Scene) -> tuple[float, ...]:
+    """The box around the scene's first thing."""
+    return box_of(render([scene], toy.IMAGE_SIZE)[1][0, 0])
+
+
+def place_asked(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """"where is the red circle?", "3 5 17 19"; or the same without the colour."""
+    thing = scene.things[0]
+    name = rng.choice((thing.shape, f"{thing.colour} {thing.shape}"))
+    return f"where is the {name}?", words_of_box(true_box(scene))
+
+
+def box_asked(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """"is the circle at 3 5 17 19?", "yes": in half of the cases the box is as large and far from the thing."""
+    box, said = true_box(scene), "yes"
+    if rng.random() < 0.5:
+        away = box
+        while overlap(away, box) > 0.1:
+            left, top = (rng.uniform(0, 1 - box[side + 2] + box[side]) for side in (0, 1))
+            away = (left, top, left + box[2] - box[0], top + box[3] - box[1])
+        box, said = away, "no"
+    return f"is the {scene.things[0].shape} at {words_of_box(box)}?", said

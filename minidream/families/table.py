@@ -1,0 +1,105 @@
+"""The table: what each family gets right, as text and as figure, with intervals; and what it says of the paper's two claims."""
+
+import math
+
+from ..metrics import wilson
+from ..studies import seed_interval, verdict
+from .runs import FAMILIES
+
+# Column -> (kind of sample, combination).
+COLUMNS = {"text to image": ("paint", "seen"), "text to image, held out": ("paint", "held out"), "captions": ("caption", "seen"),
+           "questions": ("question", "seen"), "stories": ("story", "seen"), "editing": ("edit", "seen"), "locate": ("locate", "seen"),
+           "verify a box": ("verify", "seen")}
+# Claim -> (this family, has more than that one, of these kinds).
+CLAIMS = {"learning from the score beats aligning to text states": ("dreamllm", "alignment-text", ("paint", "story", "edit")),
+          "learning from the score beats aligning to image states": ("dreamllm", "alignment-image", ("paint", "story", "edit")),
+          "comprehension helps creation": ("dreamllm", "dreamllm-creation", ("paint", "story", "edit")),
+          "creation helps comprehension": ("dreamllm", "instructions", ("caption", "question"))}
+
+
+def runs_of(results: dict, family: str) -> list[dict]:
+    """The runs of a family, by seed; ValueError if there is none."""
+    chosen = sorted((done for done in results["runs"] if done["family"] == family), key=lambda done: done["seed"])
+    if not chosen:
+        raise ValueError(f"no run of {family!r} in these results; there are {sorted({done['family'] for done in results['runs']})}")
+    return chosen
+
+
+def rows_of(results: dict) -> list[str]:
+    """The families that were run, in the order of the tree."""
+    return [name for name in FAMILIES if any(done["family"] == name for done in results["runs"])]
+
+
+def cell(results: dict, family: str, column: str, what: str = "right") -> tuple[float, float, float] | None:
+    """A share over all seeds, and its 95 % interval: (mean, low, high) in [0, 1]; None for what the family cannot do at all.
+
+    The interval is the wider of two, as each alone can be too narrow: Student's over the seeds, and Wilson's over all replies
+    (which for facts is wider than it need be, since no reply's share varies more than a right or wrong).
+
+    Args:
+        what: "right", replies right in everything; or "facts", the share of facts that are right.
+    """
+    kind, combination = COLUMNS[column]
+    runs, n = runs_of(results, family), results["plan"]["prompts"]
+    if kind in runs[0]["cannot"]:
+        return None
+    shares = [share_of(done, kind, combination, what, n) for done in runs]
+    mean = sum(shares) / len(shares)
+    low, high = wilson(mean * n * len(runs), n * len(runs))
+    if len(runs) > 1:
+        _, lower, higher = seed_interval(shares)
+        low, high = min(low, max(0.0, lower)), max(high, min(1.0, higher))
+    return mean, low, high
+
+
+def share_of(done: dict, kind: str, combination: str, what: str, n: int) -> float:
+    """One mark of a run, in [0, 1]."""
+    marks = done["exam"][kind][combination]
+    return marks["right"] / n if what == "right" else marks["facts"]
+
+
+def in_percent(share: tuple[float, float, float] | None) -> str:
+    """"72 [60, 84]", or that it cannot."""
+    return "cannot" if share is None else "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * number for number in share))
+
+
+def text_of(results: dict) -> str:
+    """Two tables in Markdown, of what is right in everything and of facts, then the claims; a row that was not run does not appear."""
+    lines = []
+    for what, words in (("right", "right in everything"), ("facts", "facts right")):
+        lines += [f"| {words}, in % [95 % interval] | " + " | ".join(COLUMNS) + " | learned parameters | samples/s | seeds |",
+                  "|---|" + "---|" * len(COLUMNS) + "--:|--:|--:|"]
+        for family in rows_of(results):
+            runs = runs_of(results, family)
+            speed = sum(done["samples_per_second"] for done in runs) / len(runs)
+            cells = [in_percent(cell(results, family, column, what)) for column in COLUMNS]
+            lines.append(f"| {FAMILIES[family][0]} | {' | '.join(cells)} | {runs[0]['trained']:,} | {speed:.0f} | {len(runs)} |")
+        lines.append("")
+    return "\n".join(lines + [f"- {line}" for line in claims_of(results)]).rstrip("\n") + "\n"
+
+
+def claims_of(results: dict) -> list[str]:
+    """For each claim and kind, by how many points of facts one family leads, seed by seed; nothing with fewer than two common seeds."""
+    lines, n = [], results["plan"]["prompts"]
+    for claim, (one, other, kinds) in CLAIMS.items():
+        if not {one, other} <= set(rows_of(results)):
+            continue
+        by_seed = [{done["seed"]: done for done in runs_of(results, family)} for family in (one, other)]
+        if len(seeds := sorted(by_seed[0].keys() & by_seed[1].keys())) < 2:
+            continue
+        for kind in kinds:
+            first, second = ([share_of(runs[seed], kind, "seen", "facts", n) for seed in seeds] for runs in by_seed)
+            lead = seed_interval([a - b for a, b in zip(first, second)])
+            mean, low, high = (100 * number for number in lead)
+            lines.append(f"{claim}, {kind}: {mean:+.0f} [{low:+.0f}, {high:+.0f}]. {verdict(lead, 'It does here', 'The opposite, here')}.")
+    return lines
+
+
+def figure_of(results: dict):
+    """The table as a heat map; what a family cannot do is left empty."""
+    from ..plots import plot_table
+    families = rows_of(results)
+    cells = [[cell(results, family, column) for column in COLUMNS] for family in families]
+    words = [["cannot" if share is None else f"{share[0]:.0%}\n{100 * share[1]:.0f}-{100 * share[2]:.0f}" for share in row] for row in cells]
+    return plot_table([[math.nan if share is None else share[0] for share in row] for row in cells], [FAMILIES[family][0] for family in families],
+                      list(COLUMNS), "What each family gets right in everything, from one budget", "share of replies, with its 95 % interval", words)

@@ -1,0 +1,146 @@
+"""The families' runs and their table: resumed by family and seed, true to the JSON, with intervals worked by hand."""
+import json
+import math
+from copy import deepcopy
+from dataclasses import asdict
+
+import pytest
+from minidream import stages
+from minidream.families import __main__ as command
+from minidream.families import exam, family, runs, samples, table
+from minidream.metrics import wilson
+from minidream.studies import load_results
+
+TINY = family.Plan(steps=2, batch=2, prompts=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shared():
+    """The pretrained parts are read once."""
+    base = stages.toy_before("stage1-comprehension")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(family.stages, "toy_before", lambda name: deepcopy(base))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("families")
+
+
+@pytest.fixture(scope="module")
+def results(shared, folder):
+    """Two families, one of them with two phases, trained and examined for as short as can be."""
+    return runs.run_all(["projector", "plugin"], TINY, [5], folder / "runs", folder / "out.json", progress=False)
+
+
+def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
+    written = json.loads((folder / "out.json").read_text())
+    assert written == json.loads(json.dumps(results))
+    assert written["command"] == "python -m minidream.families all --seeds 5 --steps 2 --batch 2 --prompts 1"
+    assert written["plan"] == asdict(TINY)
+    projector, plugin = written["runs"]
+    assert (projector["family"], projector["seed"], plugin["family"]) == ("projector", 5, "plugin")
+    assert projector["samples"] == {"caption": 2, "question": 2} and projector["cannot"] == ["paint", "story", "edit", "locate", "verify"]
+    assert list(plugin["recipes"]) == list(plugin["curves"]) == ["instructions", "plugin"] and sum(plugin["samples"].values()) == 4
+    assert projector["recipes"]["projector"]["steps"] == 2 and [step for step, _ in projector["curves"]["projector"]] == [2]
+    for done in written["runs"]:
+        assert done["torch"] and done["threads"] >= 1 and done["machine"] and done["trained"] > 0 and done["samples_per_second"] > 0 and done["exam_seconds"] > 0
+        assert all(set(marks) == set(exam.COMBINATIONS) and all(mark["right"] in (0, 1) and mark["right"] <= mark["facts"] <= 1 for mark in marks.values()) for marks in done["exam"].values())
+    assert set(projector["exam"]) == {"caption", "question"} and set(plugin["exam"]) == set(samples.PAINTED + samples.TOLD)
+
+
+def test_finished_runs_are_not_repeated_and_other_plans_are_refused(folder, results, monkeypatch):
+    monkeypatch.setattr(runs, "run", lambda *arguments: pytest.fail(f"run again: {arguments[:2]}"))
+    again = runs.run_all(["projector", "plugin"], TINY, [5], folder / "runs", folder / "out.json", progress=False)
+    assert again == results
+    made = []
+    monkeypatch.setattr(runs, "run", lambda name, seed, *rest: made.append((name, seed)) or {**results["runs"][0], "family": name, "seed": seed})
+    runs.run_all(["projector", "lora"], TINY, [5, 6], folder / "runs", folder / "out.json", progress=False)
+    assert made == [("lora", 5), ("projector", 6), ("lora", 6)]
+    with pytest.raises(ValueError, match="another plan"):
+        load_results(folder / "out.json", family.Plan())
+
+
+def test_every_family_learns_from_as_many_samples():
+    plan = family.Plan(steps=60, batch=2, prompts=1)
+    for name in runs.FAMILIES:
+        assert sum(runs.seen_by(runs.build(name, plan, 0)).values()) == 120, name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The table
+
+def done(name, seed, right, cannot=()):
+    """A run with the same number of right replies of every kind, of 8; one fewer of held-out combinations."""
+    return {"family": name, "seed": seed, "trained": 1234, "samples_per_second": 10.0 + seed, "cannot": list(cannot),
+            "exam": {kind: {"seen": {"right": right, "facts": right / 8}, "held out": {"right": right - 1, "facts": 0.9}} for kind in samples.KINDS if kind not in cannot}}
+
+
+BY_HAND = {"plan": {"prompts": 8}, "runs": [done("dreamllm", 1, 6, ("locate", "verify")), done("dreamllm", 0, 4, ("locate", "verify")),
+                                            done("alignment-text", 0, 2), done("alignment-text", 1, 4), done("plugin", 0, 8)]}
+
+
+def test_a_cell_by_hand():
+    assert table.rows_of(BY_HAND) == ["plugin", "alignment-text", "dreamllm"]           # what was not run does not appear
+    mean, low, high = table.cell(BY_HAND, "dreamllm", "captions")
+    assert mean == 10 / 16 and (low, high) == (0, 1)        # Student's over two seeds: 0.625 +- 12.7 * 0.125
+    assert table.cell(BY_HAND, "plugin", "captions") == (1.0, *wilson(8, 8)) and table.cell(BY_HAND, "plugin", "text to image, held out")[0] == 7 / 8
+    assert table.cell(BY_HAND, "plugin", "text to image, held out", "facts")[0] == 0.9 and table.cell(BY_HAND, "dreamllm", "captions", "facts")[0] == 10 / 16
+    assert table.cell(BY_HAND, "dreamllm", "locate") is None
+    alike = {"plan": {"prompts": 8}, "runs": [done("lora", seed, 4) for seed in range(3)]}
+    assert table.cell(alike, "lora", "captions") == (0.5, *wilson(12, 24))              # equal seeds do not make certain
+    with pytest.raises(ValueError, match="no run of 'lora'"):
+        table.runs_of(BY_HAND, "lora")
+
+
+def test_the_text_by_hand():
+    text = table.text_of(BY_HAND).splitlines()
+    assert text[0].count("|") == text[1].count("|") == text[2].count("|") == len(table.COLUMNS) + 5
+    assert text[2].startswith("| plug-ins | 100 [68, 100] | 88 [53, 98] |") and text[2].endswith("| 1,234 | 10 | 1 |")
+    assert text[4].startswith("| DreamLLM | 62 [0, 100] |") and text[4].count("cannot") == 2
+    assert text[6].startswith("| facts right, ") and text[8].startswith("| plug-ins | 100 [68, 100] | 90 [")
+    assert text[12] == "- learning from the score beats aligning to text states, paint: +25 [+25, +25]. It does here." and len(text) == 15
+
+
+def test_a_claim_needs_two_seeds_of_both_families():
+    assert table.claims_of({**BY_HAND, "runs": BY_HAND["runs"][:3]}) == []
+    other = {**BY_HAND, "runs": [done("dreamllm", 0, 4), done("dreamllm", 1, 6), done("instructions", 0, 6), done("instructions", 1, 4)]}
+    assert table.claims_of(other) == [f"creation helps comprehension, {kind}: +0 [-318, +318]. No difference that is larger than what seeds make."
+                                      for kind in ("caption", "question")]
+
+
+def test_the_figure_shows_every_cell(monkeypatch):
+    seen = {}
+    monkeypatch.setattr("minidream.plots.plot_table", lambda *arguments: seen.update(zip(("values", "rows", "columns", "title", "label", "words"), arguments)))
+    table.figure_of(BY_HAND)
+    assert seen["rows"] == ["plug-ins", "alignment: text states", "DreamLLM"] and seen["columns"] == list(table.COLUMNS)
+    assert seen["values"][0][:2] == [1.0, 7 / 8] and math.isnan(seen["values"][2][-1])
+    assert seen["words"][0][0] == "100%\n68-100" and seen["words"][2][-1] == "cannot"
+
+
+@pytest.mark.skipif(not runs.RESULTS.exists(), reason="the long runs were not made yet")
+def test_the_committed_table_is_that_of_the_committed_runs():
+    results = load_results(runs.RESULTS)
+    assert runs.RESULTS.with_suffix(".md").read_text() == table.text_of(results)
+    assert results["plan"] == asdict(family.Plan())
+    for name in runs.FAMILIES:
+        assert len(table.runs_of(results, name)) >= 3, name
+
+
+def test_the_command_line(tmp_path, capsys, monkeypatch):
+    seen, out = {}, tmp_path / "o.json"
+    monkeypatch.setattr(command, "run_all", lambda names, plan, seeds, folder, out, progress: seen.update(locals()) or BY_HAND)
+    command.main(["lora", "flamingo", "--steps", "2", "--seeds", "3", "4", "--folder", str(tmp_path), "--out", str(out), "--quiet"])
+    assert seen["names"] == ["lora", "flamingo"] and seen["plan"] == family.Plan(steps=2) and seen["seeds"] == [3, 4] and seen["progress"] is False
+    assert out.with_suffix(".md").read_text() == table.text_of(BY_HAND) and out.with_suffix(".png").stat().st_size > 1000
+    assert "| DreamLLM |" in capsys.readouterr().out
+    command.main(["all", "--out", str(out)])
+    assert seen["names"] == list(runs.FAMILIES) and seen["seeds"] == [0, 1, 2]
+    for wrong, words in ((["table", "--out", str(out)], "nothing was run yet"), (["lora", "--steps", "0"], "at least 1, not 0, 32 and 48"), (["nobody"], "invalid choice")):
+        with pytest.raises(SystemExit):
+            command.main(wrong)
+        assert words in capsys.readouterr().err
+    out.write_text(json.dumps(BY_HAND))
+    command.main(["table", "--out", str(out)])
+    assert "| plug-ins |" in capsys.readouterr().out
