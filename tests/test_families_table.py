@@ -43,7 +43,7 @@ def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
     assert (projector["family"], projector["seed"], plugin["family"]) == ("projector", 5, "plugin")
     assert projector["samples"] == {"caption": 2, "question": 2} and projector["cannot"] == ["paint", "story", "edit", "locate", "verify"]
     assert list(plugin["recipes"]) == list(plugin["curves"]) == ["instructions", "plugin"] and sum(plugin["samples"].values()) == 4
-    assert projector["recipes"]["projector"]["steps"] == 2 and [step for step, _ in projector["curves"]["projector"]] == [2]
+    assert projector["recipes"]["projector"]["steps"] == 2 and [set(line) for line in projector["curves"]["projector"]] == [{"step", "total", "language"}]
     for done in written["runs"]:
         assert done["torch"] and done["threads"] >= 1 and done["machine"] and done["trained"] > 0 and done["samples_per_second"] > 0 and done["exam_seconds"] > 0
         assert all(set(marks) == set(exam.COMBINATIONS) and all(mark["right"] in (0, 1) and mark["right"] <= mark["facts"] <= 1 for mark in marks.values()) for marks in done["exam"].values())

@@ -34,15 +34,14 @@ class Aligned(Family):
     def forward(self, batch, generator):
         """Mean squared error per number of a state, for pictures; the language loss as it is, for texts."""
         if isinstance(batch[0].reply, str):
-            return super().forward(batch, generator) | {"regression": torch.zeros(())}
+            return super().forward(batch, generator)
         kept = torch.rand(len(batch), generator=generator) >= self.model.decoder.config.drop_prob
         batch = [sample if keep else replace(sample, kind="nothing", given=(), scenes=()) for sample, keep in zip(batch, kept.tolist())]
         layouts, documents = zip(*map(self.lay_out, batch))
         read, hidden = self.model.read(layouts, documents)
         states, wanted = gather(hidden, self.model.queries, read.queries), self.wanted(batch)
         regression, diffusion = F.mse_loss(self.aligner(states), wanted), self.decoding(batch, wanted, generator)
-        return {"total": WEIGHT * regression + self.model.config.loss_weight_vm * diffusion, "language": torch.zeros(()),
-                "diffusion": diffusion, "regression": regression}
+        return {"total": WEIGHT * regression + self.model.config.loss_weight_vm * diffusion, "regression": regression, "diffusion": diffusion}
 
     @property
     def aligner(self) -> nn.Module:

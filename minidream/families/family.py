@@ -81,10 +81,10 @@ class Family(nn.Module):
         return layout, document
 
     def forward(self, batch: list[Sample], generator: torch.Generator) -> dict:
-        """The losses of the paper's equation 7."""
+        """The loss of the paper's equation 7, and the one of its two parts that a batch of this kind has."""
         layouts, documents = zip(*map(self.lay_out, batch))
         losses = self.model.loss_of_layouts(layouts, documents, generator)
-        return {"total": losses.total, "language": losses.language, "diffusion": losses.diffusion}
+        return {"total": losses.total, **({"diffusion": losses.diffusion} if layouts[0].queries else {"language": losses.language})}
 
     @torch.no_grad()
     def replies(self, samples: list[Sample]) -> list:

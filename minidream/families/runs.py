@@ -71,7 +71,7 @@ def run(name: str, seed: int, plan: Plan, folder: Path, progress: bool = True) -
     rates = []     # (steps, samples per second) of each line of the logs
     for phase in family.phases:
         log = fit(phase, folder / f"{name}-{seed}", seed=seed, progress=progress)
-        curves[phase.name] = [[line["step"], line["total"]] for line in log]
+        curves[phase.name] = [{name: value for name, value in line.items() if name not in ("rate", "samples_per_second")} for line in log]
         rates += [(line["step"] - before, line["samples_per_second"]) for line, before in zip(log, [0, *(line["step"] for line in log)])]
     clock = time.perf_counter()
     marks = Exam(plan, seed, family.model.device).marks(family)
