@@ -218,14 +218,14 @@ def test_cross_attention_is_torchs():
 
 
 def test_a_picture_takes_as_many_places_as_the_query_former_has_tokens(base):
-    system, sample = runs.build("qformer", PLAN, 0), samples.draw("caption", random.Random(0))
+    system, sample = runs.build(runs.FAMILIES["qformer"][1], PLAN, 0), samples.draw("caption", random.Random(0))
     model, (layout, _) = system.model, system.lay_out(sample)
     assert model.vision.patches == qformer.TOKENS == layout.ids.count(model.tokenizer.special.im_patch) < base.vision.patches
     assert model.vision(model.vision.pixels(sample.pictures)).shape == (1, qformer.TOKENS, toy.LLM_SIZE)
 
 
 def test_families_beside_the_text_read_words_alone_and_look_at_their_own_picture():
-    system = runs.build("flamingo", PLAN, 0)
+    system = runs.build(runs.FAMILIES["flamingo"][1], PLAN, 0)
     first, second = (samples.draw("caption", random.Random(seed)) for seed in (0, 1))
     layout, document = system.lay_out(first)
     special = system.model.tokenizer.special
@@ -280,7 +280,7 @@ def words_and_codes(base):
     """The family without its training: codes of random numbers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(family.stages, "toy_before", lambda name: deepcopy(base))
-        return runs.build("discrete", PLAN, 0)
+        return runs.build(runs.FAMILIES["discrete"][1], PLAN, 0)
 
 
 def test_pictures_are_words_of_the_sequence_and_only_the_reply_is_learned(words_and_codes):
@@ -320,7 +320,7 @@ def test_what_is_written_does_not_depend_on_the_neighbours(words_and_codes):
 
 @pytest.mark.parametrize("name", ["alignment-text", "alignment-image"])
 def test_alignment_is_the_squared_distance_and_asks_no_painter(name):
-    system = runs.build(name, PLAN, 0)
+    system = runs.build(runs.FAMILIES[name][1], PLAN, 0)
     model = system.model
     model.decoder.config = type(model.decoder.config)(drop_prob=0.0)
     batch = system.batch(0, 0, 0)
@@ -340,7 +340,7 @@ def test_alignment_is_the_squared_distance_and_asks_no_painter(name):
 
 
 def test_what_queries_are_aligned_with():
-    text, image = (runs.build(name, PLAN, 0) for name in ("alignment-text", "alignment-image"))
+    text, image = (runs.build(runs.FAMILIES[name][1], PLAN, 0) for name in ("alignment-text", "alignment-image"))
     batch = [samples.draw("paint", random.Random(seed)) for seed in (0, 1)]
     assert text.wanted(batch).shape == (2, family.QUERIES, toy.CONDITION_SIZE) and image.wanted(batch).shape == (2, family.QUERIES, toy.VISION_SIZE)
     nothing = [batch[0], samples.Sample("nothing", (), batch[1].reply, (), ())]
@@ -379,11 +379,11 @@ def test_queries_see_one_another_only_where_they_shall():
 
 
 def test_a_bidirectional_model_paints_from_a_prompt_as_from_a_batch_and_still_talks():
-    system = runs.build("metaqueries-bidirectional", PLAN, 0)
+    system = runs.build(runs.FAMILIES["metaqueries-bidirectional"][1], PLAN, 0)
     model, prompts = system.model, ["a small red circle", "a large blue star on a white background"]
     together = model.encode(prompts)
     torch.testing.assert_close(together[1:], model.encode(prompts[1]), rtol=1e-4, atol=1e-4)
-    causal = runs.build("metaqueries", PLAN, 0).model.encode(prompts)
+    causal = runs.build(runs.FAMILIES["metaqueries"][1], PLAN, 0).model.encode(prompts)
     assert (causal - together).abs().max() > 1e-2
     assert isinstance(model.chat("what color is the thing?", max_new_tokens=2), str)
     document = Document([prompts[1], pictures([RING], toy.IMAGE_SIZE)[0]], targets=[0])
@@ -464,7 +464,7 @@ def test_a_call_that_no_tool_can_carry_out_paints_nothing(monkeypatch):
 
 @pytest.mark.parametrize("name", runs.FAMILIES)
 def test_each_family_learns_in_a_few_steps_and_nothing_that_is_frozen_moves(name):
-    system = runs.build(name, PLAN, seed=1)
+    system = runs.build(runs.FAMILIES[name][1], PLAN, seed=1)
     assert set(system.kinds) <= set(samples.KINDS) and system.name == name
     for phase in system.phases:
         trained = {name: parameter for name, parameter in phase.named_parameters() if parameter.requires_grad}
@@ -483,7 +483,7 @@ def test_each_family_learns_in_a_few_steps_and_nothing_that_is_frozen_moves(name
 
 
 def test_budgets_are_alike_within_each_group():
-    trained = {name: family.learned_parameters(runs.build(name, PLAN, 0).phases) for name in runs.FAMILIES}
+    trained = {name: family.learned_parameters(runs.build(runs.FAMILIES[name][1], PLAN, 0).phases) for name in runs.FAMILIES}
     with_llm = ("captions", "instructions", "referring", "discrete", "alignment-text", "alignment-image", "dreamllm", "dreamllm-creation")
     without = ("lora", "flamingo", "qformer", "metaqueries", "metaqueries-bidirectional")
     for group in (with_llm, without):
@@ -494,11 +494,11 @@ def test_budgets_are_alike_within_each_group():
 
 def test_the_same_seed_gives_the_same_family_and_the_same_samples():
     state = torch.get_rng_state()
-    one, same, other = (runs.build("dreamllm", PLAN, seed) for seed in (3, 3, 4))
+    one, same, other = (runs.build(runs.FAMILIES["dreamllm"][1], PLAN, seed) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one.model.dream_queries, same.model.dream_queries) and not torch.equal(one.model.dream_queries, other.model.dream_queries)
     assert torch.equal(one.model.vision.projector.weight, same.model.vision.projector.weight)
-    aligned = runs.build("alignment-text", PLAN, 3)
+    aligned = runs.build(runs.FAMILIES["alignment-text"][1], PLAN, 3)
     assert [sample.given[0] for sample in one.batch(0, 0, 0)] == [sample.given[0] for sample in aligned.batch(0, 0, 0)]
     kinds = [one.batch(0, step, 0)[0].kind for step in range(6)]
-    assert kinds == [*one.kinds, one.kinds[0]] and [sample.kind for sample in runs.build("captions", PLAN, 0).batch(0, 1, 0)] == ["caption"] * 3
+    assert kinds == [*one.kinds, one.kinds[0]] and [sample.kind for sample in runs.build(runs.FAMILIES["captions"][1], PLAN, 0).batch(0, 1, 0)] == ["caption"] * 3

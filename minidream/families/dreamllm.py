@@ -2,19 +2,33 @@
 
 Dream queries gather what is to be painted; nobody tells them what, the denoising loss is the only teacher. `dreamllm` learns
 to see and to paint at once, `creation` to paint alone with as many samples; what sees alone is `encode_only.instructions`.
-Together they ask what the paper's section 5.1 asks: does painting help seeing, and seeing painting?
+`synergy.py` asks with them what the paper's section 5.1 asks: does painting help seeing, and seeing painting?
 """
 
-from .family import Family, Plan, fresh
+from dataclasses import replace
+
+from .family import QUERIES, Family, Plan, fresh
 from .samples import PAINTED, TOLD
 
 
-def dreamllm(plan: Plan, name: str = "dreamllm", kinds: tuple[str, ...] = PAINTED + TOLD) -> Family:
-    """Language model, dream queries and both projectors learn together."""
-    model = fresh()
-    return Family(name, model, plan.recipe(1e-3), kinds, [model.llm, model.vision.projector, model.dream_queries, model.decoder.projector])
+def dreamllm(plan: Plan, name: str = "dreamllm", kinds: tuple[str, ...] = PAINTED + TOLD, share: float = 1.0, queries: int = QUERIES,
+             weight: float | None = None) -> Family:
+    """Language model, dream queries and both projectors learn together.
+
+    Args:
+        plan: of all families.
+        name: of the family.
+        kinds: that it learns and is asked.
+        share: of the plan's steps.
+        queries: how many.
+        weight: of the denoising loss beside the language loss; None is the toy's.
+    """
+    model = fresh(queries)
+    if weight is not None:
+        model.config = replace(model.config, loss_weight_vm=weight)
+    return Family(name, model, plan.recipe(1e-3, share), kinds, [model.llm, model.vision.projector, model.dream_queries, model.decoder.projector])
 
 
-def creation(plan: Plan) -> Family:
+def creation(plan: Plan, share: float = 1.0) -> Family:
     """The same without captions and questions."""
-    return dreamllm(plan, "dreamllm-creation", PAINTED)
+    return dreamllm(plan, "dreamllm-creation", PAINTED, share)

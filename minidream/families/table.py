@@ -1,10 +1,10 @@
-"""The table: what each family gets right, as text and as figure, with intervals; and what it says of the paper's two claims."""
+"""The table: what each family gets right, as text and as figure, with intervals; and whether learning from the score beats aligning."""
 
 import math
 
 from ..metrics import wilson
 from ..studies import seed_interval, verdict
-from .runs import FAMILIES
+from .runs import FAMILIES, runs_of
 
 # Column -> (kind of sample, combination).
 COLUMNS = {"text to image": ("paint", "seen"), "text to image, held out": ("paint", "held out"), "captions": ("caption", "seen"),
@@ -12,17 +12,7 @@ COLUMNS = {"text to image": ("paint", "seen"), "text to image, held out": ("pain
            "verify a box": ("verify", "seen")}
 # Claim -> (this family, has more than that one, of these kinds).
 CLAIMS = {"learning from the score beats aligning to text states": ("dreamllm", "alignment-text", ("paint", "story", "edit")),
-          "learning from the score beats aligning to image states": ("dreamllm", "alignment-image", ("paint", "story", "edit")),
-          "comprehension helps creation": ("dreamllm", "dreamllm-creation", ("paint", "story", "edit")),
-          "creation helps comprehension": ("dreamllm", "instructions", ("caption", "question"))}
-
-
-def runs_of(results: dict, family: str) -> list[dict]:
-    """The runs of a family, by seed; ValueError if there is none."""
-    chosen = sorted((done for done in results["runs"] if done["family"] == family), key=lambda done: done["seed"])
-    if not chosen:
-        raise ValueError(f"no run of {family!r} in these results; there are {sorted({done['family'] for done in results['runs']})}")
-    return chosen
+          "learning from the score beats aligning to image states": ("dreamllm", "alignment-image", ("paint", "story", "edit"))}
 
 
 def rows_of(results: dict) -> list[str]:

@@ -1,0 +1,106 @@
+"""Does painting help seeing, and seeing painting? `python -m minidream.families.synergy all` trains both alone and together.
+
+Together is the family `dreamllm`. What it is compared with comes in two sizes, since "alone" can mean two things: the same
+samples of its own kind and none of the other (`*-share`: does more of *another* kind help?), or as many samples in all, every
+one of its own kind (does it help more than more of one's own would?). Beside them, two ablations of what is trained
+together: how many queries, and how heavy the denoising loss.
+
+Each is trained by several seeds and compared seed by seed: the same new weights, the same samples in the same order, the same
+exam, the same noise. Paper: section 5.1, table 3.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from ..studies import detectable, seed_interval
+from .dreamllm import creation, dreamllm
+from .encode_only import instructions
+from .exam import COMBINATIONS, Exam
+from .family import Family, Plan
+from .runs import build, parser_of, results_of, runs_of, trained
+from .samples import PAINTED, TOLD
+
+RESULTS = Path(__file__).parents[2] / "notebooks" / "results" / "synergy.json"
+SHARES = {kinds: len(kinds) / len(PAINTED + TOLD) for kinds in (PAINTED, TOLD)}     # of the joint run's samples
+# The names of the table where it has the same runs: in one folder they are trained once.
+ARMS = {"dreamllm": dreamllm, "creation-share": partial(creation, share=SHARES[PAINTED]), "dreamllm-creation": creation,
+        "comprehension-share": partial(instructions, share=SHARES[TOLD]), "instructions": instructions}
+QUERIES = {2: "queries-2", 8: "queries-8", 32: "dreamllm"}
+WEIGHTS = {10: "weight-10", 40: "dreamllm", 160: "weight-160"}     # 10 is the paper's, 40 the toy's
+ABLATIONS = {**{name: partial(dreamllm, name=name, queries=count) for count, name in QUERIES.items() if name not in ARMS},
+             **{name: partial(dreamllm, name=name, weight=weight) for weight, name in WEIGHTS.items() if name not in ARMS}}
+# Question -> (trained together, trained alone, what both were asked).
+QUESTIONS = {"does seeing help painting": ("dreamllm", "creation-share", PAINTED),
+             "does it help more than more painting": ("dreamllm", "dreamllm-creation", PAINTED),
+             "does painting help seeing": ("dreamllm", "comprehension-share", TOLD),
+             "does it help more than more seeing": ("dreamllm", "instructions", TOLD)}
+MEASURES = ("facts", "right", "loss")
+NOISES = 4          # times the exam's pictures are noised for their loss
+
+
+@torch.no_grad()
+def losses(family: Family, exam: Exam) -> dict:
+    """{kind: {"seen" and "held out": mean loss}} on the exam's samples: the denoising loss of pictures, the language loss of texts.
+
+    Measured as in training (a tenth of the conditions dropped), always with the same noise: two models differ by less than two noises.
+    """
+    part = {kind: "language" if kind in TOLD else "diffusion" for kind in family.kinds}
+    return {kind: {name: sum(family(exam.samples(kind, held_out), torch.Generator().manual_seed(noise))[part[kind]].item() for noise in range(NOISES)) / NOISES
+                   for name, held_out in COMBINATIONS.items()} for kind in family.kinds}
+
+
+def run(name: str, seed: int, plan: Plan, folder: Path, progress: bool = True) -> dict:
+    """Trains and examines one of `ARMS` or `ABLATIONS` once; returns what the JSON holds of a run."""
+    family = build({**ARMS, **ABLATIONS}[name], plan, seed)
+    done, exam = trained(family, name, seed, folder, progress), Exam(plan, seed, family.model.device)
+    return {**done, "exam": exam.marks(family), "losses": losses(family, exam)}
+
+
+def measured(results: dict, name: str, kind: str, measure: str, combination: str = "seen") -> dict[int, float]:
+    """{seed: mark} of all runs of a name.
+
+    Args:
+        measure: "facts" or "right", shares in [0, 1] (see `Exam.mark`); or "loss".
+    """
+    def mark(done: dict) -> float:
+        if measure == "loss":
+            return done["losses"][kind][combination]
+        marks = done["exam"][kind][combination]
+        return marks["right"] / results["plan"]["prompts"] if measure == "right" else marks["facts"]
+    return {done["seed"]: mark(done) for done in runs_of(results, name)}
+
+
+def gains(results: dict, question: str, kind: str, measure: str, combination: str = "seen") -> list[float]:
+    """By how much training together is better, seed by seed: points in [-1, 1] of a share, or the part of the loss that is saved."""
+    together, alone = (measured(results, name, kind, measure, combination) for name in QUESTIONS[question][:2])
+    seeds = sorted(together.keys() & alone.keys())
+    if measure == "loss":
+        return [1 - together[seed] / alone[seed] for seed in seeds]
+    return [together[seed] - alone[seed] for seed in seeds]
+
+
+def text_of(results: dict) -> str:
+    """The answers in Markdown: for each question, kind and measure the mean gain in %, its 95 % interval, and what would have been found."""
+    lines = [f"| question | kind | {' | '.join(f'{measure}, gain [95 %], detectable' for measure in MEASURES)} | seeds |", "|---|---|" + "---|" * len(MEASURES) + "--:|"]
+    for question, (_, _, kinds) in QUESTIONS.items():
+        for kind in kinds:
+            cells = []
+            for measure in MEASURES:
+                values = [100 * gain for gain in gains(results, question, kind, measure)]
+                cells.append("{:+.1f} [{:+.1f}, {:+.1f}], {:.1f}".format(*seed_interval(values), detectable(values)))
+            lines.append(f"| {question} | {kind} | {' | '.join(cells)} | {len(values)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = parser_of("minidream.families.synergy", "Trains painting and seeing alone and together; finished runs are not repeated. "
+                       f"The ablations ({', '.join(ABLATIONS)}) take the first three seeds.",
+                       {**ARMS, **ABLATIONS}, [0, 1, 2, 3, 4], Path("runs/families"), RESULTS)
+    print(text_of(results_of(parser, parser.parse_args(arguments), run, {**ARMS, **ABLATIONS}, few=ABLATIONS)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Painting and seeing, alone and together: the same samples, effects worked by hand, a run from beginning to end."""
+import json
+import math
+
+import pytest
+import torch
+from minidream import studies
+from minidream.families import exam, family, runs, samples, synergy
+
+TINY = family.Plan(steps=5, batch=2, prompts=2)
+
+
+def words_of(system, steps):
+    """{kind: what was given and replied, in order} of so many batches."""
+    seen = {}
+    for step in range(steps):
+        for sample in system.batch(7, step, 0):
+            seen.setdefault(sample.kind, []).append(tuple(item for item in (*sample.given, sample.reply) if isinstance(item, str)))
+    return seen
+
+
+def test_alone_is_what_was_seen_together_and_no_more():
+    plan = family.Plan(steps=20, batch=2, prompts=1)
+    together = words_of(runs.build(synergy.ARMS["dreamllm"], plan, 0), 20)
+    systems = [runs.build(synergy.ARMS[name], plan, 0) for name in ("creation-share", "comprehension-share")]
+    alone = [words_of(system, system.recipe.steps) for system in systems]
+    assert [system.recipe.steps for system in systems] == [12, 8]
+    assert alone[0] | alone[1] == together and set(together) == set(samples.PAINTED + samples.TOLD)
+    longer = words_of(runs.build(synergy.ARMS["instructions"], plan, 0), 20)
+    assert all(longer[kind][:8] == together[kind] and len(longer[kind]) == 20 for kind in samples.TOLD)
+
+
+def test_arms_differ_in_what_they_say_they_do():
+    joint, *others = (runs.build({**synergy.ARMS, **synergy.ABLATIONS}[name], TINY, 0) for name in ("dreamllm", "queries-2", "weight-160"))
+    assert [system.model.queries for system in (joint, *others)] == [32, 2, 32]
+    assert [system.model.config.loss_weight_vm for system in (joint, *others)] == [40, 40, 160]
+    assert torch.equal(joint.model.vision.projector.weight, others[1].model.vision.projector.weight)
+    assert {name for names in (synergy.QUERIES, synergy.WEIGHTS) for name in names.values()} == {"dreamllm", *synergy.ABLATIONS}
+
+
+def test_a_run_holds_exam_and_losses(tmp_path):
+    done = synergy.run("creation-share", 3, TINY, tmp_path, progress=False)
+    assert done["samples"] == {kind: 2 for kind in samples.PAINTED} and set(done["exam"]) == set(done["losses"]) == set(samples.PAINTED)
+    assert all(set(marks) == set(exam.COMBINATIONS) and all(0 < loss < 1 for loss in marks.values()) for marks in done["losses"].values())
+    assert json.loads(json.dumps(done)) == done and synergy.run("creation-share", 3, TINY, tmp_path, progress=False) == done       # read again, not trained again
+
+
+def done(name, seed, kinds, facts, loss):
+    return {"family": name, "seed": seed, "exam": {kind: {"seen": {"right": 1, "facts": facts}} for kind in kinds}, "losses": {kind: {"seen": loss} for kind in kinds}}
+
+
+def test_gains_by_hand():
+    kinds = samples.PAINTED + samples.TOLD
+    results = {"plan": {"prompts": 4}, "runs": [done("dreamllm", seed, kinds, facts, 0.5) for seed, facts in ((1, 0.75), (0, 0.5), (2, 0.75))]
+               + [done(name, seed, kinds, 0.25, loss) for name in synergy.ARMS if name != "dreamllm" for seed, loss in ((2, 1.0), (0, 0.25), (1, 0.5))]}
+    question = "does painting help seeing"
+    assert synergy.gains(results, question, "caption", "facts") == [0.25, 0.5, 0.5] and synergy.gains(results, question, "caption", "right") == [0, 0, 0]
+    assert synergy.gains(results, question, "caption", "loss") == [-1, 0, 0.5]          # twice the loss, the same, half of it
+    assert synergy.measured(results, "dreamllm", "paint", "right") == {0: 0.25, 1: 0.25, 2: 0.25}
+    lines = synergy.text_of(results).splitlines()
+    assert len(lines) == 2 + 2 * len(samples.PAINTED) + 2 * len(samples.TOLD)
+    mean, low, high = studies.seed_interval([25, 50, 50])
+    assert lines[-2].startswith(f"| does it help more than more seeing | caption | {mean:+.1f} [{low:+.1f}, {high:+.1f}], {studies.detectable([25, 50, 50]):.1f} | +0.0 [+0.0, +0.0], 0.0 | ")
+
+
+def test_what_could_have_been_found():
+    assert studies.detectable([1, 2, 3]) == pytest.approx((4.303 + 1.061) / math.sqrt(3))
+    assert studies.detectable([0.0, 0.0]) == 0
+    # Against trial: of many studies with five seeds whose true mean is the detectable one, four in five find it.
+    draws = torch.randn(20_000, 5, generator=torch.Generator().manual_seed(0)) + (2.776 + 0.941) / math.sqrt(5)
+    low = draws.mean(dim=1) - 2.776 * draws.std(dim=1) / math.sqrt(5)
+    assert 0.77 < (low > 0).float().mean() < 0.82
+
+
+def test_the_command_line_gives_ablations_three_seeds(tmp_path, monkeypatch, capsys):
+    seen = {}
+    monkeypatch.setattr(runs, "run_all", lambda run, wanted, plan, command, folder, out, progress: seen.update(locals()) or {"plan": {}, "runs": []})
+    monkeypatch.setattr(synergy, "text_of", lambda results: "the answers")
+    synergy.main(["all", "--out", str(tmp_path / "o.json")])
+    assert {name: [seed for other, seed in seen["wanted"] if other == name] for name in ("dreamllm", "queries-2")} == {"dreamllm": [0, 1, 2, 3, 4], "queries-2": [0, 1, 2]}
+    assert seen["command"] == "python -m minidream.families.synergy all" and "the answers" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not synergy.RESULTS.exists(), reason="the long runs were not made yet")
+def test_the_committed_runs_are_all_there():
+    results = studies.load_results(synergy.RESULTS)
+    assert {name: len(runs.runs_of(results, name)) for name in synergy.ARMS} == dict.fromkeys(synergy.ARMS, 5)
+    assert {name: len(runs.runs_of(results, name)) for name in synergy.ABLATIONS} == dict.fromkeys(synergy.ABLATIONS, 3)
