@@ -121,6 +121,30 @@ def test_pictures_are_marked_by_the_judge():
     assert exam.painted_right(judge, [sample], [None]) == [0]
 
 
+def test_whether_a_thing_stayed_where_it_was_is_read_from_pixels():
+    edits = [samples.draw("edit", random.Random(number)) for number in range(40)]
+    stay = [sample for sample in edits if exam.stays(sample)]
+    assert 10 < len(stay) < 40 and all(sample.given[-1].endswith(("er",)) for sample in edits if not exam.stays(sample))      # larger, smaller
+    assert all(exam.in_place(stay, [sample.reply for sample in stay]))
+    elsewhere = exam.in_place(stay, [sample.reply for sample in stay[1:] + stay[:1]])
+    assert sum(elsewhere) < len(stay) / 4
+    assert exam.in_place(stay[:2], [None, stay[1].reply]) == [False, True]
+
+
+def test_the_running_example_is_one_scene_in_every_kind(base):
+    asked = {kind: samples.running(kind) for kind in samples.KINDS}
+    assert asked["paint"].given == ("a large green ring on a gray background",) and asked["caption"].reply == asked["paint"].given[0]
+    assert asked["edit"].given[1] == "the same but yellow" and asked["story"].wanted == asked["edit"].wanted == ("gray", None, (("large", "yellow", "ring"),))
+    assert asked["question"].given[1:] == ("what colour is the ring?",) and asked["question"].reply == "green"
+    assert asked["locate"].reply == boxes.words_of_box(samples.true_box(samples.RUNNING))
+    assert not is_held_out(samples.RUNNING) and not any(is_held_out(scene) for scene in asked["edit"].scenes)
+    back = exam.of_png(exam.as_png(asked["paint"].reply))
+    assert torch.equal(to_tensor([back]), to_tensor([asked["paint"].reply]))
+    system = runs.build(runs.FAMILIES["dreamllm"][1], PLAN, 0)
+    replies = exam.example_of(system)
+    assert set(replies) == set(system.kinds) and isinstance(replies["caption"], str) and exam.of_png(replies["edit"]).size == (32, 32)
+
+
 def test_more_words_change_nothing_for_the_old_ones(base):
     model = family.with_words(base, ("where", "7"))
     tokenizer = model.tokenizer

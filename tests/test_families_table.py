@@ -76,8 +76,9 @@ def test_every_family_learns_from_as_many_samples():
 
 def done(name, seed, right, cannot=()):
     """A run with the same number of right replies of every kind, of 8; one fewer of held-out combinations."""
+    marks = {"seen": {"right": right, "facts": right / 8, "stay": 5, "in place": 1}, "held out": {"right": right - 1, "facts": 0.9, "stay": 5, "in place": 0}}
     return {"family": name, "seed": seed, "trained": 1234, "samples_per_second": 10.0 + seed, "cannot": list(cannot),
-            "exam": {kind: {"seen": {"right": right, "facts": right / 8}, "held out": {"right": right - 1, "facts": 0.9}} for kind in samples.KINDS if kind not in cannot}}
+            "exam": {kind: marks for kind in samples.KINDS if kind not in cannot}}
 
 
 BY_HAND = {"plan": {"prompts": 8}, "runs": [done("dreamllm", 1, 6, ("locate", "verify")), done("dreamllm", 0, 4, ("locate", "verify")),
@@ -91,6 +92,7 @@ def test_a_cell_by_hand():
     assert table.cell(BY_HAND, "plugin", "captions") == (1.0, *wilson(8, 8)) and table.cell(BY_HAND, "plugin", "text to image, held out")[0] == 7 / 8
     assert table.cell(BY_HAND, "plugin", "text to image, held out", "facts")[0] == 0.9 and table.cell(BY_HAND, "dreamllm", "captions", "facts")[0] == 10 / 16
     assert table.cell(BY_HAND, "dreamllm", "locate") is None
+    assert table.cell(BY_HAND, "plugin", table.IN_PLACE) == table.cell(BY_HAND, "plugin", table.IN_PLACE, "facts") == (0.2, *wilson(1, 5))
     alike = {"plan": {"prompts": 8}, "runs": [done("lora", seed, 4) for seed in range(3)]}
     assert table.cell(alike, "lora", "captions") == (0.5, *wilson(12, 24))              # equal seeds do not make certain
     with pytest.raises(ValueError, match="no run of 'lora'"):

@@ -3,17 +3,19 @@
 A reply is right if all of it is; and since small budgets leave few that are, the share of facts that are right is kept too.
 """
 
+import base64
+import io
 import random
 
 from PIL import Image
 
 from .. import toy
-from ..world.judge import Judge
+from ..world.judge import Judge, scenes_by_colour
 from ..world.language import parse_caption
 from ..world.render import to_tensor
 from .boxes import box_of_words, overlap
 from .family import Family, Plan
-from .samples import PAINTED, Sample, draw
+from .samples import PAINTED, Sample, draw, running, true_box
 
 ENOUGH = 0.5        # intersection over union from which on a box counts as right
 COMBINATIONS = {"seen": False, "held out": True}
@@ -53,6 +55,37 @@ def painted_right(judge: Judge, samples: list[Sample], replies: list[Image.Image
     return right
 
 
+def stays(sample: Sample) -> bool:
+    """Whether the thing of the last picture stands just where, and as large as, it did in the one before."""
+    before, after = ((thing.x, thing.y, thing.radius) for thing in (scene.things[0] for scene in sample.scenes[-2:]))
+    return before == after
+
+
+def in_place(samples: list[Sample], replies: list[Image.Image | None]) -> list[bool]:
+    """Whether the painted thing overlaps enough with where it should stand; False where there is not one thing."""
+    there = [number for number, reply in enumerate(replies) if reply is not None]
+    found = dict(zip(there, scenes_by_colour(to_tensor([replies[number] for number in there])))) if there else {}
+    return [bool(scene := found.get(number)) and len(scene.things) == 1 and overlap(true_box(scene), true_box(sample.scenes[-1])) >= ENOUGH
+            for number, sample in enumerate(samples)]
+
+
+def example_of(family: Family) -> dict[str, str | None]:
+    """{kind: reply} to the running example; pictures as PNG files in base64."""
+    replies = {kind: family.replies([running(kind)])[0] for kind in family.kinds}
+    return {kind: reply if reply is None or isinstance(reply, str) else as_png(reply) for kind, reply in replies.items()}
+
+
+def as_png(picture: Image.Image) -> str:
+    """A picture as text."""
+    picture.save(file := io.BytesIO(), format="png")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def of_png(text: str) -> Image.Image:
+    """The way back."""
+    return Image.open(io.BytesIO(base64.b64decode(text)))
+
+
 class Exam:
     """What all families are asked; each seed has an exam of its own, so that more seeds are more questions.
 
@@ -71,11 +104,18 @@ class Exam:
         return [draw(kind, rng, held_out) for _ in range(self.plan.prompts)]
 
     def mark(self, family: Family, kind: str, held_out: bool) -> dict:
-        """How many replies are right in everything, and the mean share of facts that are right."""
+        """How many replies are right in everything, and the mean share of facts that are right.
+
+        Of edits also how many of those that should leave the thing in its place ("stay") do so ("in place"), right or not.
+        """
         samples = self.samples(kind, held_out)
         replies = family.replies(samples)
         right = painted_right(self.judge, samples, replies) if kind in PAINTED else list(map(said_right, samples, replies))
-        return {"right": right.count(1.0), "facts": round(sum(right) / len(right), 4)}
+        marks = {"right": right.count(1.0), "facts": round(sum(right) / len(right), 4)}
+        if kind == "edit":
+            stay = list(map(stays, samples))
+            marks |= {"stay": sum(stay), "in place": sum(placed for placed, asked in zip(in_place(samples, replies), stay) if asked)}
+        return marks
 
     def marks(self, family: Family) -> dict:
         """{kind: {"seen" and "held out": `mark`}} for every kind that the family can be asked."""

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from ..studies import as_text, circumstances, load_results
 from ..train import fit, write_atomically
 from . import adapter, alignment, discrete, dreamllm, encode_only, flamingo, lora, metaqueries, plugin, qformer, referring
-from .exam import Exam
+from .exam import Exam, example_of
 from .family import Family, Plan, learned_parameters
 from .samples import KINDS
 
@@ -81,7 +81,7 @@ def trained(family: Family, name: str, seed: int, folder: Path, progress: bool =
 def run(name: str, seed: int, plan: Plan, folder: Path, progress: bool = True) -> dict:
     """Trains and examines a family of `FAMILIES` once; returns what the JSON holds of a run."""
     family = build(FAMILIES[name][1], plan, seed)
-    return {**trained(family, name, seed, folder, progress), "exam": Exam(plan, seed, family.model.device).marks(family)}
+    return {**trained(family, name, seed, folder, progress), "exam": Exam(plan, seed, family.model.device).marks(family), "example": example_of(family)}
 
 
 def run_all(run, wanted: list[tuple[str, int]], plan: Plan, command: str, folder: Path, out: Path, progress: bool = True) -> dict:

@@ -5,7 +5,7 @@ small budget tells something.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -13,8 +13,8 @@ from .. import toy
 from ..lessons import description, document_of, pictures
 from ..world.language import DESCRIBE, ask, describe, parse_caption
 from ..world.render import render
-from ..world.scenes import Scene, sample_scene
-from ..world.stories import sample_edit, sample_story
+from ..world.scenes import Scene, Thing, sample_scene
+from ..world.stories import Story, edit_of, sample_edit, sample_story
 from .boxes import box_of, overlap, words_of_box
 
 PAINTED = ("paint", "story", "edit")        # the reply is a picture
@@ -66,11 +66,21 @@ def draw(kind: str, rng: random.Random, held_out: bool = False) -> Sample:
     """
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is none of {', '.join(KINDS)}")
-    if kind in ("story", "edit"):
-        story = sample_story(rng, held_out, pictures=2, count=1) if kind == "story" else sample_edit(rng, held_out, count=1)
-        *given, reply = document_of(story, toy.IMAGE_SIZE).items
-        return Sample(kind, tuple(given), reply, story.scenes, story.scenes[-1].facts)
-    scene = sample_scene(rng, held_out, count=1)
+    if kind == "story":
+        return of_story(kind, sample_story(rng, held_out, pictures=2, count=1))
+    if kind == "edit":
+        return of_story(kind, sample_edit(rng, held_out, count=1))
+    return of_scene(kind, sample_scene(rng, held_out, count=1), rng)
+
+
+def of_story(kind: str, story: Story) -> Sample:
+    """A story or an edit whose last picture is the reply."""
+    *given, reply = document_of(story, toy.IMAGE_SIZE).items
+    return Sample(kind, tuple(given), reply, story.scenes, story.scenes[-1].facts)
+
+
+def of_scene(kind: str, scene: Scene, rng: random.Random) -> Sample:
+    """One of the other kinds, on a scene of one thing."""
     (picture,) = pictures([scene], toy.IMAGE_SIZE)
     if kind == "paint":
         caption = describe(scene, rng).text
@@ -83,6 +93,20 @@ def draw(kind: str, rng: random.Random, held_out: bool = False) -> Sample:
         turns = [(place_asked if kind == "locate" else box_asked)(scene, rng) for _ in range(1 if kind == "locate" else 4)]
     (question, reply), *more = turns
     return Sample(kind, (picture, question), reply, (scene,), scene.facts, tuple(more))
+
+
+RUNNING = Scene((Thing("ring", "green", "large", x=0.42, y=0.58),), "gray")
+
+
+def running(kind: str) -> Sample:
+    """The running example: the same scene, asked in every kind, in words that do not depend on chance."""
+    rng = random.Random("the running example")
+    if kind in ("story", "edit"):
+        after, told, asked = edit_of(RUNNING, "recolour", rng)
+        return of_story(kind, Story((f"a story: {description(RUNNING)}.", RUNNING, told, after)) if kind == "story" else Story((RUNNING, asked, after), given=(0,)))
+    if kind == "paint":
+        return replace(of_scene(kind, RUNNING, rng), given=(description(RUNNING),), wanted=RUNNING.facts)
+    return of_scene(kind, RUNNING, rng)
 
 
 def true_box(scene: Scene) -> tuple[float, ...]:

@@ -8,8 +8,9 @@ from .runs import FAMILIES, runs_of
 
 # Column -> (kind of sample, combination).
 COLUMNS = {"text to image": ("paint", "seen"), "text to image, held out": ("paint", "held out"), "captions": ("caption", "seen"),
-           "questions": ("question", "seen"), "stories": ("story", "seen"), "editing": ("edit", "seen"), "locate": ("locate", "seen"),
-           "verify a box": ("verify", "seen")}
+           "questions": ("question", "seen"), "stories": ("story", "seen"), "editing": ("edit", "seen"), "editing, in place": ("edit", "seen"),
+           "locate": ("locate", "seen"), "verify a box": ("verify", "seen")}
+IN_PLACE = "editing, in place"      # its share is not of what is right, but of what is where it was
 # Claim -> (this family, has more than that one, of these kinds).
 CLAIMS = {"learning from the score beats aligning to text states": ("dreamllm", "alignment-text", ("paint", "story", "edit")),
           "learning from the score beats aligning to image states": ("dreamllm", "alignment-image", ("paint", "story", "edit"))}
@@ -30,22 +31,24 @@ def cell(results: dict, family: str, column: str, what: str = "right") -> tuple[
         what: "right", replies right in everything; or "facts", the share of facts that are right.
     """
     kind, combination = COLUMNS[column]
-    runs, n = runs_of(results, family), results["plan"]["prompts"]
+    runs, what = runs_of(results, family), "in place" if column == IN_PLACE else what
     if kind in runs[0]["cannot"]:
         return None
-    shares = [share_of(done, kind, combination, what, n) for done in runs]
-    mean = sum(shares) / len(shares)
-    low, high = wilson(mean * n * len(runs), n * len(runs))
+    marks = [mark_of(done, kind, combination, what, results["plan"]["prompts"]) for done in runs]
+    right, n = map(sum, zip(*marks))
+    low, high = wilson(right, n)
     if len(runs) > 1:
-        _, lower, higher = seed_interval(shares)
+        _, lower, higher = seed_interval([one / of for one, of in marks])
         low, high = min(low, max(0.0, lower)), max(high, min(1.0, higher))
-    return mean, low, high
+    return right / n, low, high
 
 
-def share_of(done: dict, kind: str, combination: str, what: str, n: int) -> float:
-    """One mark of a run, in [0, 1]."""
+def mark_of(done: dict, kind: str, combination: str, what: str, prompts: int) -> tuple[float, int]:
+    """One mark of a run: (how many, of how many)."""
     marks = done["exam"][kind][combination]
-    return marks["right"] / n if what == "right" else marks["facts"]
+    if what == "in place":
+        return marks["in place"], marks["stay"]
+    return (marks["right"] if what == "right" else marks["facts"] * prompts), prompts
 
 
 def in_percent(share: tuple[float, float, float] | None) -> str:
@@ -57,12 +60,13 @@ def text_of(results: dict) -> str:
     """Two tables in Markdown, of what is right in everything and of facts, then the claims; a row that was not run does not appear."""
     lines = []
     for what, words in (("right", "right in everything"), ("facts", "facts right")):
-        lines += [f"| {words}, in % [95 % interval] | " + " | ".join(COLUMNS) + " | learned parameters | samples/s | seeds |",
-                  "|---|" + "---|" * len(COLUMNS) + "--:|--:|--:|"]
+        columns = [column for column in COLUMNS if what == "right" or column != IN_PLACE]
+        lines += [f"| {words}, in % [95 % interval] | " + " | ".join(columns) + " | learned parameters | samples/s | seeds |",
+                  "|---|" + "---|" * len(columns) + "--:|--:|--:|"]
         for family in rows_of(results):
             runs = runs_of(results, family)
             speed = sum(done["samples_per_second"] for done in runs) / len(runs)
-            cells = [in_percent(cell(results, family, column, what)) for column in COLUMNS]
+            cells = [in_percent(cell(results, family, column, what)) for column in columns]
             lines.append(f"| {FAMILIES[family][0]} | {' | '.join(cells)} | {runs[0]['trained']:,} | {speed:.0f} | {len(runs)} |")
         lines.append("")
     return "\n".join(lines + [f"- {line}" for line in claims_of(results)]).rstrip("\n") + "\n"
@@ -70,7 +74,7 @@ def text_of(results: dict) -> str:
 
 def claims_of(results: dict) -> list[str]:
     """For each claim and kind, by how many points of facts one family leads, seed by seed; nothing with fewer than two common seeds."""
-    lines, n = [], results["plan"]["prompts"]
+    lines = []
     for claim, (one, other, kinds) in CLAIMS.items():
         if not {one, other} <= set(rows_of(results)):
             continue
@@ -78,7 +82,7 @@ def claims_of(results: dict) -> list[str]:
         if len(seeds := sorted(by_seed[0].keys() & by_seed[1].keys())) < 2:
             continue
         for kind in kinds:
-            first, second = ([share_of(runs[seed], kind, "seen", "facts", n) for seed in seeds] for runs in by_seed)
+            first, second = ([runs[seed]["exam"][kind]["seen"]["facts"] for seed in seeds] for runs in by_seed)
             lead = seed_interval([a - b for a, b in zip(first, second)])
             mean, low, high = (100 * number for number in lead)
             lines.append(f"{claim}, {kind}: {mean:+.0f} [{low:+.0f}, {high:+.0f}]. {verdict(lead, 'It does here', 'The opposite, here')}.")
