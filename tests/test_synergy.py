@@ -60,7 +60,8 @@ def test_gains_by_hand():
     lines = synergy.text_of(results).splitlines()
     assert len(lines) == 2 + 2 * len(samples.PAINTED) + 2 * len(samples.TOLD)
     mean, low, high = studies.seed_interval([25, 50, 50])
-    assert lines[-2].startswith(f"| does it help more than more seeing | caption | {mean:+.1f} [{low:+.1f}, {high:+.1f}], {studies.detectable([25, 50, 50]):.1f} | +0.0 [+0.0, +0.0], 0.0 | ")
+    assert synergy.gains_of(results, "right")[f"{question}: caption"] == ([0, 0, 0], 0, 0, 0, 0) and len(synergy.gains_of(results, "loss")) == 10
+    assert lines[-2].startswith(f"| does it help more than more seeing: caption | {mean:+.1f} [{low:+.1f}, {high:+.1f}], {studies.detectable([25, 50, 50]):.1f} | +0.0 [+0.0, +0.0], 0.0 | ")
 
 
 def test_what_could_have_been_found():

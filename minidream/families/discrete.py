@@ -16,6 +16,7 @@ from .family import Family, Plan, fresh, with_words
 from .samples import PAINTED, TOLD, Sample
 
 CODES = 256
+NUCLEUS = 0.9       # the likeliest codes that together have this chance are drawn from; of words the likeliest is taken
 
 
 class Discrete(Family):
@@ -102,7 +103,7 @@ class Discrete(Family):
             logits[:, slice(0, self.first_code) if codes else slice(self.first_code, None)] = -torch.inf
             if not codes:
                 logits[:, [*special.never_sampled, special.dream_start]] = -torch.inf
-            step = [choose(row, float(codes), 1.0, generator) for row, generator in zip(logits, generators)]
+            step = [choose(row, float(codes), NUCLEUS, generator) for row, generator in zip(logits, generators)]
             for row, token in zip(rows, step):
                 row.append(token)
             if not codes and all(special.eos in row for row in rows):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ..studies import detectable, seed_interval
+from ..studies import detectable, spread
 from .dreamllm import creation, dreamllm
 from .encode_only import instructions
 from .exam import COMBINATIONS, Exam
@@ -81,16 +81,20 @@ def gains(results: dict, question: str, kind: str, measure: str, combination: st
     return [together[seed] - alone[seed] for seed in seeds]
 
 
+def gains_of(results: dict, measure: str, combination: str = "seen") -> dict[str, tuple]:
+    """{"question: kind": (gains of the seeds, mean, low, high, detectable)}, as `plots.plot_gains` takes them; two seeds at least."""
+    rows = {f"{question}: {kind}": gains(results, question, kind, measure, combination) for question, (one, other, kinds) in QUESTIONS.items()
+            if {one, other} <= {done["family"] for done in results["runs"]} for kind in kinds}
+    return {name: (*spread(values), detectable(values)) for name, values in rows.items() if len(values) > 1}
+
+
 def text_of(results: dict) -> str:
     """The answers in Markdown: for each question, kind and measure the mean gain in %, its 95 % interval, and what would have been found."""
-    lines = [f"| question | kind | {' | '.join(f'{measure}, gain [95 %], detectable' for measure in MEASURES)} | seeds |", "|---|---|" + "---|" * len(MEASURES) + "--:|"]
-    for question, (_, _, kinds) in QUESTIONS.items():
-        for kind in kinds:
-            cells = []
-            for measure in MEASURES:
-                values = [100 * gain for gain in gains(results, question, kind, measure)]
-                cells.append("{:+.1f} [{:+.1f}, {:+.1f}], {:.1f}".format(*seed_interval(values), detectable(values)))
-            lines.append(f"| {question} | {kind} | {' | '.join(cells)} | {len(values)} |")
+    lines = [f"| question | {' | '.join(f'{measure}, gain [95 %], detectable' for measure in MEASURES)} | seeds |", "|---|" + "---|" * len(MEASURES) + "--:|"]
+    by_measure = [gains_of(results, measure) for measure in MEASURES]
+    for row in by_measure[0]:
+        cells = ["{:+.1f} [{:+.1f}, {:+.1f}], {:.1f}".format(*(100 * number for number in rows[row][1:])) for rows in by_measure]
+        lines.append(f"| {row} | {' | '.join(cells)} | {len(by_measure[0][row][0])} |")
     return "\n".join(lines) + "\n"
 
 

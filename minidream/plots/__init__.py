@@ -5,7 +5,7 @@ Attention is drawn in viridis, nearest neighbour, with the cells visible. Colour
 
 from ..drawing import shares
 from .attention import plot_heads, plot_patch_layers, plot_trace, plot_two_hop, plot_word_layers
-from .curves import plot_by_count, plot_losses, plot_seed_losses, plot_spreads
+from .curves import plot_by_count, plot_gains, plot_losses, plot_seed_losses, plot_spreads
 from .exploring import (groups, hover_two_hops, plot_ablation, plot_choice, plot_denoising, plot_denoising_steps, plot_hop,
                         plot_single_ablations, sources)
 from .instructing import plot_changes, plot_kept

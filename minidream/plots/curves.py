@@ -134,6 +134,37 @@ def plot_spreads(panels: dict[str, dict[str, dict[str, tuple]]], title: str, lab
 
 
 @figure_function
+def plot_gains(panels: dict[str, dict[str, tuple]], title: str, label: str) -> Figure:
+    """Differences over seeds beside nothing: for each row every seed, the mean and its interval; in grey what could not have been found.
+
+    Args:
+        panels: {panel: {row: (values of the seeds, mean, low, high, detectable)}}; the rows of all panels are the same. Fractions, written in
+            per cent: differences between `-detectable` and `detectable` are too small for so few seeds.
+        title: what there is to see.
+        label: what a number is.
+
+    Raises:
+        ValueError: if panels have different rows (both).
+    """
+    names = {tuple(rows) for rows in panels.values()}
+    if len(names) != 1:
+        raise ValueError(f"every panel needs the same rows, and there are {sorted(names)}")
+    (rows,) = names
+    figure, axes = plt.subplots(1, len(panels), figsize=(1.8 + 3.2 * len(panels), 1.2 + 0.3 * len(rows)), layout="constrained", squeeze=False, sharey=True)
+    for axis, (panel, content) in zip(axes[0], panels.items()):
+        for number, (*spread, detectable) in enumerate(content.values()):
+            axis.barh(number, 2 * detectable, left=-detectable, height=0.8, color="#E8E8E8", zorder=0)
+            draw_spread(axis, number, spread, cycle(0))
+        axis.axvline(0, color="#888888", linewidth=0.8, zorder=1)
+        axis.set(xlabel=label, title=panel, ylim=(len(rows) - 0.5, -0.5))
+        axis.set_yticks(range(len(rows)), rows)
+        axis.tick_params(axis="y", length=0)
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+@figure_function
 def plot_by_count(panels: dict[str, dict[str, dict[int, tuple]]], title: str, xlabel: str, shares: bool = True,
                   levels: dict[str, float] | None = None) -> Figure:
     """How results depend on a number that doubles, with intervals over seeds.
