@@ -10,7 +10,7 @@ from PIL import Image
 from minidream.diagrams import pieces_of, plot_dream, plot_layout
 from minidream.documents import Document
 from minidream.drawing import KINDS, WORDS_PER_STRIP, kind_of, shares, strips_of
-from minidream.plots import (in_words, plot_document, plot_heads, plot_losses, plot_patch_layers, plot_pictures, plot_sizes, plot_stacks,
+from minidream.plots import (in_words, plot_boxes, plot_document, plot_heads, plot_losses, plot_patch_layers, plot_pictures, plot_sizes, plot_stacks,
                              plot_table, plot_trace, plot_two_hop, plot_word_layers, text_table)
 from minidream.probe import Trace
 
@@ -331,3 +331,13 @@ def test_layout_and_dream_show_what_stands_in_the_sequence(inputs, images, kept)
         assert int(left.split()[0]) == 300 - written.count("word")
     with pytest.raises(ValueError, match="dream quer"):
         plot_dream(["<s>", "star"], image(), torch.randn(4, 8, 8))
+
+
+def test_boxes_lie_where_they_are_said_to():
+    figure = plot_boxes([image(), image()], [{"true": (0.25, 0.5, 0.75, 1.0)}, {"said": (0.0, 0.0, 0.5, 0.25), "true": (0.1, 0.1, 0.2, 0.3)}], ["a", "b"], "T")
+    assert not plt.get_fignums()
+    (true,), (said, again) = (axis.patches for axis in figure.axes)
+    assert true.get_bbox().extents.tolist() == [0.25, 0.5, 0.75, 1.0] and said.get_bbox().extents.tolist() == [0.0, 0.0, 0.5, 0.25]
+    assert true.get_edgecolor() == again.get_edgecolor() != said.get_edgecolor() and figure.axes[0].get_ylim() == (1, 0)
+    with pytest.raises(ValueError, match="2 images, 1 sets of boxes, 2 titles"):
+        plot_boxes([image(), image()], [{}], ["a", "b"], "T")

@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from minidream.plots import plot_by_count, plot_seed_losses, plot_spreads
+from minidream.plots import plot_by_count, plot_costs, plot_gains, plot_seed_losses, plot_spreads
 
 THREE = ([0.2, 0.3, 0.7], 0.4, 0.1, 0.9)
 ONE = ([0.5], 0.5, math.nan, math.nan)
@@ -84,3 +84,22 @@ def test_by_count_each_number_stands_at_its_place():
 def test_by_count_of_losses():
     figure = plot_by_count({"loss": {"a": {1: ([0.02], 0.02, math.nan, math.nan), 16: ([0.01, 0.03], 0.02, 0.001, 0.5)}}}, "T", "queries", shares=False)
     assert figure.axes[0].get_yscale() == "log" and not figure.axes[0].get_legend()
+
+
+def test_gains_stand_beside_what_could_not_be_found():
+    rows = {"captions": ([0.1, 0.3], 0.2, -0.1, 0.5, 0.25), "questions": ([-0.1, 0.0], -0.05, -0.2, 0.1, 0.15)}
+    figure = plot_gains({"facts": rows, "loss": rows}, "T", "gain")
+    first = figure.axes[0]
+    assert [axis.get_title() for axis in figure.axes] == ["facts", "loss"]
+    assert [(bar.get_x(), bar.get_width()) for bar in first.patches] == [(-0.25, 0.5), (-0.15, 0.3)]
+    assert [list(line.get_xdata()) for line in first.lines[:3]] == [[-0.1, 0.5], [0.1, 0.3], [0.2]]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["captions", "questions"]
+    with pytest.raises(ValueError, match="the same rows"):
+        plot_gains({"facts": rows, "loss": {"captions": rows["captions"]}}, "T", "gain")
+
+
+def test_costs_are_points_with_a_name():
+    figure = plot_costs({"LoRA": (300_000, ([0.5, 0.7], 0.6, 0.4, 0.8)), "all": (2_500_000, ([1.0], 1.0, float("nan"), float("nan")))}, "T", "learned", "right")
+    (axis,) = figure.axes
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["LoRA", "all"] and axis.get_xscale() == "log"
+    assert [float(line.get_ydata()[0]) for line in axis.lines if len(line.get_ydata()) == 1] == [0.6, 1.0, 1.0]

@@ -4,7 +4,9 @@ import math
 
 from ..metrics import wilson
 from ..studies import seed_interval, verdict
+from .exam import of_png
 from .runs import FAMILIES, runs_of
+from .samples import PAINTED
 
 # Column -> (kind of sample, combination).
 COLUMNS = {"text to image": ("paint", "seen"), "text to image, held out": ("paint", "held out"), "captions": ("caption", "seen"),
@@ -49,6 +51,12 @@ def mark_of(done: dict, kind: str, combination: str, what: str, prompts: int) ->
     if what == "in place":
         return marks["in place"], marks["stay"]
     return (marks["right"] if what == "right" else marks["facts"] * prompts), prompts
+
+
+def replies_of(results: dict, family: str, kind: str) -> list:
+    """The replies of all its runs to the running example, by seed: str, or PIL images (None where nothing was painted); [] if it cannot."""
+    replies = [done["example"][kind] for done in runs_of(results, family) if kind in done["example"]]
+    return [of_png(reply) if kind in PAINTED and reply is not None else reply for reply in replies]
 
 
 def in_percent(share: tuple[float, float, float] | None) -> str:

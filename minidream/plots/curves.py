@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from ..drawing import LETTER, figure_function, plain_ticks
 
@@ -35,13 +35,14 @@ def plot_losses(log: list[dict], title: str) -> Figure:
 
 
 @figure_function
-def plot_seed_losses(panels: dict[str, dict[str, list]], title: str) -> Figure:
+def plot_seed_losses(panels: dict[str, dict[str, list]], title: str, xlabel: str = "step") -> Figure:
     """Loss curves of several runs of the same thing: each seed thinly, the mean over the seeds boldly.
 
     Args:
         panels: {what is measured: {condition: curves}}, a curve per seed, each a list of (step, loss above 0); all seeds
             of a condition have the same steps. Each panel has a scale of its own: losses of two kinds cannot be compared.
         title: what there is to see.
+        xlabel: what is counted, if not steps.
 
     Raises:
         ValueError: if the curves of a condition have different steps, or there are none.
@@ -56,7 +57,7 @@ def plot_seed_losses(panels: dict[str, dict[str, list]], title: str) -> Figure:
             for seed in losses:
                 axis.plot(steps[0], seed, color=cycle(number), linewidth=0.7, alpha=0.5)
             axis.plot(steps[0], losses.mean(axis=0), color=cycle(number), linewidth=2.2, label=name)
-        axis.set(xlabel="step", ylabel=measured, yscale="log")
+        axis.set(xlabel=xlabel, ylabel=measured, yscale="log")
         plain_ticks(axis.yaxis)
         if len(conditions) > 1:     # below, where no curve runs
             axis.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=len(conditions), columnspacing=1)
@@ -160,6 +161,29 @@ def plot_gains(panels: dict[str, dict[str, tuple]], title: str, label: str) -> F
         axis.set_yticks(range(len(rows)), rows)
         axis.tick_params(axis="y", length=0)
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+@figure_function
+def plot_costs(points: dict[str, tuple[int, tuple]], title: str, xlabel: str, ylabel: str) -> Figure:
+    """What is reached for how much: a point with its interval for each name.
+
+    Args:
+        points: {name: (cost above 0, (values of the seeds, mean, low, high))}; shares in [0, 1].
+        title: what there is to see.
+        xlabel: what the cost is; its scale is logarithmic.
+        ylabel: what is reached.
+    """
+    figure, axis = plt.subplots(figsize=(7.6, 3.4), layout="constrained")
+    for number, (name, (cost, spread)) in enumerate(points.items()):
+        # Equal costs stand a little apart, so that no interval hides another.
+        draw_spread(axis, cost * 1.06 ** number, spread, cycle(number), across=False, label=name)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:,.0f}"))
+    axis.set(xlabel=xlabel, ylabel=ylabel, ylim=(-0.03, 1.03))
+    axis.yaxis.set_major_formatter(PercentFormatter(1))
+    figure.legend(loc="outside right center")
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 

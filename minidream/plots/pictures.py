@@ -5,6 +5,7 @@ import textwrap
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
 
 from ..drawing import figure_function
 
@@ -36,6 +37,37 @@ def plot_pictures(images: list, titles: list[str] | None = None, columns: int = 
         axis.imshow(image)
         axis.set_title(title)
     figure.suptitle(suptitle or "", x=0.01, ha="left")
+    return figure
+
+
+@figure_function
+def plot_boxes(images: list, boxes: list[dict[str, tuple]], titles: list[str], suptitle: str) -> Figure:
+    """Pictures with boxes drawn over them.
+
+    Args:
+        images: PIL images.
+        boxes: for each image {name: (left, top, right, bottom)}, fractions of its width and height in [0, 1], y down. The same name has
+            the same colour everywhere.
+        titles: one for each image.
+        suptitle: what there is to see.
+
+    Raises:
+        ValueError: if there are not as many of each (all three numbers).
+    """
+    if len({len(images), len(boxes), len(titles)}) > 1:
+        raise ValueError(f"{len(images)} images, {len(boxes)} sets of boxes, {len(titles)} titles: as many of each are needed")
+    figure, axes = plt.subplots(1, len(images), figsize=(2.3 * len(images), 2.75), layout="constrained", squeeze=False)
+    names = list(dict.fromkeys(name for some in boxes for name in some))
+    colours = dict(zip(names, plt.rcParams["axes.prop_cycle"].by_key()["color"]))
+    for axis, image, some, title in zip(axes[0], images, boxes, titles):
+        axis.imshow(image, extent=(0, 1, 1, 0))
+        for name, (left, top, right, bottom) in some.items():
+            axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colours[name], linewidth=2.2))
+        axis.set_title(title)
+        axis.set_axis_off()
+    figure.legend(handles=[Patch(facecolor="none", edgecolor=colour, linewidth=2, label=name) for name, colour in colours.items()],
+                  loc="outside lower left", ncols=len(names))
+    figure.suptitle(suptitle, x=0.01, ha="left")
     return figure
 
 
