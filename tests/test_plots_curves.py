@@ -90,7 +90,7 @@ def test_gains_stand_beside_what_could_not_be_found():
     rows = {"captions": ([0.1, 0.3], 0.2, -0.1, 0.5, 0.25), "questions": ([-0.1, 0.0], -0.05, -0.2, 0.1, 0.15)}
     figure = plot_gains({"facts": rows, "loss": rows}, "T", "gain")
     first = figure.axes[0]
-    assert [axis.get_title() for axis in figure.axes] == ["facts", "loss"]
+    assert [axis.get_title("left") for axis in figure.axes] == ["facts", "loss"]
     assert [(bar.get_x(), bar.get_width()) for bar in first.patches] == [(-0.25, 0.5), (-0.15, 0.3)]
     assert [list(line.get_xdata()) for line in first.lines[:3]] == [[-0.1, 0.5], [0.1, 0.3], [0.2]]
     assert [label.get_text() for label in first.get_yticklabels()] == ["captions", "questions"]
