@@ -7,7 +7,7 @@ import torch
 from minidream import llm as llms
 from minidream import stages, toy
 from minidream.documents import IGNORED, Document, lay_out
-from minidream.families import (adapter, alignment, attending, boxes, codebook, exam, family, flamingo, lora, metaqueries,
+from minidream.families import (adapter, alignment, attending, boxes, codebook, exam, example, family, flamingo, lora, metaqueries,
                                 plugin, qformer, referring, runs, samples)
 from minidream.lessons import pictures
 from minidream.llm import LLM, LLMConfig
@@ -132,17 +132,22 @@ def test_whether_a_thing_stayed_where_it_was_is_read_from_pixels():
 
 
 def test_the_running_example_is_one_scene_in_every_kind(base):
-    asked = {kind: samples.running(kind) for kind in samples.KINDS}
+    asked = {kind: example.running(kind) for kind in samples.KINDS}
     assert asked["paint"].given == ("a large green ring on a gray background",) and asked["caption"].reply == asked["paint"].given[0]
     assert asked["edit"].given[1] == "the same but yellow" and asked["story"].wanted == asked["edit"].wanted == ("gray", None, (("large", "yellow", "ring"),))
     assert asked["question"].given[1:] == ("what colour is the ring?",) and asked["question"].reply == "green"
-    assert asked["locate"].reply == boxes.words_of_box(samples.true_box(samples.RUNNING))
-    assert not is_held_out(samples.RUNNING) and not any(is_held_out(scene) for scene in asked["edit"].scenes)
-    back = exam.of_png(exam.as_png(asked["paint"].reply))
+    assert asked["locate"].reply == boxes.words_of_box(samples.true_box(example.RUNNING))
+    assert not is_held_out(example.RUNNING) and not any(is_held_out(scene) for scene in asked["edit"].scenes)
+    back = example.of_png(example.as_png(asked["paint"].reply))
     assert torch.equal(to_tensor([back]), to_tensor([asked["paint"].reply]))
     system = runs.build(runs.FAMILIES["dreamllm"][1], PLAN, 0)
-    replies = exam.example_of(system)
-    assert set(replies) == set(system.kinds) and isinstance(replies["caption"], str) and exam.of_png(replies["edit"]).size == (32, 32)
+    replies = example.example_of(system)
+    assert set(replies) == set(system.kinds) and isinstance(replies["caption"], str) and example.of_png(replies["edit"]).size == (32, 32)
+    seeds = [{"seed": seed, "example": {**replies, "caption": said, "paint": None}} for seed, said in ((3, "one"), (4, "two"), (5, "one"))]
+    assert example.replies_of(seeds, "paint") == [None] * 3 and example.replies_of(seeds, "locate") == [] and example.replies_of(seeds, "edit")[2].size == (32, 32)
+    assert "| a | one / two |" in example.table_of_replies({"a": seeds}, ("caption",)).data
+    assert [axis.get_title() for axis in example.plot_replies({"a": seeds}, "edit").axes] == ["given", "asked for", "seed 3", "seed 4", "seed 5"]
+    assert len(example.plot_replies({"a": seeds, "b": seeds}, "paint").axes) == 2 * 4
 
 
 def test_more_words_change_nothing_for_the_old_ones(base):

@@ -87,14 +87,14 @@ BY_HAND = {"plan": {"prompts": 8}, "runs": [done("dreamllm", 1, 6, ("locate", "v
 
 def test_a_cell_by_hand():
     assert table.rows_of(BY_HAND) == ["plugin", "alignment-text", "dreamllm"]           # what was not run does not appear
-    mean, low, high = table.cell(BY_HAND, "dreamllm", "captions")
-    assert mean == 10 / 16 and (low, high) == (0, 1)        # Student's over two seeds: 0.625 +- 12.7 * 0.125
-    assert table.cell(BY_HAND, "plugin", "captions") == (1.0, *wilson(8, 8)) and table.cell(BY_HAND, "plugin", "text to image, held out")[0] == 7 / 8
-    assert table.cell(BY_HAND, "plugin", "text to image, held out", "facts")[0] == 0.9 and table.cell(BY_HAND, "dreamllm", "captions", "facts")[0] == 10 / 16
+    shares, mean, low, high = table.cell(BY_HAND, "dreamllm", "captions")
+    assert shares == [4 / 8, 6 / 8] and mean == 10 / 16 and (low, high) == (0, 1)        # Student's over two seeds: 0.625 +- 12.7 * 0.125
+    assert table.cell(BY_HAND, "plugin", "captions") == ([1.0], 1.0, *wilson(8, 8)) and table.cell(BY_HAND, "plugin", "text to image, held out")[1] == 7 / 8
+    assert table.cell(BY_HAND, "plugin", "text to image, held out", "facts")[1] == pytest.approx(0.9) and table.cell(BY_HAND, "dreamllm", "captions", "facts")[1] == 10 / 16
     assert table.cell(BY_HAND, "dreamllm", "locate") is None
-    assert table.cell(BY_HAND, "plugin", table.IN_PLACE) == table.cell(BY_HAND, "plugin", table.IN_PLACE, "facts") == (0.2, *wilson(1, 5))
+    assert table.cell(BY_HAND, "plugin", table.IN_PLACE) == table.cell(BY_HAND, "plugin", table.IN_PLACE, "facts") == ([0.2], 0.2, *wilson(1, 5))
     alike = {"plan": {"prompts": 8}, "runs": [done("lora", seed, 4) for seed in range(3)]}
-    assert table.cell(alike, "lora", "captions") == (0.5, *wilson(12, 24))              # equal seeds do not make certain
+    assert table.cell(alike, "lora", "captions") == ([0.5] * 3, 0.5, *wilson(12, 24))              # equal seeds do not make certain
     with pytest.raises(ValueError, match="no run of 'lora'"):
         runs.runs_of(BY_HAND, "lora")
 

@@ -3,8 +3,6 @@
 A reply is right if all of it is; and since small budgets leave few that are, the share of facts that are right is kept too.
 """
 
-import base64
-import io
 import random
 
 from PIL import Image
@@ -15,7 +13,7 @@ from ..world.language import parse_caption
 from ..world.render import to_tensor
 from .boxes import box_of_words, overlap
 from .family import Family, Plan
-from .samples import PAINTED, Sample, draw, running, true_box
+from .samples import PAINTED, Sample, draw, true_box
 
 ENOUGH = 0.5        # intersection over union from which on a box counts as right
 COMBINATIONS = {"seen": False, "held out": True}
@@ -67,23 +65,6 @@ def in_place(samples: list[Sample], replies: list[Image.Image | None]) -> list[b
     found = dict(zip(there, scenes_by_colour(to_tensor([replies[number] for number in there])))) if there else {}
     return [bool(scene := found.get(number)) and len(scene.things) == 1 and overlap(true_box(scene), true_box(sample.scenes[-1])) >= ENOUGH
             for number, sample in enumerate(samples)]
-
-
-def example_of(family: Family) -> dict[str, str | None]:
-    """{kind: reply} to the running example; pictures as PNG files in base64."""
-    replies = {kind: family.replies([running(kind)])[0] for kind in family.kinds}
-    return {kind: reply if reply is None or isinstance(reply, str) else as_png(reply) for kind, reply in replies.items()}
-
-
-def as_png(picture: Image.Image) -> str:
-    """A picture as text."""
-    picture.save(file := io.BytesIO(), format="png")
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def of_png(text: str) -> Image.Image:
-    """The way back."""
-    return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
 class Exam:

@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 from ..studies import as_text, circumstances, load_results
 from ..train import fit, write_atomically
 from . import adapter, alignment, discrete, dreamllm, encode_only, flamingo, lora, metaqueries, plugin, qformer, referring
-from .exam import Exam, example_of
+from .exam import Exam
+from .example import example_of
 from .family import Family, Plan, learned_parameters
 from .samples import KINDS
 

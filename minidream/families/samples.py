@@ -5,7 +5,7 @@ small budget tells something.
 """
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from PIL import Image
 
@@ -13,8 +13,8 @@ from .. import toy
 from ..lessons import description, document_of, pictures
 from ..world.language import DESCRIBE, ask, describe, parse_caption
 from ..world.render import render
-from ..world.scenes import Scene, Thing, sample_scene
-from ..world.stories import Story, edit_of, sample_edit, sample_story
+from ..world.scenes import Scene, sample_scene
+from ..world.stories import Story, sample_edit, sample_story
 from .boxes import box_of, overlap, words_of_box
 
 PAINTED = ("paint", "story", "edit")        # the reply is a picture
@@ -93,20 +93,6 @@ def of_scene(kind: str, scene: Scene, rng: random.Random) -> Sample:
         turns = [(place_asked if kind == "locate" else box_asked)(scene, rng) for _ in range(1 if kind == "locate" else 4)]
     (question, reply), *more = turns
     return Sample(kind, (picture, question), reply, (scene,), scene.facts, tuple(more))
-
-
-RUNNING = Scene((Thing("ring", "green", "large", x=0.42, y=0.58),), "gray")
-
-
-def running(kind: str) -> Sample:
-    """The running example: the same scene, asked in every kind, in words that do not depend on chance."""
-    rng = random.Random("the running example")
-    if kind in ("story", "edit"):
-        after, told, asked = edit_of(RUNNING, "recolour", rng)
-        return of_story(kind, Story((f"a story: {description(RUNNING)}.", RUNNING, told, after)) if kind == "story" else Story((RUNNING, asked, after), given=(0,)))
-    if kind == "paint":
-        return replace(of_scene(kind, RUNNING, rng), given=(description(RUNNING),), wanted=RUNNING.facts)
-    return of_scene(kind, RUNNING, rng)
 
 
 def true_box(scene: Scene) -> tuple[float, ...]:

@@ -4,9 +4,7 @@ import math
 
 from ..metrics import wilson
 from ..studies import seed_interval, verdict
-from .exam import of_png
 from .runs import FAMILIES, runs_of
-from .samples import PAINTED
 
 # Column -> (kind of sample, combination).
 COLUMNS = {"text to image": ("paint", "seen"), "text to image, held out": ("paint", "held out"), "captions": ("caption", "seen"),
@@ -23,8 +21,8 @@ def rows_of(results: dict) -> list[str]:
     return [name for name in FAMILIES if any(done["family"] == name for done in results["runs"])]
 
 
-def cell(results: dict, family: str, column: str, what: str = "right") -> tuple[float, float, float] | None:
-    """A share over all seeds, and its 95 % interval: (mean, low, high) in [0, 1]; None for what the family cannot do at all.
+def cell(results: dict, family: str, column: str, what: str = "right") -> tuple[list[float], float, float, float] | None:
+    """A share over all seeds, and its 95 % interval: (shares of the seeds, mean, low, high) in [0, 1]; None for what the family cannot do at all.
 
     The interval is the wider of two, as each alone can be too narrow: Student's over the seeds, and Wilson's over all replies
     (which for facts is wider than it need be, since no reply's share varies more than a right or wrong).
@@ -39,10 +37,11 @@ def cell(results: dict, family: str, column: str, what: str = "right") -> tuple[
     marks = [mark_of(done, kind, combination, what, results["plan"]["prompts"]) for done in runs]
     right, n = map(sum, zip(*marks))
     low, high = wilson(right, n)
+    shares = [one / of for one, of in marks]
     if len(runs) > 1:
-        _, lower, higher = seed_interval([one / of for one, of in marks])
+        _, lower, higher = seed_interval(shares)
         low, high = min(low, max(0.0, lower)), max(high, min(1.0, higher))
-    return right / n, low, high
+    return shares, right / n, low, high
 
 
 def mark_of(done: dict, kind: str, combination: str, what: str, prompts: int) -> tuple[float, int]:
@@ -53,15 +52,9 @@ def mark_of(done: dict, kind: str, combination: str, what: str, prompts: int) ->
     return (marks["right"] if what == "right" else marks["facts"] * prompts), prompts
 
 
-def replies_of(results: dict, family: str, kind: str) -> list:
-    """The replies of all its runs to the running example, by seed: str, or PIL images (None where nothing was painted); [] if it cannot."""
-    replies = [done["example"][kind] for done in runs_of(results, family) if kind in done["example"]]
-    return [of_png(reply) if kind in PAINTED and reply is not None else reply for reply in replies]
-
-
-def in_percent(share: tuple[float, float, float] | None) -> str:
+def in_percent(share: tuple | None) -> str:
     """"72 [60, 84]", or that it cannot."""
-    return "cannot" if share is None else "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * number for number in share))
+    return "cannot" if share is None else "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * number for number in share[1:]))
 
 
 def text_of(results: dict) -> str:
@@ -102,6 +95,6 @@ def figure_of(results: dict):
     from ..plots import plot_table
     families = rows_of(results)
     cells = [[cell(results, family, column) for column in COLUMNS] for family in families]
-    words = [["cannot" if share is None else f"{share[0]:.0%}\n{100 * share[1]:.0f}-{100 * share[2]:.0f}" for share in row] for row in cells]
-    return plot_table([[math.nan if share is None else share[0] for share in row] for row in cells], [FAMILIES[family][0] for family in families],
+    words = [["cannot" if share is None else f"{share[1]:.0%}\n{100 * share[2]:.0f}-{100 * share[3]:.0f}" for share in row] for row in cells]
+    return plot_table([[math.nan if share is None else share[1] for share in row] for row in cells], [FAMILIES[family][0] for family in families],
                       list(COLUMNS), "What each family gets right in everything, from one budget", "share of replies, with its 95 % interval", words)
