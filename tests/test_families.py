@@ -1,6 +1,7 @@
 """The family tree: each family's own idea, worked by hand or against a reference, on boxes of a few numbers."""
 import random
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from minidream.world.judge import read_by_colour
 from minidream.world.language import DESCRIBE, VOCABULARY, parse_caption
 from minidream.world.render import to_tensor
 from minidream.world.scenes import Scene, Thing
+from minidream.world.stories import Story
 from torch import nn
 
 PLAN = family.Plan(steps=4, batch=3, prompts=1)
@@ -368,6 +370,13 @@ def test_alignment_is_the_squared_distance_and_asks_no_painter(name):
         assert slope.abs().max() > 0
 
 
+def test_what_a_teacher_does_not_say_is_the_same_to_it():
+    say_all, say_less = (runs.build(runs.FAMILIES[name][1], PLAN, 0) for name in ("alignment-text", "alignment-short"))
+    on_gray, on_black = (samples.of_story("edit", Story((RING, "the same", Scene(RING.things, background)), given=(0,))) for background in ("gray", "black"))
+    assert torch.equal(*say_less.wanted([on_gray, on_black])) and not torch.equal(*say_all.wanted([on_gray, on_black]))
+    assert torch.equal(say_less.wanted([replace(on_gray, given=())]), say_all.wanted([replace(on_gray, given=())]))      # nothing given is the empty caption
+
+
 def test_what_queries_are_aligned_with():
     text, image = (runs.build(runs.FAMILIES[name][1], PLAN, 0) for name in ("alignment-text", "alignment-image"))
     batch = [samples.draw("paint", random.Random(seed)) for seed in (0, 1)]
@@ -513,7 +522,7 @@ def test_each_family_learns_in_a_few_steps_and_nothing_that_is_frozen_moves(name
 
 def test_budgets_are_alike_within_each_group():
     trained = {name: family.learned_parameters(runs.build(runs.FAMILIES[name][1], PLAN, 0).phases) for name in runs.FAMILIES}
-    with_llm = ("captions", "instructions", "referring", "discrete", "alignment-text", "alignment-image", "dreamllm", "dreamllm-creation")
+    with_llm = ("captions", "instructions", "referring", "discrete", "alignment-text", "alignment-short", "alignment-image", "dreamllm", "dreamllm-creation")
     without = ("lora", "flamingo", "qformer", "metaqueries", "metaqueries-bidirectional")
     for group in (with_llm, without):
         sizes = [trained[name] for name in group]

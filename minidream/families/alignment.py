@@ -1,6 +1,7 @@
 """Embedding alignment: queries are told what to be. They are regressed onto CLIP's embeddings, and no gradient comes from the painter.
 
-`text`: onto the text states that the U-Net was trained on. GILL (Koh et al. 2023).
+`text`: onto the text states that the U-Net was trained on. GILL (Koh et al. 2023). `short` is the same with a teacher who never
+mentions the background: no caption says all that a picture shows.
 `image`: onto CLIP's states of the picture itself. SEED (Ge et al. 2023), Emu (Sun et al. 2023). The frozen U-Net has never seen such
 states, so that beside the queries a linear decoder learns, from the *true* states, to make conditions of them, by the
 denoising loss; Emu trains its decoder so, SEED maps to text states. SEED's codes for the states are left out.
@@ -8,7 +9,9 @@ denoising loss; Emu trains its decoder so, SEED maps to text states. SEED's code
 All else (queries, language model, samples) is as in DreamLLM: only the teacher differs. Paper: section 2.1.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 
 import torch
 from einops import rearrange, reduce
@@ -17,6 +20,7 @@ from torch.nn import functional as F
 
 from .. import toy
 from ..dream import gather
+from ..lessons import description
 from ..vision import clip_text_states
 from .family import Family, Plan, fresh
 from .samples import PAINTED, TOLD, Sample
@@ -54,16 +58,21 @@ class Aligned(Family):
 
 
 class TextAligned(Aligned):
-    """Regressed onto the text states of a caption of the picture."""
+    """Regressed onto the text states of a caption of the picture.
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.text_tower = toy.pretrained_text_tower()
+    Args:
+        caption: what to make a caption from a sample with.
+        others: as for `Family`.
+    """
+
+    def __init__(self, caption: Callable[[Sample], str], *others):
+        super().__init__(*others)
+        self.caption, self.text_tower = caption, toy.pretrained_text_tower()
 
     @torch.no_grad()
     def wanted(self, batch):
         """CLIP's text states of captions, of the empty one where nothing is given."""
-        return clip_text_states(self.text_tower, self.model.tokenizer, [sample.caption if sample.given else "" for sample in batch])
+        return clip_text_states(self.text_tower, self.model.tokenizer, [self.caption(sample) if sample.given else "" for sample in batch])
 
 
 class ImageAligned(Aligned):
@@ -89,11 +98,16 @@ class ImageAligned(Aligned):
         return decoder.loss(decoder.latents_of([sample.reply for sample in batch]), decoder.projector[1](wanted), generator)
 
 
-def text(plan: Plan) -> TextAligned:
+def text(plan: Plan, name: str = "alignment-text", caption: Callable[[Sample], str] = attrgetter("caption")) -> TextAligned:
     """Language model, queries and both projectors learn; the U-Net is not even asked."""
     model = fresh()
-    return TextAligned("alignment-text", model, plan.recipe(1e-3), PAINTED + TOLD,
+    return TextAligned(caption, name, model, plan.recipe(1e-3), PAINTED + TOLD,
                        [model.llm, model.vision.projector, model.dream_queries, model.decoder.projector])
+
+
+def short(plan: Plan) -> TextAligned:
+    """The same, taught by captions without the background."""
+    return text(plan, "alignment-short", lambda sample: description(sample.scenes[-1], background=False))
 
 
 def image(plan: Plan) -> ImageAligned:

@@ -78,7 +78,7 @@ TREE = ("Do pictures enter and leave the model?", {
                    ("light adaptation", "LoRA, LLaMA-Adapter, Flamingo, BLIP-2, mPLUG-Owl", ("lora", "adapter", "flamingo", "qformer")),
                    ("referring", "Kosmos-2, Shikra, ChatSpot, GPT4RoI", ("referring",))],
     "they enter and leave": [("discrete tokens", "VQ-VAE, OFA, Unified-IO, DaVinci, CM3Leon", ("discrete",)),
-                             ("embedding alignment", "GILL, SEED, Emu", ("alignment-text", "alignment-image")),
+                             ("embedding alignment", "GILL, SEED, Emu", ("alignment-text", "alignment-short", "alignment-image")),
                              ("DreamLLM", "taught by the denoising loss alone", ("dreamllm", "dreamllm-creation")),
                              ("after it", "MetaQueries: the language model stays frozen", ("metaqueries", "metaqueries-bidirectional"))]})
 

@@ -31,6 +31,7 @@ FAMILIES = {
     "referring": ("referring", referring.referring),
     "discrete": ("discrete tokens", discrete.discrete),
     "alignment-text": ("alignment: text states", alignment.text),
+    "alignment-short": ("alignment: text states, less said", alignment.short),
     "alignment-image": ("alignment: image states", alignment.image),
     "dreamllm": ("DreamLLM", dreamllm.dreamllm),
     "dreamllm-creation": ("DreamLLM, creation only", dreamllm.creation),

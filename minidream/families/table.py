@@ -13,6 +13,7 @@ COLUMNS = {"text to image": ("paint", "seen"), "text to image, held out": ("pain
 IN_PLACE = "editing, in place"      # its share is not of what is right, but of what is where it was
 # Claim -> (this family, has more than that one, of these kinds).
 CLAIMS = {"learning from the score beats aligning to text states": ("dreamllm", "alignment-text", ("paint", "story", "edit")),
+          "learning from the score beats aligning to text states that say less": ("dreamllm", "alignment-short", ("paint", "story", "edit")),
           "learning from the score beats aligning to image states": ("dreamllm", "alignment-image", ("paint", "story", "edit"))}
 
 
