@@ -119,7 +119,7 @@ def test_the_figure_shows_every_cell(monkeypatch):
     seen = {}
     monkeypatch.setattr("minidream.plots.plot_table", lambda *arguments: seen.update(zip(("values", "rows", "columns", "title", "label", "words"), arguments)))
     table.figure_of(BY_HAND)
-    assert seen["rows"] == ["plug-ins", "alignment: text states", "DreamLLM"] and seen["columns"] == list(table.COLUMNS)
+    assert seen["rows"] == ["plug-ins", "alignment: text states", "DreamLLM"] and [name.replace("\n", " ") for name in seen["columns"]] == list(table.COLUMNS)
     assert seen["values"][0][:2] == [1.0, 7 / 8] and math.isnan(seen["values"][2][-1])
     assert seen["words"][0][0] == "100%\n68-100" and seen["words"][2][-1] == "cannot"
 

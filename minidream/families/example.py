@@ -4,6 +4,7 @@ import base64
 import io
 import random
 from dataclasses import replace
+from textwrap import fill
 
 from PIL import Image
 
@@ -63,7 +64,7 @@ def plot_replies(rows: dict[str, list[dict]], kind: str):
     from ..plots import plot_film
     sample = running(kind)
     nothing = Image.new("RGB", sample.reply.size, "white")
-    pictures = {name: [*sample.pictures, sample.reply, *(reply or nothing for reply in replies_of(runs, kind))] for name, runs in rows.items()}
+    pictures = {fill(name, 16): [*sample.pictures, sample.reply, *(reply or nothing for reply in replies_of(runs, kind))] for name, runs in rows.items()}
     seeds = [f"seed {done['seed']}" for done in next(iter(rows.values()))]
     return plot_film(pictures, [*["given"] * len(sample.pictures), "asked for", *seeds], " … ".join(item for item in sample.given if isinstance(item, str)))
 

@@ -1,6 +1,7 @@
 """The table: what each family gets right, as text and as figure, with intervals; and whether learning from the score beats aligning."""
 
 import math
+from textwrap import fill
 
 from ..metrics import wilson
 from ..studies import seed_interval, verdict
@@ -98,4 +99,4 @@ def figure_of(results: dict):
     cells = [[cell(results, family, column) for column in COLUMNS] for family in families]
     words = [["cannot" if share is None else f"{share[1]:.0%}\n{100 * share[2]:.0f}-{100 * share[3]:.0f}" for share in row] for row in cells]
     return plot_table([[math.nan if share is None else share[1] for share in row] for row in cells], [FAMILIES[family][0] for family in families],
-                      list(COLUMNS), "What each family gets right in everything, from one budget", "share of replies, with its 95 % interval", words)
+                      [fill(column, 13) for column in COLUMNS], "What each family gets right in everything, from one budget", "share of replies, with its 95 % interval", words)

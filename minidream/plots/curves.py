@@ -157,10 +157,11 @@ def plot_gains(panels: dict[str, dict[str, tuple]], title: str, label: str) -> F
             axis.barh(number, 2 * detectable, left=-detectable, height=0.8, color="#E8E8E8", zorder=0)
             draw_spread(axis, number, spread, cycle(0))
         axis.axvline(0, color="#888888", linewidth=0.8, zorder=1)
-        axis.set(xlabel=label, title=panel, ylim=(len(rows) - 0.5, -0.5))
+        axis.set(title=panel, ylim=(len(rows) - 0.5, -0.5))
         axis.set_yticks(range(len(rows)), rows)
         axis.tick_params(axis="y", length=0)
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.supxlabel(label, fontsize=9, color="#444444")
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 

@@ -14,7 +14,7 @@ def plot_table(values, rows: list[str], columns: list[str], title: str, label: s
 
     Args:
         values: shape (rows, columns), in [0, 1]; a cell that is nan is left without colour.
-        rows, columns: their names.
+        rows, columns: their names; those of columns may be broken into lines.
         title: what there is to see.
         label: what a number is.
         words: what is written in the cells instead of the share, with a line break or none.
@@ -25,7 +25,8 @@ def plot_table(values, rows: list[str], columns: list[str], title: str, label: s
     values = np.asarray(values)
     if values.shape != (len(rows), len(columns)):
         raise ValueError(f"values of shape {values.shape} do not fit {len(rows)} rows and {len(columns)} columns")
-    wide, high = max(0.42, 0.16 + 0.075 * max(map(len, columns))), 0.34 if words is None else 0.42
+    longest = max(len(line) for name in columns for line in name.split("\n"))
+    wide, high = max(0.42, 0.16 + 0.075 * longest), 0.34 if words is None else 0.42
     figure, axis = plt.subplots(figsize=(2.2 + 0.075 * max(map(len, rows)) + wide * len(columns), 1.1 + high * len(rows)), layout="constrained")
     top = np.nanmax(values) or 1
     mesh = axis.pcolormesh(values, vmin=0, vmax=top, edgecolors="white", linewidth=1)
