@@ -53,6 +53,12 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
 
 
+def newcombe(right: tuple[float, int], other: tuple[float, int]) -> tuple[float, float]:
+    """95 % interval of the difference of two shares, each (how many, of how many), by the limits of their Wilson intervals (Newcombe 1998, method 10)."""
+    (share, low, high), (other_share, other_low, other_high) = ((one / n, *wilson(one, n)) for one, n in (right, other))
+    return (share - other_share - math.hypot(share - low, other_high - other_share), share - other_share + math.hypot(high - share, other_share - other_low))
+
+
 class Bench:
     """Everything that is measured, on one set of weights.
 

@@ -11,6 +11,8 @@ import math
 import os
 import platform
 import random
+import shutil
+import subprocess
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -248,8 +250,11 @@ def queries_study(plan: Plan, seeds: list[int], folder: Path, out: Path, progres
 
 
 def circumstances() -> dict:
-    """What a run was made with: torch, threads, machine."""
-    return {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads(),
+    """What a run was made with: code, torch, threads, machine."""
+    root, code = Path(__file__).parents[1], "no checkout"
+    if (root / ".git").exists() and shutil.which("git"):
+        code = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True).stdout.strip()
+    return {"code": code, "torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, {'CUDA' if torch.cuda.is_available() else 'CPU'}"}
 
 
@@ -342,8 +347,8 @@ STUDENT_80 = (1.376, 1.061, 0.978, 0.941, 0.920, 0.906, 0.896, 0.889, 0.883)
 def detectable(values: list[float]) -> float:
     """The smallest true mean that as many seeds, spread as these are, would tell from 0 in four of five studies (power 80 %, level 5 %).
 
-    What is smaller may well be there and was not to be seen. From the usual sum of two quantiles, about a hundredth too small
-    with five seeds; the spread itself is known from these few values only. ValueError as in `seed_interval`.
+    What is smaller may well be there and was not to be seen. From the usual sum of two quantiles: too small by a hundredth with
+    five seeds, by a twentieth with three; the spread itself is known from these few values only. ValueError as in `seed_interval`.
     """
     mean, low, _ = seed_interval(values)
     return (mean - low) * (1 + STUDENT_80[len(values) - 2] / STUDENT[len(values) - 2])

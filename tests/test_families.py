@@ -17,7 +17,7 @@ from minidream.world import is_held_out
 from minidream.world.judge import read_by_colour
 from minidream.world.language import DESCRIBE, VOCABULARY, parse_caption
 from minidream.world.render import to_tensor
-from minidream.world.scenes import Scene, Thing
+from minidream.world.scenes import Scene, Thing, sample_scene
 from minidream.world.stories import Story
 from torch import nn
 
@@ -100,6 +100,13 @@ def test_half_of_the_boxes_that_are_asked_about_are_the_things_own():
         assert found > 0.99 if reply == "yes" else found < 0.2      # away by a tenth, before its sides were rounded
         said.append(reply)
     assert 20 < said.count("yes") < 40
+    # Where a box stands on the picture does not tell: nearness to an edge is the same in both halves.
+    near = {"yes": [], "no": []}
+    for _ in range(400):
+        question, reply = samples.box_asked(sample_scene(rng, count=1), rng)
+        left, top, right, bottom = boxes.box_of_words(question)
+        near[reply].append(min(left, top, 1 - right, 1 - bottom))
+    assert min(near["no"]) > 0 and abs(sum(near["yes"]) / len(near["yes"]) - sum(near["no"]) / len(near["no"])) < 0.02
     assert samples.place_asked(RING, rng)[1] == boxes.words_of_box(samples.true_box(RING))
     with pytest.raises(ValueError, match="'sing' is none of paint, "):
         samples.draw("sing", rng)
@@ -113,6 +120,19 @@ def test_replies_are_marked_by_what_they_say():
     assert mark("caption", "", "a large green ring above a small red star on a gray background") == mark("caption", "", "a ring") == 0
     assert mark("question", "green", "green") == 1 and mark("question", "green", "green green") == 0
     assert [mark("locate", "4 4 12 12", box) for box in ("4 5 12 13", "9 4 17 12", "4 4")] == [1, 0, 0]
+
+
+def test_an_exam_asks_what_it_says_and_chance_is_what_it_was_drawn_with():
+    sheet = exam.Exam(family.Plan(prompts=30), seed=0)
+    assert [is_held_out(sample.scenes[-1]) for name, held_out in exam.COMBINATIONS.items() for sample in sheet.samples("caption", held_out)] == [False] * 30 + [True] * 30
+    assert list(exam.COMBINATIONS) == ["seen", "held out"]
+    assert exam.Exam(family.Plan(prompts=3), seed=1).samples("paint", False)[0].given != sheet.samples("paint", False)[0].given
+    chance = sheet.chance()
+    assert set(chance) == set(samples.KINDS) and chance["paint"]["seen"]["right"] <= 2
+    assert all(0.15 < chance[kind]["seen"]["facts"] < 0.4 for kind in ("paint", "caption", "story", "edit"))      # (1/2 + 1/8 + 1/6 + 1/3) / 4 is 0.28
+    assert chance["question"]["seen"]["facts"] > 0.2 and 0.2 < chance["verify"]["seen"]["facts"] < 0.8
+    truth = [sheet.samples(kind, False) for kind in samples.KINDS]
+    assert all(sheet.mark(asked, [sample.reply for sample in asked])["right"] >= 29 for asked in truth)
 
 
 def test_pictures_are_marked_by_the_judge():
@@ -268,7 +288,9 @@ def test_families_beside_the_text_read_words_alone_and_look_at_their_own_picture
     both = system.model.llm.layers[0].seen
     system.watch(second.pictures)
     torch.testing.assert_close(system.model.llm.layers[0].seen, both[1:])
-    assert len(system.replies([first, second])) == 2
+    looked, watch = [], system.watch
+    system.watch = lambda pictures: looked.append(pictures) or watch(pictures)
+    assert len(system.replies([first, second])) == 2 and looked == [first.pictures, second.pictures]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -494,7 +516,7 @@ def test_a_call_that_no_tool_can_carry_out_paints_nothing(monkeypatch):
     drawn = []
     monkeypatch.setattr(plugin, "dream_of_clip", lambda model, captions: drawn.extend(captions) or ["picture"] * len(captions))
     paint = [samples.draw("paint", random.Random(seed)) for seed in range(4)]
-    assert system.replies(paint) == ["picture", None, None, None] and drawn == ["a small red star"]
+    assert system.replies(paint) == ["picture", None, None, None] and drawn == ["a small red star", "", "", ""]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

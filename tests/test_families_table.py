@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import asdict
 
 import pytest
-from minidream import stages
+from minidream import metrics, stages
 from minidream.families import __main__ as command
 from minidream.families import exam, family, runs, samples, table
 from minidream.metrics import wilson
@@ -43,13 +43,13 @@ def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
     assert written == json.loads(json.dumps(results))
     assert written["command"] == "python -m minidream.families all --seeds 5 --steps 2 --batch 2 --prompts 1"
     assert written["plan"] == asdict(TINY)
-    projector, plugin = written["runs"]
+    plugin, projector = written["runs"]
     assert (projector["family"], projector["seed"], plugin["family"]) == ("projector", 5, "plugin")
     assert projector["samples"] == {"caption": 2, "question": 2} and projector["cannot"] == ["paint", "story", "edit", "locate", "verify"]
     assert list(plugin["recipes"]) == list(plugin["curves"]) == ["instructions", "plugin"] and sum(plugin["samples"].values()) == 4
     assert projector["recipes"]["projector"]["steps"] == 2 and [set(line) for line in projector["curves"]["projector"]] == [{"step", "total", "language"}]
     for done in written["runs"]:
-        assert done["torch"] and done["threads"] >= 1 and done["machine"] and done["trained"] > 0 and done["samples_per_second"] > 0
+        assert done["torch"] and done["threads"] >= 1 and done["machine"] and done["trained"] > 0 and done["samples_per_second"] > 0 and done["code"]
         assert all(set(marks) == set(exam.COMBINATIONS) and all(mark["right"] in (0, 1) and mark["right"] <= mark["facts"] <= 1 for mark in marks.values()) for marks in done["exam"].values())
     assert set(projector["exam"]) == {"caption", "question"} and set(plugin["exam"]) == set(samples.PAINTED + samples.TOLD)
 
@@ -57,10 +57,12 @@ def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
 def test_finished_runs_are_not_repeated_and_other_plans_are_refused(folder, results):
     again = made_of(lambda *arguments: pytest.fail(f"run again: {arguments[:2]}"), folder, [("projector", 5), ("plugin", 5)])
     assert again == results
+    (folder / "out.json").unlink()                  # a JSON that was lost is made again from what each run left
     made = []
     made_of(lambda name, seed, *rest: made.append((name, seed)) or {**results["runs"][0], "family": name, "seed": seed}, folder,
             [("projector", 5), ("lora", 5), ("projector", 6), ("lora", 6)])
     assert made == [("lora", 5), ("projector", 6), ("lora", 6)]
+    assert [(done["family"], done["seed"]) for done in load_results(folder / "out.json")["runs"]] == [("lora", 5), ("lora", 6), ("plugin", 5), ("projector", 5), ("projector", 6)]
     with pytest.raises(ValueError, match="another plan"):
         load_results(folder / "out.json", family.Plan())
 
@@ -77,11 +79,12 @@ def test_every_family_learns_from_as_many_samples():
 def done(name, seed, right, cannot=()):
     """A run with the same number of right replies of every kind, of 8; one fewer of held-out combinations."""
     marks = {"seen": {"right": right, "facts": right / 8, "stay": 5, "in place": 1}, "held out": {"right": right - 1, "facts": 0.9, "stay": 5, "in place": 0}}
-    return {"family": name, "seed": seed, "trained": 1234, "samples_per_second": 10.0 + seed, "cannot": list(cannot),
+    chance = {kind: {name: {"right": 0, "facts": 0.25, "stay": 4, "in place": 1} for name in exam.COMBINATIONS} for kind in samples.KINDS}
+    return {"family": name, "seed": seed, "trained": 1234, "samples_per_second": 10.0 + seed, "cannot": list(cannot), "chance": chance,
             "exam": {kind: marks for kind in samples.KINDS if kind not in cannot}}
 
 
-BY_HAND = {"plan": {"prompts": 8}, "runs": [done("dreamllm", 1, 6, ("locate", "verify")), done("dreamllm", 0, 4, ("locate", "verify")),
+BY_HAND = {"plan": {"steps": 600, "prompts": 8}, "runs": [done("dreamllm", 1, 6, ("locate", "verify")), done("dreamllm", 0, 4, ("locate", "verify")),
                                             done("alignment-text", 0, 2), done("alignment-text", 1, 4), done("plugin", 0, 8)]}
 
 
@@ -93,7 +96,7 @@ def test_a_cell_by_hand():
     assert table.cell(BY_HAND, "plugin", "text to image, held out", "facts")[1] == pytest.approx(0.9) and table.cell(BY_HAND, "dreamllm", "captions", "facts")[1] == 10 / 16
     assert table.cell(BY_HAND, "dreamllm", "locate") is None
     assert table.cell(BY_HAND, "plugin", table.IN_PLACE) == table.cell(BY_HAND, "plugin", table.IN_PLACE, "facts") == ([0.2], 0.2, *wilson(1, 5))
-    alike = {"plan": {"prompts": 8}, "runs": [done("lora", seed, 4) for seed in range(3)]}
+    alike = {"plan": {"steps": 600, "prompts": 8}, "runs": [done("lora", seed, 4) for seed in range(3)]}
     assert table.cell(alike, "lora", "captions") == ([0.5] * 3, 0.5, *wilson(12, 24))              # equal seeds do not make certain
     with pytest.raises(ValueError, match="no run of 'lora'"):
         runs.runs_of(BY_HAND, "lora")
@@ -104,8 +107,17 @@ def test_the_text_by_hand():
     assert text[0].count("|") == text[1].count("|") == text[2].count("|") == len(table.COLUMNS) + 5
     assert text[2].startswith("| plug-ins | 100 [68, 100] | 88 [53, 98] |") and text[2].endswith("| 1,234 | 10 | 1 |")
     assert text[4].startswith("| DreamLLM | 62 [0, 100] |") and text[4].count("cannot") == 2
-    assert text[6].startswith("| facts right, ") and text[8].startswith("| plug-ins | 100 [68, 100] | 90 [")
-    assert text[12] == "- learning from the score beats aligning to text states, paint: +25 [+25, +25]. It does here." and len(text) == 15
+    assert text[5].startswith("| without looking | 0 | 0 | 0 |") and text[5].split(" | ")[7] == "25"
+    assert text[7].startswith("| facts right, ") and text[9].startswith("| plug-ins | 100 [68, 100] | 90 [")
+    assert text[14].startswith("Facts painted right, after 600 steps") and "3 comparisons" in text[14] and len(text) == 19
+    low, high = metrics.newcombe((10, 16), (6, 16))         # every seed leads by the same: the replies are few all the same
+    assert text[16] == f"- learning from the score beats aligning to text states, paint: +25 [{100 * low:+.0f}, {100 * high:+.0f}]. No difference that is larger than what seeds make."
+
+
+def test_newcombes_interval_of_a_known_difference():
+    low, high = metrics.newcombe((56, 70), (48, 80))        # Newcombe 1998, table II: 0.2, from 0.0524 to 0.3339
+    assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+    assert metrics.newcombe((0, 5), (0, 5))[0] == -metrics.newcombe((0, 5), (0, 5))[1] < 0
 
 
 def test_a_claim_needs_two_seeds_of_both_families():
@@ -119,7 +131,7 @@ def test_the_figure_shows_every_cell(monkeypatch):
     seen = {}
     monkeypatch.setattr("minidream.plots.plot_table", lambda *arguments: seen.update(zip(("values", "rows", "columns", "title", "label", "words"), arguments)))
     table.figure_of(BY_HAND)
-    assert seen["rows"] == ["plug-ins", "alignment: text states", "DreamLLM"] and [name.replace("\n", " ") for name in seen["columns"]] == list(table.COLUMNS)
+    assert seen["rows"] == ["plug-ins", "alignment: text states", "DreamLLM", "without looking"] and [name.replace("\n", " ") for name in seen["columns"]] == list(table.COLUMNS)
     assert seen["values"][0][:2] == [1.0, 7 / 8] and math.isnan(seen["values"][2][-1])
     assert seen["words"][0][0] == "100%\n68-100" and seen["words"][2][-1] == "cannot"
 

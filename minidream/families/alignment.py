@@ -1,10 +1,11 @@
 """Embedding alignment: queries are told what to be. They are regressed onto CLIP's embeddings, and no gradient comes from the painter.
 
-`text`: onto the text states that the U-Net was trained on. GILL (Koh et al. 2023). `short` is the same with a teacher who never
-mentions the background: no caption says all that a picture shows.
+`text`: onto the text states that the U-Net was trained on. GILL (Koh et al. 2023). `short` is the same with a teacher who does
+not mention the background of stories and edits: no caption says all that a picture shows.
 `image`: onto CLIP's states of the picture itself. SEED (Ge et al. 2023), Emu (Sun et al. 2023). The frozen U-Net has never seen such
 states, so that beside the queries a linear decoder learns, from the *true* states, to make conditions of them, by the
-denoising loss; Emu trains its decoder so, SEED maps to text states. SEED's codes for the states are left out.
+denoising loss. Emu trains a whole decoder so, SEED maps to text states; ours is small, so that every run also says what
+it paints from the true states ("teacher"): no imitation can be better. SEED's codes for the states are left out.
 
 All else (queries, language model, samples) is as in DreamLLM: only the teacher differs. Paper: section 2.1.
 """
@@ -21,11 +22,13 @@ from torch.nn import functional as F
 from .. import toy
 from ..dream import gather
 from ..lessons import description
+from ..studies import painted
 from ..vision import clip_text_states
+from ..world.render import to_pil
 from .family import Family, Plan, fresh
 from .samples import PAINTED, TOLD, Sample
 
-WEIGHT = 4.0        # of the regression beside the language loss; the states have unit variance, so that it starts at 1 to 2
+WEIGHT = 4.0        # of the regression beside the language loss; text states have variance 1.6, image states 1
 
 
 class Aligned(Family):
@@ -52,9 +55,24 @@ class Aligned(Family):
         """From the language model's states to the wanted ones."""
         return self.model.decoder.projector
 
+    @property
+    def decode(self) -> nn.Module:
+        """From the wanted states to conditions; here they are conditions."""
+        return nn.Identity()
+
     def decoding(self, batch: list[Sample], wanted: Tensor, generator: torch.Generator) -> Tensor:
         """The loss of what makes conditions of the wanted states; nothing here, where they are conditions."""
         return torch.zeros(())
+
+    @torch.no_grad()
+    def beside(self, exam) -> dict:
+        """{"teacher": marks of what is painted from the wanted states themselves, of seen combinations}."""
+        marks = {}
+        for kind in PAINTED:
+            samples = exam.samples(kind, held_out=False)
+            states = self.decode(self.wanted([*samples, replace(samples[0], given=())]))        # the last one is the null condition
+            marks[kind] = exam.mark(samples, to_pil(painted(self.model.decoder, states[:-1], states[-1:])))
+        return {"teacher": marks}
 
 
 class TextAligned(Aligned):
@@ -83,6 +101,11 @@ class ImageAligned(Aligned):
         """The first half of the projector; the second decodes."""
         return self.model.decoder.projector[0]
 
+    @property
+    def decode(self):
+        """The second half of the projector."""
+        return self.model.decoder.projector[1]
+
     @torch.no_grad()
     def wanted(self, batch):
         """Patch states in pairs, each normed: shape (batch, queries, vision dim)."""
@@ -95,7 +118,7 @@ class ImageAligned(Aligned):
     def decoding(self, batch, wanted, generator):
         """The denoising loss from the true states; nothing of it reaches the queries."""
         decoder = self.model.decoder
-        return decoder.loss(decoder.latents_of([sample.reply for sample in batch]), decoder.projector[1](wanted), generator)
+        return decoder.loss(decoder.latents_of([sample.reply for sample in batch]), self.decode(wanted), generator)
 
 
 def text(plan: Plan, name: str = "alignment-text", caption: Callable[[Sample], str] = attrgetter("caption")) -> TextAligned:
@@ -106,8 +129,8 @@ def text(plan: Plan, name: str = "alignment-text", caption: Callable[[Sample], s
 
 
 def short(plan: Plan) -> TextAligned:
-    """The same, taught by captions without the background."""
-    return text(plan, "alignment-short", lambda sample: description(sample.scenes[-1], background=False))
+    """The same, taught stories and edits by captions without the background; prompts are what they are."""
+    return text(plan, "alignment-short", lambda sample: sample.caption if sample.kind == "paint" else description(sample.scenes[-1], background=False))
 
 
 def image(plan: Plan) -> ImageAligned:

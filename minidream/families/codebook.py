@@ -68,12 +68,12 @@ class Codebook(nn.Module):
 
 class CodebookStage(nn.Module):
     """The codebook learns from pictures alone to give the latents back."""
-    name = "codebook"
+    name, shown = "codebook", ("picture",)
 
-    def __init__(self, decoder: Decoder, recipe: Recipe):
+    def __init__(self, decoder: Decoder, recipe: Recipe, codes: int = 256):
         super().__init__()
         self.decoder, self.recipe = decoder.requires_grad_(False), recipe
-        self.codebook = Codebook(decoder.latent_shape[0])
+        self.codebook = Codebook(decoder.latent_shape[0], codes)
         # Codes begin where latents are: one that is the nearest to nothing never learns.
         with torch.no_grad():
             rng = random.Random(int(torch.randint(2 ** 31, ())))

@@ -1,7 +1,9 @@
 """Discrete tokens: pictures are words too, and one autoregressive model over both says everything.
 
-OFA (Wang et al. 2022), Unified-IO (Lu et al. 2022), DaVinci (Diao et al. 2023), CM3Leon (Yu et al. 2023). A picture is read and written as 64 codes, row by
-row; no CLIP, no queries, no diffusion, one loss. The codebook (`codebook.py`) learns first, in a sixth of the budget.
+OFA (Wang et al. 2022), Unified-IO (Lu et al. 2022), DaVinci (Diao et al. 2023), CM3Leon (Yu et al. 2023). All of them write pictures
+as codes; here, as in CM3Leon, they are read as codes too: 64 of them, row by row. No CLIP, no queries, no diffusion, one loss.
+The codebook (`codebook.py`) learns first, in a sixth of the budget. Beside the other families this one has it hard: no
+pretrained eyes, no pretrained painter, and no guidance when it paints (CM3Leon has that).
 """
 
 import torch
@@ -29,7 +31,7 @@ class Discrete(Family):
 
     def __init__(self, stage: CodebookStage, *others):
         super().__init__(*others)
-        self.stage = [stage]        # in a list: what it learned is frozen here, and no part of this phase
+        self.stage = [stage]        # in a list: what it learned is frozen here, and no part of this phase (nor of `.to()`)
 
     @property
     def phases(self):
@@ -103,7 +105,7 @@ class Discrete(Family):
             logits[:, slice(0, self.first_code) if codes else slice(self.first_code, None)] = -torch.inf
             if not codes:
                 logits[:, [*special.never_sampled, special.dream_start]] = -torch.inf
-            step = [choose(row, float(codes), NUCLEUS, generator) for row, generator in zip(logits, generators)]
+            step = [choose(row, 1.0 if codes else 0.0, NUCLEUS, generator) for row, generator in zip(logits, generators)]
             for row, token in zip(rows, step):
                 row.append(token)
             if not codes and all(special.eos in row for row in rows):
@@ -115,5 +117,5 @@ class Discrete(Family):
 def discrete(plan: Plan) -> Discrete:
     """All of the language model learns, over words and codes; the codebook before it."""
     model = with_words(fresh(), tuple(f"code{number}" for number in range(CODES)))
-    stage = CodebookStage(model.decoder, plan.recipe(2e-3, share=1 / 6))
+    stage = CodebookStage(model.decoder, plan.recipe(2e-3, share=1 / 6), CODES)
     return Discrete(stage, "discrete", model, plan.recipe(1e-3, share=5 / 6), PAINTED + TOLD, [model.llm])

@@ -13,19 +13,19 @@ from matplotlib.pyplot import figure as new_figure
 
 from ..drawing import figure_function
 
-COLOURS = {"words or picture": "#FFFFFF", "learned": "#F6D6A8", "frozen": "#D5DEE6", "teacher": "#F3C4D6"}
+COLOURS = {"words or picture": "#FFFFFF", "learned": "#F6D6A8", "learned before": "#FBEFD9", "frozen": "#D5DEE6", "teacher": "#F3C4D6"}
 INK, TAUGHT = "#333333", "#C2487E"
 WIDE, HIGH = 1.42, 0.44                # inches of a box
 ACROSS, DOWN = 1.78, 0.68              # inches from one to the next
 
 # Flow -> ({box: (column, row, text, kind)}, [(from, to, words on the arrow)]). An arrow from a teacher is dashed.
-DATA, LEARNED, FROZEN, TEACHER = COLOURS
+DATA, LEARNED, BEFORE, FROZEN, TEACHER = COLOURS
 LOOK = {"picture": (0, 0, "picture", DATA), "clip": (1, 0, "CLIP", FROZEN)}
 TELL = {"words": (0, 1, "words", DATA), "text": (4, 1, "words", DATA), "next": (4, 0, "next word", TEACHER)}
 TOLD = [("picture", "clip", ""), ("words", "llm", ""), ("llm", "text", ""), ("next", "text", "")]
 FLOWS = {
     "plugin": ({"given": (0, 1, 'words, "image"', DATA), "llm": (1, 1, "language model", LEARNED), "look": (2, 0, 'look(image, "…")', DATA),
-                "captioner": (3, 0, "captioner", FROZEN), "seen": (4, 0, "picture", DATA), "said": (3, 1, "words", DATA), "draw": (2, 2, 'draw("…")', DATA),
+                "captioner": (3, 0, "captioner", BEFORE), "seen": (4, 0, "picture", DATA), "said": (3, 1, "words", DATA), "draw": (2, 2, 'draw("…")', DATA),
                 "sd": (3, 2, "Stable Diffusion", FROZEN), "picture": (4, 2, "picture", DATA), "text": (1, 2, "words", DATA), "next": (0, 2, "next word", TEACHER)},
                [("given", "llm", ""), ("llm", "look", ""), ("look", "captioner", ""), ("seen", "captioner", ""), ("captioner", "said", ""),
                 ("said", "llm", "as the next turn"), ("llm", "draw", ""), ("draw", "sd", ""), ("sd", "picture", ""), ("llm", "text", ""), ("next", "text", "")]),
@@ -44,9 +44,11 @@ FLOWS = {
     "referring": ({**LOOK, "projector": (2, 0, "projector", LEARNED), "llm": (3, 1, "language model", LEARNED),
                    **TELL, "words": (0, 1, "words, 7 12 20 25", DATA), "text": (4, 1, "words, 7 12 20 25", DATA)},
                   [*TOLD, ("clip", "projector", ""), ("projector", "llm", "as tokens")]),
-    "discrete": ({"picture": (0, 0, "picture", DATA), "vae": (1, 0, "VAE, codebook", FROZEN), "words": (0, 1, "words", DATA), "llm": (2, 1, "language model", LEARNED),
-                  "text": (3, 1, "words and codes", DATA), "next": (3, 0, "next word or code", TEACHER), "back": (4, 1, "codebook, VAE", FROZEN), "out": (5, 1, "picture", DATA)},
-                 [("picture", "vae", ""), ("vae", "llm", "64 codes"), ("words", "llm", ""), ("llm", "text", ""), ("text", "back", ""), ("back", "out", ""), ("next", "text", "")]),
+    "discrete": ({"picture": (0, 0, "picture", DATA), "vae": (1, 0, "VAE", FROZEN), "into": (2, 0, "codebook", BEFORE), "words": (0, 1, "words", DATA),
+                  "llm": (2, 1, "language model", LEARNED), "text": (3, 1, "words and codes", DATA), "next": (3, 0, "next word or code", TEACHER),
+                  "out_of": (4, 1, "codebook", BEFORE), "back": (4, 0, "VAE", FROZEN), "out": (5, 0, "picture", DATA)},
+                 [("picture", "vae", ""), ("vae", "into", ""), ("into", "llm", "64 codes"), ("words", "llm", ""), ("llm", "text", ""), ("text", "out_of", ""),
+                  ("out_of", "back", ""), ("back", "out", ""), ("next", "text", "")]),
     "alignment-text": ({"words": (0, 1, "words, pictures", DATA), "llm": (1, 1, "language model", LEARNED), "queries": (1, 0, "dream queries", LEARNED),
                         "projector": (2, 1, "projector", LEARNED), "states": (3, 1, "conditions", DATA), "clip": (3, 0, "CLIP of the caption", TEACHER),
                         "unet": (4, 1, "U-Net", FROZEN), "out": (5, 1, "picture", DATA)},

@@ -4,6 +4,7 @@ A reply is right if all of it is; and since small budgets leave few that are, th
 """
 
 import random
+from collections import Counter
 
 from PIL import Image
 
@@ -13,7 +14,7 @@ from ..world.language import parse_caption
 from ..world.render import to_tensor
 from .boxes import box_of_words, overlap
 from .family import Family, Plan
-from .samples import PAINTED, Sample, draw, true_box
+from .samples import KINDS, PAINTED, Sample, draw, true_box
 
 ENOUGH = 0.5        # intersection over union from which on a box counts as right
 COMBINATIONS = {"seen": False, "held out": True}
@@ -84,13 +85,13 @@ class Exam:
         rng = random.Random(f"families exam {self.seed} {kind} {held_out}")
         return [draw(kind, rng, held_out) for _ in range(self.plan.prompts)]
 
-    def mark(self, family: Family, kind: str, held_out: bool) -> dict:
-        """How many replies are right in everything, and the mean share of facts that are right.
+    def mark(self, samples: list[Sample], replies: list) -> dict:
+        """How many replies to samples of one kind are right in everything, and the mean share of facts that are right.
 
-        Of edits also how many of those that should leave the thing in its place ("stay") do so ("in place"), right or not.
+        Of edits also how many of those that should leave the thing in its place ("stay") do so ("in place"), right or not. Held-out edits
+        all should: only a new colour or shape leads to a combination that training never sees.
         """
-        samples = self.samples(kind, held_out)
-        replies = family.replies(samples)
+        kind = samples[0].kind
         right = painted_right(self.judge, samples, replies) if kind in PAINTED else list(map(said_right, samples, replies))
         marks = {"right": right.count(1.0), "facts": round(sum(right) / len(right), 4)}
         if kind == "edit":
@@ -100,4 +101,20 @@ class Exam:
 
     def marks(self, family: Family) -> dict:
         """{kind: {"seen" and "held out": `mark`}} for every kind that the family can be asked."""
-        return {kind: {name: self.mark(family, kind, held_out) for name, held_out in COMBINATIONS.items()} for kind in family.kinds}
+        asked = {kind: {name: self.samples(kind, held_out) for name, held_out in COMBINATIONS.items()} for kind in family.kinds}
+        return {kind: {name: self.mark(samples, family.replies(samples)) for name, samples in both.items()} for kind, both in asked.items()}
+
+    def chance(self) -> dict:
+        """`marks` of one who replies without looking: with what would be right for another sample, or the commonest answer to a question."""
+        rng, answers = random.Random("families chance"), {}
+        for _ in range(2000):
+            sample = draw("question", rng)
+            answers.setdefault(sample.given[1], Counter())[sample.reply] += 1
+
+        def blind(samples: list[Sample]) -> list:
+            if samples[0].kind == "question":
+                return [answers[sample.given[1]].most_common(1)[0][0] if sample.given[1] in answers else "" for sample in samples]
+            return [sample.reply for sample in samples[1:] + samples[:1]]
+
+        asked = {kind: {name: self.samples(kind, held_out) for name, held_out in COMBINATIONS.items()} for kind in KINDS}
+        return {kind: {name: self.mark(samples, blind(samples)) for name, samples in both.items()} for kind, both in asked.items()}

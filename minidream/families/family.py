@@ -35,7 +35,10 @@ class Plan:
             raise ValueError(f"steps, batch and prompts are at least 1, not {self.steps}, {self.batch} and {self.prompts}")
 
     def recipe(self, learning_rate: float, share: float = 1.0) -> Recipe:
-        """So long and so fast; `share` of the steps, where a family learns one part after another."""
+        """So long and so fast; `share` of the steps, where a family learns one part after another.
+
+        Rates were set by hand for each size of what learns, before the first exam; none was tuned.
+        """
         steps = max(1, round(share * self.steps))
         return Recipe(steps, self.batch, learning_rate, weight_decay=0.0, warmup=min(50, steps // 4))
 
@@ -85,6 +88,10 @@ class Family(nn.Module):
         layouts, documents = zip(*map(self.lay_out, batch))
         losses = self.model.loss_of_layouts(layouts, documents, generator)
         return {"total": losses.total, **({"diffusion": losses.diffusion} if layouts[0].queries else {"language": losses.language})}
+
+    def beside(self, exam) -> dict:
+        """What else a run of this family should tell, beside its marks in an `exam.Exam`."""
+        return {}
 
     @torch.no_grad()
     def replies(self, samples: list[Sample]) -> list:

@@ -69,7 +69,7 @@ class Plugin(Family):
 
     def __init__(self, captioner: Family, *others):
         super().__init__(*others)
-        self.captioner = [captioner]        # in a list: it is trained before, and no part of this phase
+        self.captioner = [captioner]        # in a list: it is trained before, and no part of this phase (nor of `.to()`)
 
     @property
     def phases(self):
@@ -93,8 +93,9 @@ class Plugin(Family):
         if isinstance(samples[0].reply, str):
             return [text if text else "" for text in said]
         captions = [match[1] if (match := DRAW.fullmatch(text or "")) and self.drawable(match[1]) else None for text in said]
-        painted = iter(dream_of_clip(self.captioner[0].model, [caption for caption in captions if caption]) if any(captions) else [])
-        return [next(painted) if caption else None for caption in captions]
+        # Something is painted in the place of what cannot be drawn, and thrown away: picture i has seed i.
+        painted = dream_of_clip(self.captioner[0].model, [caption or "" for caption in captions])
+        return [picture if caption else None for picture, caption in zip(painted, captions)]
 
     def solve(self, sample: Sample) -> str | None:
         """The last thing written: an answer, or a call of `draw`; None if it never came to an end."""

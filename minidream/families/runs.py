@@ -1,6 +1,8 @@
 """All families, run after run into one JSON; a command that was killed goes on where it stopped."""
 
 import argparse
+import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
@@ -51,8 +53,7 @@ def seen_by(family: Family) -> dict[str, int]:
     """How many samples of each kind the family learns from in all its phases; pictures alone are "picture"."""
     counts = Counter()
     for phase in family.phases:
-        kinds = getattr(phase, "shown", ("picture",))
-        counts.update(kinds[step % len(kinds)] for step in range(phase.recipe.steps))
+        counts.update(phase.shown[step % len(phase.shown)] for step in range(phase.recipe.steps))
     return {kind: steps * family.recipe.batch for kind, steps in counts.items()}
 
 
@@ -70,26 +71,39 @@ def trained(family: Family, name: str, seed: int, folder: Path, progress: bool =
         What the JSON holds of a run, but for the exam.
     """
     learned, seen, recipes, curves = learned_parameters(family.phases), seen_by(family), {phase.name: asdict(phase.recipe) for phase in family.phases}, {}
-    rates = []     # (steps, samples per second) of each line of the logs
     for phase in family.phases:
         log = fit(phase, folder / f"{name}-{seed}", seed=seed, progress=progress)
         curves[phase.name] = [{name: value for name, value in line.items() if name not in ("rate", "samples_per_second")} for line in log]
-        rates += [(line["step"] - before, line["samples_per_second"]) for line, before in zip(log, [0, *(line["step"] for line in log)])]
     return {"family": name, "seed": seed, "trained": learned, "samples": seen, "recipes": recipes, "curves": curves,
             "cannot": [kind for kind in KINDS if kind not in family.kinds],
-            "samples_per_second": round(sum(steps for steps, _ in rates) / sum(steps / rate for steps, rate in rates), 1), **circumstances()}
+            "samples_per_second": round(speed(family), 1), **circumstances()}
+
+
+def speed(family: Family) -> float:
+    """Samples per second of the last phase's training step, without the optimizer: two of each kind, the first not counted.
+
+    On CPUs seconds of the processor, so that what else runs there does not matter; nothing is changed by it.
+    """
+    clock = time.perf_counter if family.model.device.type == "cuda" else time.process_time
+    seconds, trained = 0.0, [parameter for parameter in family.parameters() if parameter.requires_grad]
+    for step in range(2 * len(family.shown)):
+        start = clock()
+        torch.autograd.grad(family(family.batch(0, step, 0), torch.Generator().manual_seed(step))["total"], trained, allow_unused=True)
+        seconds += (clock() - start) * (step >= len(family.shown))
+    return len(family.shown) * family.recipe.batch / seconds
 
 
 def run(name: str, seed: int, plan: Plan, folder: Path, progress: bool = True) -> dict:
     """Trains and examines a family of `FAMILIES` once; returns what the JSON holds of a run."""
     family = build(FAMILIES[name][1], plan, seed)
-    return {**trained(family, name, seed, folder, progress), "exam": Exam(plan, seed, family.model.device).marks(family), "example": example_of(family)}
+    done, exam = trained(family, name, seed, folder, progress), Exam(plan, seed, family.model.device)
+    return {**done, "exam": exam.marks(family), **family.beside(exam), "chance": exam.chance(), "example": example_of(family)}
 
 
 def run_all(run, wanted: list[tuple[str, int]], plan: Plan, command: str, folder: Path, out: Path, progress: bool = True) -> dict:
-    """All runs that are not in the JSON yet; it is written anew after each of them.
+    """All runs that are not there yet; the JSON is written anew after each of them, from a small file that every run leaves in its folder.
 
-    It is read again before that, so that a second command may run other seeds or families beside this one.
+    So a second command may run other seeds or families beside this one, and whoever writes last writes all.
 
     Args:
         run: as `run` above.
@@ -100,17 +114,26 @@ def run_all(run, wanted: list[tuple[str, int]], plan: Plan, command: str, folder
         out: the JSON.
         progress: show bars.
     """
-    finished = {(done["family"], done["seed"]) for done in load_results(out, plan)["runs"]}
+    finished = {(done["family"], done["seed"]) for done in gathered(plan, folder, out)}
     options = [f"--{option} {value}" for option, value in asdict(plan).items() if plan != Plan()]
     out.parent.mkdir(parents=True, exist_ok=True)
     todo = [one for one in wanted if one not in finished]
     for name, seed in (bar := tqdm(todo, disable=not progress)):
         bar.set_description(f"{name}, seed {seed}")
-        done = run(name, seed, plan, folder, progress)
-        runs = [*load_results(out, plan)["runs"], done]
+        done = {"plan": asdict(plan), "run": run(name, seed, plan, folder, progress)}
+        (folder / f"{name}-{seed}").mkdir(parents=True, exist_ok=True)
+        write_atomically(lambda path: path.write_text(json.dumps(done)), folder / f"{name}-{seed}" / out.name)
+        runs = gathered(plan, folder, out)
         words = " ".join([command, "--seeds", *map(str, sorted({done["seed"] for done in runs})), *options])
         write_atomically(lambda path: path.write_text(as_text({"plan": asdict(plan), "command": words, "runs": runs})), out)
     return load_results(out, plan)
+
+
+def gathered(plan: Plan, folder: Path, out: Path) -> list[dict]:
+    """All runs of a plan, by family and seed: those in the JSON, and those that left a file of its name in the folder."""
+    files = [json.loads(path.read_text()) for path in folder.glob(f"*/{out.name}")]
+    runs = load_results(out, plan)["runs"] + [file["run"] for file in files if file["plan"] == asdict(plan)]
+    return [done for _, done in sorted({(done["family"], done["seed"]): done for done in runs}.items())]
 
 
 def runs_of(results: dict, family: str) -> list[dict]:
@@ -144,6 +167,8 @@ def results_of(parser: argparse.ArgumentParser, options: argparse.Namespace, run
         if not options.out.exists():
             parser.error(f"{options.out} is missing: nothing was run yet")
         return load_results(options.out)
+    if len(options.seeds) > 10:
+        parser.error(f"at most 10 seeds have an interval, not {len(options.seeds)}")
     try:
         plan = Plan(options.steps, options.batch, options.prompts)
         load_results(options.out, plan)

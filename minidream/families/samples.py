@@ -1,11 +1,11 @@
 """What every family learns and is asked: the same samples, whatever a family then makes of them.
 
 A sample is what is given, words and pictures, and the reply: a text, or a picture. All scenes have one thing, so that a
-small budget tells something.
+small budget tells something. When to paint is not asked: a sample says it (only `plugin` has to write its call).
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -13,7 +13,7 @@ from .. import toy
 from ..lessons import description, document_of, pictures
 from ..world.language import DESCRIBE, ask, describe, parse_caption
 from ..world.render import render
-from ..world.scenes import Scene, sample_scene
+from ..world.scenes import Scene, place, sample_scene
 from ..world.stories import Story, sample_edit, sample_story
 from .boxes import box_of, overlap, words_of_box
 
@@ -108,12 +108,13 @@ def place_asked(scene: Scene, rng: random.Random) -> tuple[str, str]:
 
 
 def box_asked(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """"is the circle at 3 5 17 19?", "yes": in half of the cases the box is as large and far from the thing."""
+    """"is the circle at 3 5 17 19?", "yes": in half of the cases the box is where the same thing stands in another picture, far from here.
+
+    Drawn anywhere else, boxes that touch an edge would give themselves away: things never do.
+    """
     box, said = true_box(scene), "yes"
     if rng.random() < 0.5:
-        away = box
-        while overlap(away, box) > 0.1:
-            left, top = (rng.uniform(0, 1 - box[side + 2] + box[side]) for side in (0, 1))
-            away = (left, top, left + box[2] - box[0], top + box[3] - box[1])
-        box, said = away, "no"
+        here, said = box, "no"
+        while overlap(box, here) > 0.1:
+            box = true_box(replace(scene, things=place(scene.things, rng)))
     return f"is the {scene.things[0].shape} at {words_of_box(box)}?", said

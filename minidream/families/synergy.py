@@ -5,8 +5,9 @@ samples of its own kind and none of the other (`*-share`: does more of *another*
 one of its own kind (does it help more than more of one's own would?). Beside them, two ablations of what is trained
 together: how many queries, and how heavy the denoising loss.
 
-Each is trained by several seeds and compared seed by seed: the same new weights, the same samples in the same order, the same
-exam, the same noise. Paper: section 5.1, table 3.
+Each is trained by several seeds and compared seed by seed: the same new weights, the same samples in the same order, and an
+exam with the same samples and the same noise. (Noise in training differs, and each run has its own warm-up and decay.) Paper:
+section 5.1, table 3.
 """
 
 from functools import partial
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import torch
 
-from ..studies import detectable, spread
+from ..studies import detectable, seed_interval
 from .dreamllm import creation, dreamllm
 from .encode_only import instructions
 from .exam import COMBINATIONS, Exam
 from .family import Family, Plan
 from .runs import build, parser_of, results_of, runs_of, trained
 from .samples import PAINTED, TOLD
+from .table import lead_of, mark_of, share_of
 
 RESULTS = Path(__file__).parents[2] / "notebooks" / "results" / "synergy.json"
 SHARES = {kinds: len(kinds) / len(PAINTED + TOLD) for kinds in (PAINTED, TOLD)}     # of the joint run's samples
@@ -36,7 +38,7 @@ QUESTIONS = {"does seeing help painting": ("dreamllm", "creation-share", PAINTED
              "does it help more than more painting": ("dreamllm", "dreamllm-creation", PAINTED),
              "does painting help seeing": ("dreamllm", "comprehension-share", TOLD),
              "does it help more than more seeing": ("dreamllm", "instructions", TOLD)}
-MEASURES = ("facts", "right", "loss")
+MEASURES = (("loss", "seen"), ("loss", "held out"), ("facts", "seen"), ("facts", "held out"))      # the first is what the study was made for
 NOISES = 4          # times the exam's pictures are noised for their loss
 
 
@@ -58,40 +60,38 @@ def run(name: str, seed: int, plan: Plan, folder: Path, progress: bool = True) -
     return {**done, "exam": exam.marks(family), "losses": losses(family, exam)}
 
 
-def measured(results: dict, name: str, kind: str, measure: str, combination: str = "seen") -> dict[int, float]:
-    """{seed: mark} of all runs of a name.
-
-    Args:
-        measure: "facts" or "right", shares in [0, 1] (see `Exam.mark`); or "loss".
-    """
-    def mark(done: dict) -> float:
-        if measure == "loss":
-            return done["losses"][kind][combination]
-        marks = done["exam"][kind][combination]
-        return marks["right"] / results["plan"]["prompts"] if measure == "right" else marks["facts"]
-    return {done["seed"]: mark(done) for done in runs_of(results, name)}
+def shares_of(results: dict, name: str, kind: str, what: str = "facts", combination: str = "seen") -> tuple[list[float], float, float, float]:
+    """A mark of one of `ARMS` or `ABLATIONS` over its seeds, as `table.share_of`."""
+    return share_of([mark_of(done["exam"][kind][combination], what, results["plan"]["prompts"]) for done in runs_of(results, name)])
 
 
-def gains(results: dict, question: str, kind: str, measure: str, combination: str = "seen") -> list[float]:
-    """By how much training together is better, seed by seed: points in [-1, 1] of a share, or the part of the loss that is saved."""
-    together, alone = (measured(results, name, kind, measure, combination) for name in QUESTIONS[question][:2])
-    seeds = sorted(together.keys() & alone.keys())
-    if measure == "loss":
-        return [1 - together[seed] / alone[seed] for seed in seeds]
-    return [together[seed] - alone[seed] for seed in seeds]
+def lead_in_loss(results: dict, together: str, alone: str, kind: str, combination: str) -> tuple[list[float], float, float, float, float]:
+    """The part of the loss that training together saves, as `table.lead_of` gives its leads: positive is better."""
+    losses = [{done["seed"]: done["losses"][kind][combination] for done in runs_of(results, name)} for name in (together, alone)]
+    values = [1 - losses[0][seed] / losses[1][seed] for seed in sorted(losses[0].keys() & losses[1].keys())]
+    return values, *seed_interval(values), detectable(values)
 
 
 def gains_of(results: dict, measure: str, combination: str = "seen") -> dict[str, tuple]:
-    """{"question: kind": (gains of the seeds, mean, low, high, detectable)}, as `plots.plot_gains` takes them; two seeds at least."""
-    rows = {f"{question}: {kind}": gains(results, question, kind, measure, combination) for question, (one, other, kinds) in QUESTIONS.items()
-            if {one, other} <= {done["family"] for done in results["runs"]} for kind in kinds}
-    return {name: (*spread(values), detectable(values)) for name, values in rows.items() if len(values) > 1}
+    """{"question: kind": (gains of the seeds, mean, low, high, detectable)}, as `plots.plot_gains` takes them; two seeds at least.
+
+    Args:
+        measure: "loss", the part of it that is saved; "facts" or "right", points in [-1, 1] of a share (see `Exam.mark`).
+        combination: "seen" or "held out".
+    """
+    rows = {}
+    for question, (together, alone, kinds) in QUESTIONS.items():
+        seeds = [{done["seed"] for done in results["runs"] if done["family"] == name} for name in (together, alone)]
+        for kind in kinds if len(set.intersection(*seeds)) > 1 else ():
+            rows[f"{question}: {kind}"] = (lead_in_loss(results, together, alone, kind, combination) if measure == "loss"
+                                           else lead_of(results, together, alone, kind, combination, measure))
+    return rows
 
 
 def text_of(results: dict) -> str:
-    """The answers in Markdown: for each question, kind and measure the mean gain in %, its 95 % interval, and what would have been found."""
-    lines = [f"| question | {' | '.join(f'{measure}, gain [95 %], detectable' for measure in MEASURES)} | seeds |", "|---|" + "---|" * len(MEASURES) + "--:|"]
-    by_measure = [gains_of(results, measure) for measure in MEASURES]
+    """The answers in Markdown: for each question and kind the mean gain in %, its 95 % interval, and what could have been found."""
+    lines = [f"| gain in % [95 %], detectable | {' | '.join(f'{measure}, {combination}' for measure, combination in MEASURES)} | seeds |", "|---|" + "---|" * len(MEASURES) + "--:|"]
+    by_measure = [gains_of(results, *measure) for measure in MEASURES]
     for row in by_measure[0]:
         cells = ["{:+.1f} [{:+.1f}, {:+.1f}], {:.1f}".format(*(100 * number for number in rows[row][1:])) for rows in by_measure]
         lines.append(f"| {row} | {' | '.join(cells)} | {len(by_measure[0][row][0])} |")

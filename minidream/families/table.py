@@ -3,8 +3,8 @@
 import math
 from textwrap import fill
 
-from ..metrics import wilson
-from ..studies import seed_interval, verdict
+from ..metrics import newcombe, wilson
+from ..studies import detectable, seed_interval, verdict
 from .runs import FAMILIES, runs_of
 
 # Column -> (kind of sample, combination).
@@ -12,6 +12,8 @@ COLUMNS = {"text to image": ("paint", "seen"), "text to image, held out": ("pain
            "questions": ("question", "seen"), "stories": ("story", "seen"), "editing": ("edit", "seen"), "editing, in place": ("edit", "seen"),
            "locate": ("locate", "seen"), "verify a box": ("verify", "seen")}
 IN_PLACE = "editing, in place"      # its share is not of what is right, but of what is where it was
+CHANCE = "without looking"          # the row of `Exam.chance`
+POWER = 1 + 0.842 / 1.960           # from the half-width of a normal 95 % interval to what is found four times out of five
 # Claim -> (this family, has more than that one, of these kinds).
 CLAIMS = {"learning from the score beats aligning to text states": ("dreamllm", "alignment-text", ("paint", "story", "edit")),
           "learning from the score beats aligning to text states that say less": ("dreamllm", "alignment-short", ("paint", "story", "edit")),
@@ -26,37 +28,66 @@ def rows_of(results: dict) -> list[str]:
 def cell(results: dict, family: str, column: str, what: str = "right") -> tuple[list[float], float, float, float] | None:
     """A share over all seeds, and its 95 % interval: (shares of the seeds, mean, low, high) in [0, 1]; None for what the family cannot do at all.
 
-    The interval is the wider of two, as each alone can be too narrow: Student's over the seeds, and Wilson's over all replies
-    (which for facts is wider than it need be, since no reply's share varies more than a right or wrong).
-
     Args:
+        family: of `FAMILIES`; or `CHANCE`.
         what: "right", replies right in everything; or "facts", the share of facts that are right.
     """
     kind, combination = COLUMNS[column]
-    runs, what = runs_of(results, family), "in place" if column == IN_PLACE else what
-    if kind in runs[0]["cannot"]:
+    if family == CHANCE:
+        exams = {done["seed"]: done["chance"] for done in results["runs"]}.values()
+    elif kind in runs_of(results, family)[0]["cannot"]:
         return None
-    marks = [mark_of(done, kind, combination, what, results["plan"]["prompts"]) for done in runs]
-    right, n = map(sum, zip(*marks))
-    low, high = wilson(right, n)
-    shares = [one / of for one, of in marks]
-    if len(runs) > 1:
-        _, lower, higher = seed_interval(shares)
-        low, high = min(low, max(0.0, lower)), max(high, min(1.0, higher))
-    return shares, right / n, low, high
+    else:
+        exams = [done["exam"] for done in runs_of(results, family)]
+    return share_of([mark_of(exam[kind][combination], "in place" if column == IN_PLACE else what, results["plan"]["prompts"]) for exam in exams])
 
 
-def mark_of(done: dict, kind: str, combination: str, what: str, prompts: int) -> tuple[float, int]:
-    """One mark of a run: (how many, of how many)."""
-    marks = done["exam"][kind][combination]
+def mark_of(marks: dict, what: str, prompts: int) -> tuple[float, int]:
+    """One mark of an exam: (how many, of how many)."""
     if what == "in place":
         return marks["in place"], marks["stay"]
     return (marks["right"] if what == "right" else marks["facts"] * prompts), prompts
 
 
+def share_of(marks: list[tuple[float, int]]) -> tuple[list[float], float, float, float]:
+    """(shares of the seeds, mean, low, high) of what was marked with each seed; all nan if nothing was asked.
+
+    The interval is the wider of two, as each alone can be too narrow: Student's over the seeds, and Wilson's over all replies
+    (which for facts is wider than it need be, since no reply's share varies more than a right or wrong).
+    """
+    right, n = map(sum, zip(*marks))
+    if not n:
+        return [], math.nan, math.nan, math.nan
+    shares, (low, high) = [one / of for one, of in marks if of], wilson(right, n)
+    if len(shares) > 1:
+        _, lower, higher = seed_interval(shares)
+        low, high = min(low, max(0.0, lower)), max(high, min(1.0, higher))
+    return shares, right / n, low, high
+
+
+def lead_of(results: dict, one: str, other: str, kind: str, combination: str = "seen", what: str = "facts") -> tuple[list[float], float, float, float, float]:
+    """By how much one family's share is larger than another's: (differences of the common seeds, mean, low, high, detectable), in [-1, 1].
+
+    As in `share_of` the wider of two intervals: Student's over the differences seed by seed, and Newcombe's over all replies. Its half-width
+    says what could have been told from 0, as in `studies.detectable`.
+
+    Raises:
+        ValueError: with fewer than two common seeds.
+    """
+    exams = [{done["seed"]: done["exam"][kind][combination] for done in runs_of(results, family)} for family in (one, other)]
+    seeds = sorted(exams[0].keys() & exams[1].keys())
+    first, second = ([mark_of(exam[seed], what, results["plan"]["prompts"]) for seed in seeds] for exam in exams)
+    values = [right / n - right_too / n_too for (right, n), (right_too, n_too) in zip(first, second)]
+    mean, low, high = seed_interval(values)
+    lower, higher = newcombe(*(tuple(map(sum, zip(*marks))) for marks in (first, second)))
+    return values, mean, min(low, lower), max(high, higher), max(detectable(values), (higher - lower) / 2 * POWER)
+
+
 def in_percent(share: tuple | None) -> str:
-    """"72 [60, 84]", or that it cannot."""
-    return "cannot" if share is None else "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * number for number in share[1:]))
+    """"72 [60, 84]", or that it cannot, or was not asked."""
+    if share is None:
+        return "cannot"
+    return "-" if math.isnan(share[1]) else "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * number for number in share[1:]))
 
 
 def text_of(results: dict) -> str:
@@ -71,22 +102,19 @@ def text_of(results: dict) -> str:
             speed = sum(done["samples_per_second"] for done in runs) / len(runs)
             cells = [in_percent(cell(results, family, column, what)) for column in columns]
             lines.append(f"| {FAMILIES[family][0]} | {' | '.join(cells)} | {runs[0]['trained']:,} | {speed:.0f} | {len(runs)} |")
-        lines.append("")
-    return "\n".join(lines + [f"- {line}" for line in claims_of(results)]).rstrip("\n") + "\n"
+        lines += [f"| {CHANCE} | {' | '.join(f'{100 * cell(results, CHANCE, column, what)[1]:.0f}' for column in columns)} | | | |", ""]
+    if claims := claims_of(results):
+        lines += [f"Facts painted right, after {results['plan']['steps']} steps, in points [95 % interval] ({len(claims)} comparisons: of twenty, one is expected to miss 0 by chance):", ""]
+    return "\n".join(lines + [f"- {claim}" for claim in claims]).rstrip("\n") + "\n"
 
 
 def claims_of(results: dict) -> list[str]:
-    """For each claim and kind, by how many points of facts one family leads, seed by seed; nothing with fewer than two common seeds."""
+    """For each claim and kind, by how many points of facts one family leads; nothing with fewer than two common seeds."""
     lines = []
     for claim, (one, other, kinds) in CLAIMS.items():
-        if not {one, other} <= set(rows_of(results)):
-            continue
-        by_seed = [{done["seed"]: done for done in runs_of(results, family)} for family in (one, other)]
-        if len(seeds := sorted(by_seed[0].keys() & by_seed[1].keys())) < 2:
-            continue
-        for kind in kinds:
-            first, second = ([runs[seed]["exam"][kind]["seen"]["facts"] for seed in seeds] for runs in by_seed)
-            lead = seed_interval([a - b for a, b in zip(first, second)])
+        seeds = [{done["seed"] for done in results["runs"] if done["family"] == family} for family in (one, other)]
+        for kind in kinds if len(set.intersection(*seeds)) > 1 else ():
+            _, *lead, _ = lead_of(results, one, other, kind)
             mean, low, high = (100 * number for number in lead)
             lines.append(f"{claim}, {kind}: {mean:+.0f} [{low:+.0f}, {high:+.0f}]. {verdict(lead, 'It does here', 'The opposite, here')}.")
     return lines
@@ -95,8 +123,8 @@ def claims_of(results: dict) -> list[str]:
 def figure_of(results: dict):
     """The table as a heat map; what a family cannot do is left empty."""
     from ..plots import plot_table
-    families = rows_of(results)
+    families = [*rows_of(results), CHANCE]
     cells = [[cell(results, family, column) for column in COLUMNS] for family in families]
     words = [["cannot" if share is None else f"{share[1]:.0%}\n{100 * share[2]:.0f}-{100 * share[3]:.0f}" for share in row] for row in cells]
-    return plot_table([[math.nan if share is None else share[1] for share in row] for row in cells], [FAMILIES[family][0] for family in families],
+    return plot_table([[math.nan if share is None else share[1] for share in row] for row in cells], [FAMILIES[family][0] if family in FAMILIES else family for family in families],
                       [fill(column, 13) for column in COLUMNS], "What each family gets right in everything, from one budget", "share of replies, with its 95 % interval", words)
