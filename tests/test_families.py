@@ -132,6 +132,8 @@ def test_an_exam_asks_what_it_says_and_chance_is_what_it_was_drawn_with():
     assert all(0.15 < chance[kind]["seen"]["facts"] < 0.4 for kind in ("paint", "caption", "story", "edit"))      # (1/2 + 1/8 + 1/6 + 1/3) / 4 is 0.28
     assert chance["question"]["seen"]["facts"] > 0.2 and 0.2 < chance["verify"]["seen"]["facts"] < 0.8
     truth = [sheet.samples(kind, False) for kind in samples.KINDS]
+    located = sheet.samples("locate", False)[:2]
+    assert sheet.mark(located, [located[0].reply, "no box"]) == {"right": 1, "facts": 0.5, "overlap": 0.5} and chance["locate"]["seen"]["overlap"] < 0.3
     assert all(sheet.mark(asked, [sample.reply for sample in asked])["right"] >= 29 for asked in truth)
 
 

@@ -89,7 +89,8 @@ class Exam:
         """How many replies to samples of one kind are right in everything, and the mean share of facts that are right.
 
         Of edits also how many of those that should leave the thing in its place ("stay") do so ("in place"), right or not. Held-out edits
-        all should: only a new colour or shape leads to a combination that training never sees.
+        all should: only a new colour or shape leads to a combination that training never sees. Of boxes also their mean intersection
+        over union with the true ones ("overlap").
         """
         kind = samples[0].kind
         right = painted_right(self.judge, samples, replies) if kind in PAINTED else list(map(said_right, samples, replies))
@@ -97,6 +98,9 @@ class Exam:
         if kind == "edit":
             stay = list(map(stays, samples))
             marks |= {"stay": sum(stay), "in place": sum(placed for placed, asked in zip(in_place(samples, replies), stay) if asked)}
+        if kind == "locate":
+            found = [box_of_words(reply) for reply in replies]
+            marks["overlap"] = round(sum(overlap(box, box_of_words(sample.reply)) for box, sample in zip(found, samples) if box) / len(samples), 4)
         return marks
 
     def marks(self, family: Family) -> dict:
