@@ -48,7 +48,7 @@ def test_a_run_holds_exam_and_losses(tmp_path):
 
 def done(name, seed, kinds, facts, loss):
     return {"family": name, "seed": seed, "exam": {kind: {name: {"right": 1, "facts": facts} for name in exam.COMBINATIONS} for kind in kinds},
-            "losses": {kind: dict.fromkeys(exam.COMBINATIONS, loss) for kind in kinds}}
+            "losses": {kind: dict.fromkeys(exam.COMBINATIONS, loss) for kind in kinds}, "curves": {name: [{"step": step, "diffusion": loss, "language": loss / step} for step in (10, 20)]}}
 
 
 def test_gains_by_hand():
@@ -57,7 +57,7 @@ def test_gains_by_hand():
                + [done(name, seed, kinds, 0.25, loss) for name in synergy.ARMS if name != "dreamllm" for seed, loss in ((2, 1.0), (0, 0.25), (1, 0.5))]}
     row = "does painting help seeing: caption"
     values, mean, low, high, detectable = synergy.gains_of(results, "loss")[row]
-    assert values == [-1, 0, 0.5] and (mean, low, high) == studies.seed_interval(values) and detectable == studies.detectable(values)     # twice the loss, the same, half of it
+    assert values == [math.log(0.5), 0, math.log(2)] and (mean, low, high) == studies.seed_interval(values) and detectable == studies.detectable(values)     # twice the loss, the same, half of it
     values, mean, low, high, detectable = synergy.gains_of(results, "facts")[row]
     assert values == [0.25, 0.5, 0.5] and mean == pytest.approx(1.25 / 3)
     assert low == metrics.newcombe((8, 12), (3, 12))[0] < studies.seed_interval(values)[1]      # twelve replies are worth less than three seeds,
@@ -65,8 +65,21 @@ def test_gains_by_hand():
     assert values == [0, 0, 0] and (low, high) == metrics.newcombe((3, 12), (3, 12)) and high > 0.3 and detectable > high          # and most so where all seeds are alike
     assert synergy.shares_of(results, "dreamllm", "paint", "right")[:2] == ([0.25] * 3, 0.25)
     lines = synergy.text_of(results).splitlines()
-    assert len(lines) == 2 + 2 * len(samples.PAINTED) + 2 * len(samples.TOLD) and lines[-2].startswith("| does it help more than more seeing: caption | -16.7 [")
-    assert synergy.gains_of({**results, "runs": results["runs"][:4]}, "loss") == {}
+    assert len(lines) == 9 + 2 * len(samples.PAINTED) + 2 * len(samples.TOLD) and lines[-2].startswith("| does it help more than more seeing: caption | +41.7 [")
+    assert synergy.gains_of({**results, "runs": results["runs"][:4]}, "loss") == synergy.on_the_way({**results, "runs": results["runs"][:4]}) == {}
+    values, *interval, _ = synergy.on_the_way(results)["does seeing help painting"]
+    assert values == pytest.approx([math.log(0.5), 0, math.log(2)]) and tuple(interval) == studies.seed_interval(values)
+    assert synergy.curve_of(results, "dreamllm", 1, "language") == [(0.5, 0.05), (1.0, 0.025)]
+
+
+def test_gains_on_the_way_are_taken_at_the_same_share_of_the_training():
+    def run(name, seed, steps):        # the loss is what share of the training is left, and one seed learns twice as much
+        curve = [{"step": step, "diffusion": (2 - step / steps) * (1 + seed), "language": 1.0} for step in range(20, steps + 1, 20)]
+        return {"family": name, "seed": seed, "curves": {name: curve}}
+    results = {"runs": [run(name, seed, steps) for name, steps in (("dreamllm", 600), ("creation-share", 360), ("dreamllm-creation", 600)) for seed in (0, 1)]}
+    found = synergy.on_the_way(results)
+    assert set(found) == {"does seeing help painting", "does it help more than more painting"}
+    assert all(abs(value) < 2e-3 for values, *_ in found.values() for value in values)
 
 
 def test_what_could_have_been_found():

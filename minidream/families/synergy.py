@@ -10,9 +10,11 @@ exam with the same samples and the same noise. (Noise in training differs, and e
 section 5.1, table 3.
 """
 
+import math
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..studies import detectable, seed_interval
@@ -38,7 +40,7 @@ QUESTIONS = {"does seeing help painting": ("dreamllm", "creation-share", PAINTED
              "does it help more than more painting": ("dreamllm", "dreamllm-creation", PAINTED),
              "does painting help seeing": ("dreamllm", "comprehension-share", TOLD),
              "does it help more than more seeing": ("dreamllm", "instructions", TOLD)}
-MEASURES = (("loss", "seen"), ("loss", "held out"), ("facts", "seen"), ("facts", "held out"))      # the first is what the study was made for
+MEASURES = (("facts", "seen"), ("facts", "held out"), ("loss", "seen"), ("loss", "held out"))
 NOISES = 4          # times the exam's pictures are noised for their loss
 
 
@@ -65,10 +67,37 @@ def shares_of(results: dict, name: str, kind: str, what: str = "facts", combinat
     return share_of([mark_of(done["exam"][kind][combination], what, results["plan"]["prompts"]) for done in runs_of(results, name)])
 
 
+def common_seeds(results: dict, question: str) -> list[int]:
+    """Seeds that both sides of a question were trained with."""
+    return sorted(set.intersection(*({done["seed"] for done in results["runs"] if done["family"] == name} for name in QUESTIONS[question][:2])))
+
+
+def curve_of(results: dict, name: str, seed: int, part: str) -> list[tuple[float, float]]:
+    """(share of the training that is done, loss) along a run; `part` is "diffusion" or "language". No sample comes twice: each loss is on new ones."""
+    (run,) = (done for done in runs_of(results, name) if done["seed"] == seed)
+    (curve,) = run["curves"].values()
+    return [(line["step"] / curve[-1]["step"], line[part]) for line in curve]
+
+
+def on_the_way(results: dict) -> dict[str, tuple]:
+    """How much smaller the loss is while it is learned, as `gains_of`: ln(alone / together), mean over the training; 0.1 is about a tenth.
+
+    At each share of the training both have seen as much: of their own kinds where "alone" means its share, in all where it means the whole.
+    """
+    rows, shares = {}, np.linspace(0.05, 1, 96)
+    for question, (together, alone, kinds) in QUESTIONS.items():
+        part = "language" if kinds == TOLD else "diffusion"
+        logs = [[np.interp(shares, *zip(*curve_of(results, name, seed, part))) for name in (together, alone)] for seed in common_seeds(results, question)]
+        if len(logs) > 1:
+            values = [np.log(other / one).mean().item() for one, other in logs]
+            rows[question] = (values, *seed_interval(values), detectable(values))
+    return rows
+
+
 def lead_in_loss(results: dict, together: str, alone: str, kind: str, combination: str) -> tuple[list[float], float, float, float, float]:
-    """The part of the loss that training together saves, as `table.lead_of` gives its leads: positive is better."""
+    """How much smaller the loss is in the end, ln(alone / together), as `table.lead_of` gives its leads: positive is better."""
     losses = [{done["seed"]: done["losses"][kind][combination] for done in runs_of(results, name)} for name in (together, alone)]
-    values = [1 - losses[0][seed] / losses[1][seed] for seed in sorted(losses[0].keys() & losses[1].keys())]
+    values = [math.log(losses[1][seed] / losses[0][seed]) for seed in sorted(losses[0].keys() & losses[1].keys())]
     return values, *seed_interval(values), detectable(values)
 
 
@@ -76,26 +105,31 @@ def gains_of(results: dict, measure: str, combination: str = "seen") -> dict[str
     """{"question: kind": (gains of the seeds, mean, low, high, detectable)}, as `plots.plot_gains` takes them; two seeds at least.
 
     Args:
-        measure: "loss", the part of it that is saved; "facts" or "right", points in [-1, 1] of a share (see `Exam.mark`).
+        measure: "loss", ln(alone / together); "facts" or "right", points in [-1, 1] of a share (see `Exam.mark`).
         combination: "seen" or "held out".
     """
     rows = {}
     for question, (together, alone, kinds) in QUESTIONS.items():
-        seeds = [{done["seed"] for done in results["runs"] if done["family"] == name} for name in (together, alone)]
-        for kind in kinds if len(set.intersection(*seeds)) > 1 else ():
+        for kind in kinds if len(common_seeds(results, question)) > 1 else ():
             rows[f"{question}: {kind}"] = (lead_in_loss(results, together, alone, kind, combination) if measure == "loss"
                                            else lead_of(results, together, alone, kind, combination, measure))
     return rows
 
 
 def text_of(results: dict) -> str:
-    """The answers in Markdown: for each question and kind the mean gain in %, its 95 % interval, and what could have been found."""
-    lines = [f"| gain in % [95 %], detectable | {' | '.join(f'{measure}, {combination}' for measure, combination in MEASURES)} | seeds |", "|---|" + "---|" * len(MEASURES) + "--:|"]
+    """The answers in Markdown: on the way, then in the end for each kind: the mean gain in %, its 95 % interval, and what could have been found."""
+    lines = ["| gain on the way in % [95 %], detectable | loss | seeds |", "|---|---|--:|"]
+    lines += [f"| {question} | {in_words(row)} | {len(row[0])} |" for question, row in on_the_way(results).items()]
+    lines += ["", f"| gain in the end in % [95 %], detectable | {' | '.join(f'{measure}, {combination}' for measure, combination in MEASURES)} | seeds |", "|---|" + "---|" * len(MEASURES) + "--:|"]
     by_measure = [gains_of(results, *measure) for measure in MEASURES]
     for row in by_measure[0]:
-        cells = ["{:+.1f} [{:+.1f}, {:+.1f}], {:.1f}".format(*(100 * number for number in rows[row][1:])) for rows in by_measure]
-        lines.append(f"| {row} | {' | '.join(cells)} | {len(by_measure[0][row][0])} |")
+        lines.append(f"| {row} | {' | '.join(in_words(rows[row]) for rows in by_measure)} | {len(by_measure[0][row][0])} |")
     return "\n".join(lines) + "\n"
+
+
+def in_words(gain: tuple) -> str:
+    """"+3.1 [+1.0, +5.2], 3.0", in hundredths: the mean, its interval, what could have been found."""
+    return "{:+.1f} [{:+.1f}, {:+.1f}], {:.1f}".format(*(100 * number for number in gain[1:]))
 
 
 def main(arguments: list[str] | None = None) -> None:
