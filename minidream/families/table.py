@@ -9,8 +9,8 @@ from .runs import FAMILIES, runs_of
 
 # Column -> (kind of sample, combination).
 COLUMNS = {"text to image": ("paint", "seen"), "text to image, held out": ("paint", "held out"), "captions": ("caption", "seen"),
-           "questions": ("question", "seen"), "stories": ("story", "seen"), "editing": ("edit", "seen"), "editing, in place": ("edit", "seen"),
-           "locate": ("locate", "seen"), "verify a box": ("verify", "seen")}
+           "captions, held out": ("caption", "held out"), "questions": ("question", "seen"), "stories": ("story", "seen"), "editing": ("edit", "seen"),
+           "editing, in place": ("edit", "seen"), "locate": ("locate", "seen"), "verify a box": ("verify", "seen")}
 IN_PLACE = "editing, in place"      # its share is not of what is right, but of what is where it was
 CHANCE = "without looking"          # the row of `Exam.chance`
 POWER = 1 + 0.842 / 1.960           # from the half-width of a normal 95 % interval to what is found four times out of five
