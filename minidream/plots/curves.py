@@ -151,7 +151,8 @@ def plot_gains(panels: dict[str, dict[str, tuple]], title: str, label: str) -> F
     if len(names) != 1:
         raise ValueError(f"every panel needs the same rows, and there are {sorted(names)}")
     (rows,) = names
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.8 + 3.2 * len(panels), 1.2 + 0.3 * len(rows)), layout="constrained", squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, len(panels), figsize=(max(1.8 + 3.2 * len(panels), LETTER * len(title)), 1.2 + 0.3 * len(rows)),
+                                layout="constrained", squeeze=False, sharey=True)
     for axis, (panel, content) in zip(axes[0], panels.items()):
         for number, (*spread, detectable) in enumerate(content.values()):
             axis.barh(number, 2 * detectable, left=-detectable, height=0.8, color="#E8E8E8", zorder=0)
