@@ -5,8 +5,10 @@ A reply is right if all of it is; and since small budgets leave few that are, th
 
 import random
 from collections import Counter
+from collections.abc import Callable
 
 from PIL import Image
+from torch import Tensor
 
 from .. import toy
 from ..world.judge import Judge, scenes_by_colour
@@ -45,13 +47,15 @@ def said_right(sample: Sample, reply: str) -> float:
 
 def painted_right(judge: Judge, samples: list[Sample], replies: list[Image.Image | None]) -> list[float]:
     """How right each picture is, by the facts that the judge reads from it, in [0, 1]; no picture is 0."""
-    there = [number for number, reply in enumerate(replies) if reply is not None]
-    right = [0.0] * len(samples)
-    if there:
-        readings = judge.read(to_tensor([replies[number] for number in there]).to(next(judge.parameters()).device))
-        for number, reading in zip(there, readings):
-            right[number] = facts_right(reading.facts, samples[number].wanted)
-    return right
+    readings = found_in(replies, lambda pictures: judge.read(pictures.to(next(judge.parameters()).device)))
+    return [0.0 if reading is None else facts_right(reading.facts, sample.wanted) for sample, reading in zip(samples, readings)]
+
+
+def found_in(replies: list[Image.Image | None], reader: Callable[[Tensor], list]) -> list:
+    """What a reader finds in each picture, all read at once; None where there is no picture."""
+    there = [reply for reply in replies if reply is not None]
+    found = iter(reader(to_tensor(there)) if there else [])
+    return [None if reply is None else next(found) for reply in replies]
 
 
 def stays(sample: Sample) -> bool:
@@ -62,10 +66,8 @@ def stays(sample: Sample) -> bool:
 
 def in_place(samples: list[Sample], replies: list[Image.Image | None]) -> list[bool]:
     """Whether the painted thing overlaps enough with where it should stand; False where there is not one thing."""
-    there = [number for number, reply in enumerate(replies) if reply is not None]
-    found = dict(zip(there, scenes_by_colour(to_tensor([replies[number] for number in there])))) if there else {}
-    return [bool(scene := found.get(number)) and len(scene.things) == 1 and overlap(true_box(scene), true_box(sample.scenes[-1])) >= ENOUGH
-            for number, sample in enumerate(samples)]
+    return [scene is not None and len(scene.things) == 1 and overlap(true_box(scene), true_box(sample.scenes[-1])) >= ENOUGH
+            for sample, scene in zip(samples, found_in(replies, scenes_by_colour))]
 
 
 class Exam:
@@ -105,8 +107,7 @@ class Exam:
 
     def marks(self, family: Family) -> dict:
         """{kind: {"seen" and "held out": `mark`}} for every kind that the family can be asked."""
-        asked = {kind: {name: self.samples(kind, held_out) for name, held_out in COMBINATIONS.items()} for kind in family.kinds}
-        return {kind: {name: self.mark(samples, family.replies(samples)) for name, samples in both.items()} for kind, both in asked.items()}
+        return self.marked(family.kinds, family.replies)
 
     def chance(self) -> dict:
         """`marks` of one who replies without looking: with what would be right for another sample, or the commonest answer to a question."""
@@ -120,5 +121,9 @@ class Exam:
                 return [answers[sample.given[1]].most_common(1)[0][0] if sample.given[1] in answers else "" for sample in samples]
             return [sample.reply for sample in samples[1:] + samples[:1]]
 
-        asked = {kind: {name: self.samples(kind, held_out) for name, held_out in COMBINATIONS.items()} for kind in KINDS}
-        return {kind: {name: self.mark(samples, blind(samples)) for name, samples in both.items()} for kind, both in asked.items()}
+        return self.marked(KINDS, blind)
+
+    def marked(self, kinds: tuple[str, ...], replies: Callable[[list[Sample]], list]) -> dict:
+        """`marks` of whoever gives these replies to samples of these kinds."""
+        asked = {kind: {name: self.samples(kind, held_out) for name, held_out in COMBINATIONS.items()} for kind in kinds}
+        return {kind: {name: self.mark(samples, replies(samples)) for name, samples in both.items()} for kind, both in asked.items()}

@@ -85,10 +85,10 @@ def speed(family: Family) -> float:
     On CPUs seconds of the processor, so that what else runs there does not matter; nothing is changed by it.
     """
     clock = time.perf_counter if family.model.device.type == "cuda" else time.process_time
-    seconds, trained = 0.0, [parameter for parameter in family.parameters() if parameter.requires_grad]
+    seconds, learned = 0.0, [parameter for parameter in family.parameters() if parameter.requires_grad]
     for step in range(2 * len(family.shown)):
         start = clock()
-        torch.autograd.grad(family(family.batch(0, step, 0), torch.Generator().manual_seed(step))["total"], trained, allow_unused=True)
+        torch.autograd.grad(family(family.batch(0, step, 0), torch.Generator().manual_seed(step))["total"], learned, allow_unused=True)
         seconds += (clock() - start) * (step >= len(family.shown))
     return len(family.shown) * family.recipe.batch / seconds
 
@@ -142,6 +142,11 @@ def runs_of(results: dict, family: str) -> list[dict]:
     if not chosen:
         raise ValueError(f"no run of {family!r} in these results; there are {sorted({done['family'] for done in results['runs']})}")
     return chosen
+
+
+def common_seeds(results: dict, *families: str) -> list[int]:
+    """Seeds that all of these families were run with."""
+    return sorted(set.intersection(*({done["seed"] for done in results["runs"] if done["family"] == family} for family in families)))
 
 
 def parser_of(prog: str, description: str, names, seeds: list[int], folder: Path, out: Path) -> argparse.ArgumentParser:

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..studies import detectable, seed_interval
+from ..studies import detectable, spread
 from .dreamllm import creation, dreamllm
 from .encode_only import instructions
 from .exam import COMBINATIONS, Exam
 from .family import Family, Plan
-from .runs import build, parser_of, results_of, runs_of, trained
+from .runs import build, common_seeds, parser_of, results_of, runs_of, trained
 from .samples import PAINTED, TOLD
 from .table import lead_of, mark_of, share_of
 
@@ -35,6 +35,7 @@ QUERIES = {2: "queries-2", 8: "queries-8", 32: "dreamllm"}
 WEIGHTS = {10: "weight-10", 40: "dreamllm", 160: "weight-160"}     # 10 is the paper's, 40 the toy's
 ABLATIONS = {**{name: partial(dreamllm, name=name, queries=count) for count, name in QUERIES.items() if name not in ARMS},
              **{name: partial(dreamllm, name=name, weight=weight) for weight, name in WEIGHTS.items() if name not in ARMS}}
+TRAININGS = {**ARMS, **ABLATIONS}
 # Question -> (trained together, trained alone, what both were asked).
 QUESTIONS = {"does seeing help painting": ("dreamllm", "creation-share", PAINTED),
              "does it help more than more painting": ("dreamllm", "dreamllm-creation", PAINTED),
@@ -57,7 +58,7 @@ def losses(family: Family, exam: Exam) -> dict:
 
 def run(name: str, seed: int, plan: Plan, folder: Path, progress: bool = True) -> dict:
     """Trains and examines one of `ARMS` or `ABLATIONS` once; returns what the JSON holds of a run."""
-    family = build({**ARMS, **ABLATIONS}[name], plan, seed)
+    family = build(TRAININGS[name], plan, seed)
     done, exam = trained(family, name, seed, folder, progress), Exam(plan, seed, family.model.device)
     return {**done, "exam": exam.marks(family), "losses": losses(family, exam)}
 
@@ -65,11 +66,6 @@ def run(name: str, seed: int, plan: Plan, folder: Path, progress: bool = True) -
 def shares_of(results: dict, name: str, kind: str, what: str = "facts", combination: str = "seen") -> tuple[list[float], float, float, float]:
     """A mark of one of `ARMS` or `ABLATIONS` over its seeds, as `table.share_of`."""
     return share_of([mark_of(done["exam"][kind][combination], what, results["plan"]["prompts"]) for done in runs_of(results, name)])
-
-
-def common_seeds(results: dict, question: str) -> list[int]:
-    """Seeds that both sides of a question were trained with."""
-    return sorted(set.intersection(*({done["seed"] for done in results["runs"] if done["family"] == name} for name in QUESTIONS[question][:2])))
 
 
 def curve_of(results: dict, name: str, seed: int, part: str) -> list[tuple[float, float]]:
@@ -87,18 +83,18 @@ def on_the_way(results: dict) -> dict[str, tuple]:
     rows, shares = {}, np.linspace(0.05, 1, 96)
     for question, (together, alone, kinds) in QUESTIONS.items():
         part = "language" if kinds == TOLD else "diffusion"
-        logs = [[np.interp(shares, *zip(*curve_of(results, name, seed, part))) for name in (together, alone)] for seed in common_seeds(results, question)]
+        logs = [[np.interp(shares, *zip(*curve_of(results, name, seed, part))) for name in (together, alone)] for seed in common_seeds(results, together, alone)]
         if len(logs) > 1:
             values = [np.log(other / one).mean().item() for one, other in logs]
-            rows[question] = (values, *seed_interval(values), detectable(values))
+            rows[question] = (*spread(values), detectable(values))
     return rows
 
 
 def lead_in_loss(results: dict, together: str, alone: str, kind: str, combination: str) -> tuple[list[float], float, float, float, float]:
     """How much smaller the loss is in the end, ln(alone / together), as `table.lead_of` gives its leads: positive is better."""
     losses = [{done["seed"]: done["losses"][kind][combination] for done in runs_of(results, name)} for name in (together, alone)]
-    values = [math.log(losses[1][seed] / losses[0][seed]) for seed in sorted(losses[0].keys() & losses[1].keys())]
-    return values, *seed_interval(values), detectable(values)
+    values = [math.log(losses[1][seed] / losses[0][seed]) for seed in common_seeds(results, together, alone)]
+    return *spread(values), detectable(values)
 
 
 def gains_of(results: dict, measure: str, combination: str = "seen") -> dict[str, tuple]:
@@ -110,7 +106,7 @@ def gains_of(results: dict, measure: str, combination: str = "seen") -> dict[str
     """
     rows = {}
     for question, (together, alone, kinds) in QUESTIONS.items():
-        for kind in kinds if len(common_seeds(results, question)) > 1 else ():
+        for kind in kinds if len(common_seeds(results, together, alone)) > 1 else ():
             rows[f"{question}: {kind}"] = (lead_in_loss(results, together, alone, kind, combination) if measure == "loss"
                                            else lead_of(results, together, alone, kind, combination, measure))
     return rows
@@ -136,8 +132,8 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = parser_of("minidream.families.synergy", "Trains painting and seeing alone and together; finished runs are not repeated. "
                        f"The ablations ({', '.join(ABLATIONS)}) take the first three seeds.",
-                       {**ARMS, **ABLATIONS}, [0, 1, 2, 3, 4], Path("runs/families"), RESULTS)
-    print(text_of(results_of(parser, parser.parse_args(arguments), run, {**ARMS, **ABLATIONS}, few=ABLATIONS)))
+                       TRAININGS, [0, 1, 2, 3, 4], Path("runs/families"), RESULTS)
+    print(text_of(results_of(parser, parser.parse_args(arguments), run, TRAININGS, few=ABLATIONS)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from textwrap import fill
 
 from ..metrics import newcombe, wilson
 from ..studies import detectable, seed_interval, verdict
-from .runs import FAMILIES, runs_of
+from .runs import FAMILIES, common_seeds, runs_of
 
 # Column -> (kind of sample, combination).
 COLUMNS = {"text to image": ("paint", "seen"), "text to image, held out": ("paint", "held out"), "captions": ("caption", "seen"),
@@ -75,7 +75,7 @@ def lead_of(results: dict, one: str, other: str, kind: str, combination: str = "
         ValueError: with fewer than two common seeds.
     """
     exams = [{done["seed"]: done["exam"][kind][combination] for done in runs_of(results, family)} for family in (one, other)]
-    seeds = sorted(exams[0].keys() & exams[1].keys())
+    seeds = common_seeds(results, one, other)
     first, second = ([mark_of(exam[seed], what, results["plan"]["prompts"]) for seed in seeds] for exam in exams)
     values = [right / n - right_too / n_too for (right, n), (right_too, n_too) in zip(first, second)]
     mean, low, high = seed_interval(values)
@@ -112,8 +112,7 @@ def claims_of(results: dict) -> list[str]:
     """For each claim and kind, by how many points of facts one family leads; nothing with fewer than two common seeds."""
     lines = []
     for claim, (one, other, kinds) in CLAIMS.items():
-        seeds = [{done["seed"] for done in results["runs"] if done["family"] == family} for family in (one, other)]
-        for kind in kinds if len(set.intersection(*seeds)) > 1 else ():
+        for kind in kinds if len(common_seeds(results, one, other)) > 1 else ():
             _, *lead, _ = lead_of(results, one, other, kind)
             mean, low, high = (100 * number for number in lead)
             lines.append(f"{claim}, {kind}: {mean:+.0f} [{low:+.0f}, {high:+.0f}]. {verdict(lead, 'It does here', 'The opposite, here')}.")
