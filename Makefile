@@ -59,6 +59,7 @@ notebooks: $(STAMP)  ## runs the notebooks again for committing; NB=00 picks one
 		--ClearMetadataPreprocessor.clear_cell_metadata=False \
 		--ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', ('language_info', 'name')}" \
 		$(NOTEBOOKS)
+	$(PY) tests/benchmarks/notebooks.py --shrink $(NOTEBOOKS)
 
 weights: $(STAMP)  ## trains the toy weights from nothing, all stages (hours on a CPU)
 	$(PY) -m minidream.train all

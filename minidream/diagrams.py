@@ -3,19 +3,17 @@
 They are drawn from the labels that a probe read off the model's own layout, so they cannot show what is not there.
 """
 
-import matplotlib.pyplot as plt
 from einops import rearrange
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
-from .drawing import KINDS, figure_function, kind_of, short
+from .drawing import INK, KINDS, canvas, draw_arrow, draw_box, draw_picture, figure_function, kind_of, short
 
 HIGH = 0.32         # inches: height of a token
 SMALL = 0.19        # inches: width of a dream query
 THUMB = 0.9         # inches: width of an image whose patches stand in the sequence
 MOST_BEFORE = 6.6   # inches of the diagram for what stands before the queries
-INK = "#333333"
 
 
 def pieces_of(inputs: list) -> list[tuple[str, list]]:
@@ -63,35 +61,12 @@ def _rows(pieces: list, widest: float) -> list[list[tuple[float, float, str, lis
     return rows
 
 
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure whose coordinates are inches, from the bottom left."""
-    figure = plt.figure(figsize=(width, height))
-    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
-    axis.set_axis_off()
-    return figure, axis
-
-
-def _box(axis: Axes, x: float, y: float, width: float, height: float, colour: str, text: str = "", size: float = 8.5, **options) -> None:
-    axis.add_patch(FancyBboxPatch((x + 0.03, y + 0.03), width - 0.06, height - 0.06, boxstyle="round,pad=0.03,rounding_size=0.07",
-                                  facecolor=colour, edgecolor="none", **options))
-    axis.text(x + width / 2, y + height / 2, text, ha="center", va="center_baseline", fontsize=size, color=INK)
-
-
-def _picture(axis: Axes, image, x: float, y: float, width: float, grid: int = 0) -> None:
-    """A picture, with the lines of a grid of so many cells over it."""
-    axis.imshow(image, extent=(x, x + width, y, y + width), aspect="auto", zorder=2)
-    for cut in range(1, grid):
-        axis.plot([x + width * cut / grid] * 2, [y, y + width], color="white", linewidth=0.4, zorder=3)
-        axis.plot([x, x + width], [y + width * cut / grid] * 2, color="white", linewidth=0.4, zorder=3)
-    axis.add_patch(Rectangle((x, y), width, width, facecolor="none", edgecolor="#888888", linewidth=0.8, zorder=4))
-
-
 def _token(axis: Axes, x: float, y: float, width: float, kind: str, labels: list, images: list) -> None:
     if kind == "patches":
-        _picture(axis, images[labels[0][0]], x, y - (THUMB - HIGH) / 2, THUMB, grid=1 + max(label[1] for label in labels))
+        draw_picture(axis, images[labels[0][0]], x, y - (THUMB - HIGH) / 2, THUMB, grid=1 + max(label[1] for label in labels))
         return
     text = str(labels[0]) if kind == "queries" else short(labels[0])
-    _box(axis, x, y, width, HIGH, KINDS[kind] if kind in ("queries", "markers") else KINDS[kind] + "77", text,
+    draw_box(axis, x, y, width, HIGH, KINDS[kind] if kind in ("queries", "markers") else KINDS[kind] + "77", text,
          {"queries": 6.0, "markers": 7.0}.get(kind, 8.5))
 
 
@@ -107,7 +82,7 @@ def plot_layout(inputs: list, images: list | None = None, width: float = 9.0) ->
     pieces = pieces_of(inputs)
     rows = _rows(pieces, width - 0.2)
     heights = [THUMB + 0.12 if any(kind == "patches" for *_, kind, _ in row) else HIGH + 0.14 for row in rows]
-    figure, axis = _canvas(width, sum(heights) + 0.45)
+    figure, axis = canvas(width, sum(heights) + 0.45)
     y = sum(heights) + 0.4
     for row, height in zip(rows, heights):
         y -= height
@@ -156,7 +131,7 @@ def plot_dream(inputs: list, picture, noise, images: list | None = None) -> Figu
     shift = width - 0.15 - placed[-1][0] - SMALL        # the queries stand on the right, under the U-Net
     placed = [(x + shift, size, kind, labels) for x, size, kind, labels in placed]
     below = (THUMB - HIGH) / 2 if any(kind == "patches" for *_, kind, _ in placed) else 0.0
-    figure, axis = _canvas(width, 4.4 + below)
+    figure, axis = canvas(width, 4.4 + below)
     start, first, end = placed[0][0], placed[-len(queries)][0], width - 0.15
     base = 0.42 + below                                 # of the tokens
     floor, ceiling = base + 0.58 + below / 2, base + 1.53       # of the language model
@@ -166,8 +141,8 @@ def plot_dream(inputs: list, picture, noise, images: list | None = None) -> Figu
     _note(axis, first, base - 0.2, "1", f"{len(queries)} dream queries" if len(queries) > 8 else "queries")
     _look_back(axis, placed, len(queries), base, floor, ceiling)
     for x, size, *_ in placed[-len(queries):]:
-        _arrow(axis, (x + size / 2, ceiling + 0.02), (x + size / 2, ceiling + 0.3), KINDS["queries"], 1.0)
-    _box(axis, first, ceiling + 0.31, end - first, 0.26, "#F6DFAF", "condition projector", 8)
+        draw_arrow(axis, (x + size / 2, ceiling + 0.02), (x + size / 2, ceiling + 0.3), KINDS["queries"], 1.0)
+    draw_box(axis, first, ceiling + 0.31, end - first, 0.26, "#F6DFAF", "condition projector", 8)
     _paint(axis, min((first + end) / 2, end - 2.2), ceiling + 0.57, picture, noise)
     lines = ("Dream queries: learned vectors, the same for every\npicture. They stand where words would stand.",
              "They look back at everything before them, layer by layer.",
@@ -183,11 +158,6 @@ def _note(axis: Axes, x: float, y: float, number: str, text: str) -> None:
         axis.plot(x + 0.1, y, "o", markersize=12, color=INK, zorder=5)
         axis.text(x + 0.1, y - 0.005, number, ha="center", va="center_baseline", fontsize=8, weight="bold", color="white", zorder=6)
     axis.text(x + (0.27 if number else 0), y + 0.065, text, va="top", fontsize=9, color=INK, linespacing=1.35)
-
-
-def _arrow(axis: Axes, start: tuple, end: tuple, colour: str, width: float) -> None:
-    axis.add_patch(FancyArrowPatch(start, end, arrowstyle=f"-|>,head_length={2 + width},head_width={1.2 + width / 2}", color=colour,
-                                   linewidth=width, shrinkA=0, shrinkB=0))
 
 
 def _look_back(axis: Axes, placed: list, queries: int, base: float, floor: float, ceiling: float) -> None:
@@ -211,16 +181,16 @@ def _paint(axis: Axes, middle: float, floor: float, picture, noise) -> None:
     """The U-Net between the noise it starts from and the picture it ends with; from below, the condition."""
     high, half = 1.05, 0.75
     centre = floor + 0.15 + high / 2
-    _arrow(axis, (middle, floor + 0.02), (middle, centre - 0.25), KINDS["queries"], 2)
+    draw_arrow(axis, (middle, floor + 0.02), (middle, centre - 0.25), KINDS["queries"], 2)
     _note(axis, middle + 0.1, floor + 0.12, "3", "")
     axis.add_patch(Polygon([(middle - half, centre + high / 2), (middle, centre + 0.26), (middle + half, centre + high / 2),
                             (middle + half, centre - high / 2), (middle, centre - 0.26), (middle - half, centre - high / 2)],
                            color="#D9D2E9"))
     axis.text(middle, centre, "U-Net", ha="center", va="center", fontsize=9.5, weight="bold", color=INK)
     colours = rearrange(noise[:3].float().cpu(), "rgb height width -> height width rgb")
-    _picture(axis, (colours / 6 + 0.5).clamp(0, 1).numpy(), middle - half - 0.4 - high, centre - high / 2, high)
-    _picture(axis, picture, middle + half + 0.4, centre - high / 2, high)
+    draw_picture(axis, (colours / 6 + 0.5).clamp(0, 1).numpy(), middle - half - 0.4 - high, centre - high / 2, high)
+    draw_picture(axis, picture, middle + half + 0.4, centre - high / 2, high)
     for x, text in ((middle - half - 0.4 - high, "noise"), (middle + half + 0.4, "picture")):
         axis.text(x, centre + high / 2 + 0.07, text, fontsize=9, color=INK)
     for x in (middle - half - 0.35, middle + half + 0.05):
-        _arrow(axis, (x, centre), (x + 0.3, centre), INK, 1.5)
+        draw_arrow(axis, (x, centre), (x + 0.3, centre), INK, 1.5)

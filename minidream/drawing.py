@@ -4,7 +4,9 @@ import functools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from .documents import SPECIAL_TOKENS
@@ -12,6 +14,7 @@ from .documents import SPECIAL_TOKENS
 STYLE = Path(__file__).with_name("minidream.mplstyle")
 # What can stand at a position, and its colour (Okabe and Ito's, which the colour-blind can tell apart).
 KINDS = {"<s>": "#999999", "words": "#56B4E9", "patches": "#009E73", "markers": "#D0D0D0", "queries": "#E69F00"}
+INK = "#333333"
 WORDS_PER_STRIP = 24        # more words go on in a second strip, so that they stay readable
 LETTER = 0.105              # inches that a letter of a figure's title takes
 LONGEST = 14                # characters of a token that are written out
@@ -26,6 +29,36 @@ def figure_function(function):
             plt.close(figure)
         return figure
     return styled
+
+
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure whose coordinates are inches, from the bottom left."""
+    figure = plt.figure(figsize=(width, height))
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
+    axis.set_axis_off()
+    return figure, axis
+
+
+def draw_box(axis: Axes, x: float, y: float, width: float, height: float, colour: str, text: str = "", size: float = 8.5, edge: str = "none") -> None:
+    """A rounded box, (x, y) its lower left corner, with a text of so many points in its middle."""
+    axis.add_patch(FancyBboxPatch((x + 0.03, y + 0.03), width - 0.06, height - 0.06, boxstyle="round,pad=0.03,rounding_size=0.06",
+                                  facecolor=colour, edgecolor=edge, linewidth=0.8))
+    axis.text(x + width / 2, y + height / 2, text, ha="center", va="center_baseline", fontsize=size, color=INK)
+
+
+def draw_picture(axis: Axes, image, x: float, y: float, width: float, grid: int = 0, edge: str = "#888888") -> None:
+    """A square picture in a frame, (x, y) its lower left corner, with the lines of a grid of so many cells over it."""
+    axis.imshow(image, extent=(x, x + width, y, y + width), aspect="auto", zorder=2)
+    for cut in range(1, grid):
+        axis.plot([x + width * cut / grid] * 2, [y, y + width], color="white", linewidth=0.4, zorder=3)
+        axis.plot([x, x + width], [y + width * cut / grid] * 2, color="white", linewidth=0.4, zorder=3)
+    axis.add_patch(Rectangle((x, y), width, width, facecolor="none", edgecolor=edge, linewidth=1.2, zorder=4))
+
+
+def draw_arrow(axis: Axes, start: tuple, end: tuple, colour: str, width: float = 0.9, linestyle="-") -> None:
+    """A straight arrow; its width in points."""
+    axis.add_patch(FancyArrowPatch(start, end, arrowstyle=f"-|>,head_length={2 + width},head_width={1.2 + width / 2}", color=colour,
+                                   linewidth=width, linestyle=linestyle, shrinkA=0, shrinkB=0))
 
 
 def name_cells(axis, rows: list[str], columns: list[str]) -> None:

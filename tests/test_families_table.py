@@ -131,7 +131,7 @@ def test_the_figure_shows_every_cell(monkeypatch):
     seen = {}
     monkeypatch.setattr("minidream.plots.plot_table", lambda *arguments: seen.update(zip(("values", "rows", "columns", "title", "label", "words"), arguments)))
     table.figure_of(BY_HAND)
-    assert seen["rows"] == ["plug-ins", "alignment: text states", "DreamLLM", "without looking"] and [name.replace("\n", " ") for name in seen["columns"]] == list(table.COLUMNS)
+    assert [name.replace("\n", " ") for name in seen["rows"]] == ["plug-ins", "alignment: text states", "DreamLLM", "without looking"] and [name.replace("\n", " ") for name in seen["columns"]] == list(table.COLUMNS)
     assert seen["values"][0][:2] == [1.0, 7 / 8] and math.isnan(seen["values"][2][-1])
     assert seen["words"][0][0] == "100%\n68-100" and seen["words"][2][-1] == "cannot"
 
@@ -143,6 +143,18 @@ def test_the_committed_table_is_that_of_the_committed_runs():
     assert results["plan"] == asdict(family.Plan())
     for name in runs.FAMILIES:
         assert len(runs.runs_of(results, name)) >= 3, name
+
+
+@pytest.mark.skipif(not runs.RESULTS.exists(), reason="the long runs were not made yet")
+def test_the_readme_says_what_the_committed_runs_say():
+    results, readme = load_results(runs.RESULTS), (runs.RESULTS.parents[2] / "README.md").read_text(encoding="utf-8")
+
+    def leads(one, other, kinds, *options):
+        return ["{:.0f} [{:.0f}, {:.0f}]".format(*(100 * number for number in table.lead_of(results, one, other, kind, *options)[1:4])) for kind in kinds]
+
+    for one, other in (("alignment-text", "dreamllm"), ("dreamllm", "alignment-image")):
+        assert "by {}, {} and {} points".format(*leads(one, other, samples.PAINTED)) in readme
+    assert "(+11 points [+4, +19])" in readme and leads("projector", "instructions", ("caption",), "held out", "right") == ["11 [4, 19]"]
 
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):

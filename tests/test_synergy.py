@@ -55,7 +55,7 @@ def test_gains_by_hand():
     kinds = samples.PAINTED + samples.TOLD
     results = {"plan": {"prompts": 4}, "runs": [done("dreamllm", seed, kinds, facts, 0.5) for seed, facts in ((1, 0.75), (0, 0.5), (2, 0.75))]
                + [done(name, seed, kinds, 0.25, loss) for name in synergy.ARMS if name != "dreamllm" for seed, loss in ((2, 1.0), (0, 0.25), (1, 0.5))]}
-    row = "does painting help seeing: caption"
+    row = "seeing, against its share alone: caption"
     values, mean, low, high, detectable = synergy.gains_of(results, "loss")[row]
     assert values == [math.log(0.5), 0, math.log(2)] and (mean, low, high) == studies.seed_interval(values) and detectable == studies.detectable(values)     # twice the loss, the same, half of it
     values, mean, low, high, detectable = synergy.gains_of(results, "facts")[row]
@@ -63,23 +63,41 @@ def test_gains_by_hand():
     assert low == metrics.newcombe((8, 12), (3, 12))[0] < studies.seed_interval(values)[1]      # twelve replies are worth less than three seeds,
     values, mean, low, high, detectable = synergy.gains_of(results, "right")[row]
     assert values == [0, 0, 0] and (low, high) == metrics.newcombe((3, 12), (3, 12)) and high > 0.3 and detectable > high          # and most so where all seeds are alike
-    assert synergy.shares_of(results, "dreamllm", "paint", "right")[:2] == ([0.25] * 3, 0.25)
+    fewer = {**results, "runs": results["runs"] + [done("queries-8", seed, kinds, facts, 0.5) for seed, facts in ((0, 1.0), (2, 0.5))]}
+    by_count = synergy.shares_of(fewer, {8: "queries-8", 32: "dreamllm"}, "paint")         # seed 1 has no run with 8 queries, and does not count
+    assert {count: spread[:2] for count, spread in by_count.items()} == {8: ([1.0, 0.5], 0.75), 32: ([0.5, 0.75], 0.625)}
     lines = synergy.text_of(results).splitlines()
-    assert len(lines) == 9 + 2 * len(samples.PAINTED) + 2 * len(samples.TOLD) and lines[-2].startswith("| does it help more than more seeing: caption | +41.7 [")
+    assert len(lines) == 9 + 2 * len(samples.PAINTED) + 2 * len(samples.TOLD) and lines[-2].startswith("| seeing, against more seeing: caption | +41.7 [")
     assert synergy.gains_of({**results, "runs": results["runs"][:4]}, "loss") == synergy.on_the_way({**results, "runs": results["runs"][:4]}) == {}
-    values, *interval, _ = synergy.on_the_way(results)["does seeing help painting"]
+    values, *interval, _ = synergy.on_the_way(results)["painting, against its share alone"]
     assert values == pytest.approx([math.log(0.5), 0, math.log(2)]) and tuple(interval) == studies.seed_interval(values)
-    assert synergy.curve_of(results, "dreamllm", 1, "language") == [(0.5, 0.05), (1.0, 0.025)]
+    assert synergy.curve_of(results["runs"][0], "language").tolist() == [0.05, 0.025]
+    gained = synergy.ablated(fewer, {8: "queries-8", 32: "dreamllm"}, "queries")
+    assert list(gained) == ["8 queries, painting", "8 queries, seeing"] and gained["8 queries, painting"][0] == [0, 0]
 
 
-def test_gains_on_the_way_are_taken_at_the_same_share_of_the_training():
-    def run(name, seed, steps):        # the loss is what share of the training is left, and one seed learns twice as much
-        curve = [{"step": step, "diffusion": (2 - step / steps) * (1 + seed), "language": 1.0} for step in range(20, steps + 1, 20)]
+def test_gains_on_the_way_compare_the_same_samples():
+    def log(name, seed, steps):
+        """A run whose loss is a pure function of which samples of its own it sees, steep at first; the mean of 20 steps a line, as `train.fit` logs it."""
+        losses = [(1 + seed) * math.exp(-8 * (step + 0.5) / steps) for step in range(steps)]
+        curve = [{"step": last, "diffusion": sum(losses[last - 20:last]) / 20, "language": 1.0} for last in range(20, steps + 1, 20)]
         return {"family": name, "seed": seed, "curves": {name: curve}}
-    results = {"runs": [run(name, seed, steps) for name, steps in (("dreamllm", 600), ("creation-share", 360), ("dreamllm-creation", 600)) for seed in (0, 1)]}
+    results = {"runs": [log(name, seed, steps) for name, steps in (("dreamllm", 600), ("creation-share", 360), ("dreamllm-creation", 600)) for seed in (0, 1)]}
     found = synergy.on_the_way(results)
-    assert set(found) == {"does seeing help painting", "does it help more than more painting"}
-    assert all(abs(value) < 2e-3 for values, *_ in found.values() for value in values)
+    assert set(found) == {"painting, against its share alone", "painting, against more painting"}
+    assert all(abs(value) < 1e-3 for values, *_ in found.values() for value in values)          # nothing is gained where nothing differs
+    better = {**results, "runs": [{**run, "curves": {"": [{**line, "diffusion": line["diffusion"] / 2} for line in next(iter(run["curves"].values()))]}}
+                                  if run["family"] == "dreamllm" else run for run in results["runs"]]}
+    assert all(value == pytest.approx(math.log(2), abs=1e-3) for values, *_ in synergy.on_the_way(better).values() for value in values)
+
+
+def test_alone_each_sample_is_learned_at_the_same_rate():
+    plan = family.Plan()
+    together, *alone = (runs.build(synergy.ARMS[name], plan, 0).recipe for name in ("dreamllm", "creation-share", "comprehension-share"))
+    assert [recipe.steps for recipe in alone] == [360, 240]
+    for recipe in alone:
+        for done in (0.02, 0.08, 0.3, 0.6, 0.95):           # of the training
+            assert recipe.rate(done * recipe.steps, recipe.steps) == pytest.approx(together.rate(done * 600, 600), rel=0.15)
 
 
 def test_what_could_have_been_found():
@@ -105,5 +123,7 @@ def test_the_command_line_gives_ablations_three_seeds(tmp_path, monkeypatch, cap
 @pytest.mark.skipif(not synergy.RESULTS.exists(), reason="the long runs were not made yet")
 def test_the_committed_runs_are_all_there():
     results = studies.load_results(synergy.RESULTS)
+    on_the_way, _ = synergy.text_of(results).split("\n\n")
+    assert on_the_way in (synergy.RESULTS.parents[2] / "README.md").read_text(encoding="utf-8"), "paste what `python -m minidream.families.synergy table` prints first"
     assert {name: len(runs.runs_of(results, name)) for name in synergy.ARMS} == dict.fromkeys(synergy.ARMS, 5)
     assert {name: len(runs.runs_of(results, name)) for name in synergy.ABLATIONS} == dict.fromkeys(synergy.ABLATIONS, 3)

@@ -8,15 +8,15 @@ from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
-from matplotlib.pyplot import figure as new_figure
+from matplotlib.patches import Patch
 
-from ..drawing import figure_function
+from ..drawing import INK, canvas, draw_arrow, draw_box, figure_function
 
 COLOURS = {"words or picture": "#FFFFFF", "learned": "#F6D6A8", "learned before": "#FBEFD9", "frozen": "#D5DEE6", "teacher": "#F3C4D6"}
-INK, TAUGHT = "#333333", "#C2487E"
+TAUGHT, DASHED = "#C2487E", (0, (3, 2))
 WIDE, HIGH = 1.42, 0.44                # inches of a box
 ACROSS, DOWN = 1.78, 0.68              # inches from one to the next
+BETWEEN = 0.42                         # inches between two flows
 
 # Flow -> ({box: (column, row, text, kind)}, [(from, to, words on the arrow)]). An arrow from a teacher is dashed.
 DATA, LEARNED, BEFORE, FROZEN, TEACHER = COLOURS
@@ -81,15 +81,13 @@ TREE = ("Do pictures enter and leave the model?", {
                    ("referring", "Kosmos-2, Shikra, ChatSpot, GPT4RoI", ("referring",))],
     "they enter and leave": [("discrete tokens", "VQ-VAE, OFA, Unified-IO, DaVinci, CM3Leon", ("discrete",)),
                              ("embedding alignment", "GILL, SEED, Emu", ("alignment-text", "alignment-short", "alignment-image")),
-                             ("DreamLLM", "taught by the denoising loss alone", ("dreamllm", "dreamllm-creation")),
+                             ("DreamLLM", "queries taught by the denoising loss alone", ("dreamllm", "dreamllm-creation")),
                              ("after it", "MetaQueries: the language model stays frozen", ("metaqueries", "metaqueries-bidirectional"))]})
 
 
 def _box(axis: Axes, x: float, y: float, text: str, kind: str, wide: float = WIDE) -> None:
-    """A box around its middle (x, y), in inches."""
-    axis.add_patch(FancyBboxPatch((x - wide / 2 + 0.05, y - HIGH / 2 + 0.05), wide - 0.1, HIGH - 0.1, boxstyle="round,pad=0.05,rounding_size=0.08",
-                                  facecolor=COLOURS[kind], edgecolor=INK if kind == DATA else "none", linewidth=0.8, zorder=3))
-    axis.text(x, y, text, ha="center", va="center_baseline", fontsize=8.5, color=INK, zorder=4)
+    """A box around its middle (x, y)."""
+    draw_box(axis, x - wide / 2, y - HIGH / 2, wide, HIGH, COLOURS[kind], text, edge=INK if kind == DATA else "none")
 
 
 def _edge(start: tuple, end: tuple) -> tuple:
@@ -100,21 +98,21 @@ def _edge(start: tuple, end: tuple) -> tuple:
 
 
 def _arrow(axis: Axes, start: tuple, end: tuple, words: str, teaches: bool) -> None:
+    """An arrow between two boxes, given by their middles, with words on it."""
     (x, y), (x_end, y_end) = _edge(start, end), _edge(end, start)
     colour = TAUGHT if teaches else INK
-    axis.add_patch(FancyArrowPatch((x, y), (x_end, y_end), arrowstyle="-|>,head_length=4,head_width=2.2", color=colour, linewidth=1.2,
-                                   linestyle=(0, (3, 2)) if teaches else "-", shrinkA=1, shrinkB=1, zorder=2))
+    draw_arrow(axis, (x, y), (x_end, y_end), colour, 1.2, DASHED if teaches else "-")
     if words:
-        upright = abs(x - x_end) < 0.1
-        axis.text((x + x_end) / 2 + (0.08 if upright else 0), (y + y_end) / 2 + (0 if upright else 0.1), words, fontsize=7.5, color=colour,
-                  ha="left" if upright else "center", va="center", zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
+        # Beside an upright arrow, over a level one, and to the left of one that falls.
+        aside, above, align = (0.08, 0, "left") if abs(x - x_end) < 0.1 else (0, 0.1, "center") if abs(y - y_end) < 0.1 else (-0.1, -0.02, "right")
+        axis.text((x + x_end) / 2 + aside, (y + y_end) / 2 + above, words, fontsize=7.5, color=colour, ha=align, va="center",
+                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
 
 
 def _gradient(axis: Axes, start: tuple, end: tuple) -> None:
     """An arrow under the boxes, back to where the gradient ends."""
     height = start[1] - HIGH / 2 - 0.07
-    axis.add_patch(FancyArrowPatch((start[0] + WIDE / 2, height), (end[0] - WIDE / 2, height), arrowstyle="-|>,head_length=4,head_width=2.2", color=TAUGHT,
-                                   linewidth=1.2, linestyle=(0, (3, 2)), shrinkA=0, shrinkB=0, zorder=2))
+    draw_arrow(axis, (start[0] + WIDE / 2, height), (end[0] - WIDE / 2, height), TAUGHT, 1.2, DASHED)
     axis.text(start[0] + WIDE / 2 - 0.04, height - 0.08, "gradient", fontsize=7.5, color=TAUGHT, ha="right", va="center")
 
 
@@ -132,10 +130,8 @@ def plot_flows(flows: dict[str, str]) -> Figure:
         raise ValueError(f"no flow of {missing}; there are {', '.join(FLOWS)}")
     rows = {name: 1 + max(row for _, row, _, _ in FLOWS[name][0].values()) for name in flows}
     columns = 1 + max(column for name in flows for column, _, _, _ in FLOWS[name][0].values())
-    wide, high = ACROSS * (columns - 1) + WIDE + 0.3, 0.45 + sum(DOWN * count + 0.3 for count in rows.values())
-    sheet = new_figure(figsize=(wide, high))
-    axis = sheet.add_axes((0, 0, 1, 1), xlim=(0, wide), ylim=(0, high))
-    axis.set_axis_off()
+    wide, high = ACROSS * (columns - 1) + WIDE + 0.3, 0.45 + sum(DOWN * count + BETWEEN for count in rows.values())
+    sheet, axis = canvas(wide, high)
     top = high
     for name, title in flows.items():
         boxes, arrows = FLOWS[name]
@@ -147,8 +143,9 @@ def plot_flows(flows: dict[str, str]) -> Figure:
             _box(axis, *places[box], text, kind)
         for start, end in GRADIENTS.get(name, []):
             _gradient(axis, places[start], places[end])
-        top -= DOWN * rows[name] + 0.3
-    axis.legend(handles=[Patch(facecolor=colour, edgecolor=INK, linewidth=0.5, label=kind) for kind, colour in COLOURS.items()], loc="lower left",
+        top -= DOWN * rows[name] + BETWEEN
+    used = {kind for name in flows for *_, kind in FLOWS[name][0].values()}
+    axis.legend(handles=[Patch(facecolor=colour, edgecolor=INK, linewidth=0.5, label=kind) for kind, colour in COLOURS.items() if kind in used], loc="lower left",
                 ncols=len(COLOURS), fontsize=8, frameon=False, bbox_to_anchor=(0, 0))
     return sheet
 
@@ -160,9 +157,7 @@ def plot_tree() -> Figure:
     leaves = sum(map(len, branches.values()))
     wide, step = 9.6, 0.56
     high = 0.35 + step * leaves
-    sheet = new_figure(figsize=(wide, high))
-    axis = sheet.add_axes((0, 0, 1, 1), xlim=(0, wide), ylim=(0, high))
-    axis.set_axis_off()
+    sheet, axis = canvas(wide, high)
     axis.text(0.1, high - 0.16, question, fontsize=10, weight="bold", color=INK, va="center")
     root, y = (0.15, (high - 0.35) / 2), high - 0.35 - step / 2
     for answer, families in branches.items():

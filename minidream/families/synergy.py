@@ -5,12 +5,13 @@ samples of its own kind and none of the other (`*-share`: does more of *another*
 one of its own kind (does it help more than more of one's own would?). Beside them, two ablations of what is trained
 together: how many queries, and how heavy the denoising loss.
 
-Each is trained by several seeds and compared seed by seed: the same new weights, the same samples in the same order, and an
-exam with the same samples and the same noise. (Noise in training differs, and each run has its own warm-up and decay.) Paper:
-section 5.1, table 3.
+Each is trained by several seeds and compared seed by seed: the same new weights, the same samples in the same order, at the same
+rates, and an exam with the same samples and the same noise. (Noise in training differs.) Paper: section 5.1, table 3.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,21 +29,33 @@ from .table import lead_of, mark_of, share_of
 
 RESULTS = Path(__file__).parents[2] / "notebooks" / "results" / "synergy.json"
 SHARES = {kinds: len(kinds) / len(PAINTED + TOLD) for kinds in (PAINTED, TOLD)}     # of the joint run's samples
+
+
+def its_share(builder: Callable, kinds: tuple[str, ...]) -> Callable[[Plan], Family]:
+    """A builder of what sees as much of its own kinds as in the joint run, each sample at the same rate as there: warm-up and decay are as much shorter."""
+    def built(plan: Plan) -> Family:
+        family = builder(plan, share=SHARES[kinds])
+        family.recipe = replace(family.recipe, warmup=round(SHARES[kinds] * plan.recipe(1.0).warmup))
+        return family
+    return built
+
+
 # The names of the table where it has the same runs: in one folder they are trained once.
-ARMS = {"dreamllm": dreamllm, "creation-share": partial(creation, share=SHARES[PAINTED]), "dreamllm-creation": creation,
-        "comprehension-share": partial(instructions, share=SHARES[TOLD]), "instructions": instructions}
+ARMS = {"dreamllm": dreamllm, "creation-share": its_share(creation, PAINTED), "dreamllm-creation": creation,
+        "comprehension-share": its_share(instructions, TOLD), "instructions": instructions}
 QUERIES = {2: "queries-2", 8: "queries-8", 32: "dreamllm"}
 WEIGHTS = {10: "weight-10", 40: "dreamllm", 160: "weight-160"}     # 10 is the paper's, 40 the toy's
 ABLATIONS = {**{name: partial(dreamllm, name=name, queries=count) for count, name in QUERIES.items() if name not in ARMS},
              **{name: partial(dreamllm, name=name, weight=weight) for weight, name in WEIGHTS.items() if name not in ARMS}}
 TRAININGS = {**ARMS, **ABLATIONS}
 # Question -> (trained together, trained alone, what both were asked).
-QUESTIONS = {"does seeing help painting": ("dreamllm", "creation-share", PAINTED),
-             "does it help more than more painting": ("dreamllm", "dreamllm-creation", PAINTED),
-             "does painting help seeing": ("dreamllm", "comprehension-share", TOLD),
-             "does it help more than more seeing": ("dreamllm", "instructions", TOLD)}
+QUESTIONS = {"painting, against its share alone": ("dreamllm", "creation-share", PAINTED),
+             "painting, against more painting": ("dreamllm", "dreamllm-creation", PAINTED),
+             "seeing, against its share alone": ("dreamllm", "comprehension-share", TOLD),
+             "seeing, against more seeing": ("dreamllm", "instructions", TOLD)}
 MEASURES = (("facts", "seen"), ("facts", "held out"), ("loss", "seen"), ("loss", "held out"))
 NOISES = 4          # times the exam's pictures are noised for their loss
+STRETCHES = 6       # that a training is cut into at most; 600, 360 and 240 steps, logged every 20, have whole lines in each sixth
 
 
 @torch.no_grad()
@@ -63,31 +76,49 @@ def run(name: str, seed: int, plan: Plan, folder: Path, progress: bool = True) -
     return {**done, "exam": exam.marks(family), "losses": losses(family, exam)}
 
 
-def shares_of(results: dict, name: str, kind: str, what: str = "facts", combination: str = "seen") -> tuple[list[float], float, float, float]:
-    """A mark of one of `ARMS` or `ABLATIONS` over its seeds, as `table.share_of`."""
-    return share_of([mark_of(done["exam"][kind][combination], what, results["plan"]["prompts"]) for done in runs_of(results, name)])
+def shares_of(results: dict, names: dict, kind: str, what: str = "facts", combination: str = "seen") -> dict[int, tuple[list[float], float, float, float]]:
+    """A mark for each number of `QUERIES` or `WEIGHTS`, as `table.share_of`, over the seeds that all of them were run with."""
+    seeds = common_seeds(results, *names.values())
+    return {number: share_of([mark_of(done["exam"][kind][combination], what, results["plan"]["prompts"]) for done in runs_of(results, name) if done["seed"] in seeds])
+            for number, name in names.items()}
 
 
-def curve_of(results: dict, name: str, seed: int, part: str) -> list[tuple[float, float]]:
-    """(share of the training that is done, loss) along a run; `part` is "diffusion" or "language". No sample comes twice: each loss is on new ones."""
-    (run,) = (done for done in runs_of(results, name) if done["seed"] == seed)
-    (curve,) = run["curves"].values()
-    return [(line["step"] / curve[-1]["step"], line[part]) for line in curve]
+def curve_of(done: dict, part: str) -> np.ndarray:
+    """The losses that a run logged, each the mean of as many steps; `part` is "diffusion" or "language". No sample comes twice: each loss is on new ones."""
+    (curve,) = done["curves"].values()
+    return np.array([line[part] for line in curve])
+
+
+def lead_on_the_way(results: dict, together: str, alone: str, part: str) -> tuple[list[float], float, float, float, float]:
+    """How much smaller the loss is while it is learned, ln(alone / together), as `table.lead_of` gives its leads; 0.1 is about a tenth.
+
+    Both logs are cut into as many stretches as both have whole lines in; in each, both have seen just the same samples of their own kinds
+    (or as many samples, where alone means the whole). The mean over the stretches.
+    """
+    logs = [{done["seed"]: curve_of(done, part) for done in runs_of(results, name)} for name in (together, alone)]
+    values = []
+    for seed in common_seeds(results, together, alone):
+        stretches = math.gcd(STRETCHES, *(len(log[seed]) for log in logs))
+        one, other = (log[seed].reshape(stretches, -1).mean(axis=1) for log in logs)
+        values.append(np.log(other / one).mean().item())
+    return *spread(values), detectable(values)
 
 
 def on_the_way(results: dict) -> dict[str, tuple]:
-    """How much smaller the loss is while it is learned, as `gains_of`: ln(alone / together), mean over the training; 0.1 is about a tenth.
+    """The answers while it is learned: {question: `lead_on_the_way`}; two seeds at least."""
+    return {question: lead_on_the_way(results, together, alone, "language" if kinds == TOLD else "diffusion")
+            for question, (together, alone, kinds) in QUESTIONS.items() if len(common_seeds(results, together, alone)) > 1}
 
-    At each share of the training both have seen as much: of their own kinds where "alone" means its share, in all where it means the whole.
+
+def ablated(results: dict, names: dict[int, str], words: str) -> dict[str, tuple]:
+    """What another number of `QUERIES` or `WEIGHTS` gains on the way over the usual one: {"2 queries, painting": `lead_on_the_way`}.
+
+    Args:
+        names: {number: name}; the usual one is called "dreamllm".
+        words: what the numbers count.
     """
-    rows, shares = {}, np.linspace(0.05, 1, 96)
-    for question, (together, alone, kinds) in QUESTIONS.items():
-        part = "language" if kinds == TOLD else "diffusion"
-        logs = [[np.interp(shares, *zip(*curve_of(results, name, seed, part))) for name in (together, alone)] for seed in common_seeds(results, together, alone)]
-        if len(logs) > 1:
-            values = [np.log(other / one).mean().item() for one, other in logs]
-            rows[question] = (*spread(values), detectable(values))
-    return rows
+    return {f"{number} {words}, {task}": lead_on_the_way(results, name, "dreamllm", part) for number, name in names.items() if name != "dreamllm"
+            for task, part in (("painting", "diffusion"), ("seeing", "language"))}
 
 
 def lead_in_loss(results: dict, together: str, alone: str, kind: str, combination: str) -> tuple[list[float], float, float, float, float]:
@@ -113,10 +144,13 @@ def gains_of(results: dict, measure: str, combination: str = "seen") -> dict[str
 
 
 def text_of(results: dict) -> str:
-    """The answers in Markdown: on the way, then in the end for each kind: the mean gain in %, its 95 % interval, and what could have been found."""
-    lines = ["| gain on the way in % [95 %], detectable | loss | seeds |", "|---|---|--:|"]
+    """The answers in Markdown: on the way, then in the end for each kind: the mean gain, its 95 % interval, and what could have been found.
+
+    Gains of losses are 100 ln(alone / together), so that 10 is about a tenth; those of facts are points.
+    """
+    lines = ["| together, on the way: gain [95 %], detectable | loss | seeds |", "|---|---|--:|"]
     lines += [f"| {question} | {in_words(row)} | {len(row[0])} |" for question, row in on_the_way(results).items()]
-    lines += ["", f"| gain in the end in % [95 %], detectable | {' | '.join(f'{measure}, {combination}' for measure, combination in MEASURES)} | seeds |", "|---|" + "---|" * len(MEASURES) + "--:|"]
+    lines += ["", f"| together, in the end: gain [95 %], detectable | {' | '.join(f'{measure}, {combination}' for measure, combination in MEASURES)} | seeds |", "|---|" + "---|" * len(MEASURES) + "--:|"]
     by_measure = [gains_of(results, *measure) for measure in MEASURES]
     for row in by_measure[0]:
         lines.append(f"| {row} | {' | '.join(in_words(rows[row]) for rows in by_measure)} | {len(by_measure[0][row][0])} |")

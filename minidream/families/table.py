@@ -125,5 +125,5 @@ def figure_of(results: dict):
     families = [*rows_of(results), CHANCE]
     cells = [[cell(results, family, column) for column in COLUMNS] for family in families]
     words = [["cannot" if share is None else f"{share[1]:.0%}\n{100 * share[2]:.0f}-{100 * share[3]:.0f}" for share in row] for row in cells]
-    return plot_table([[math.nan if share is None else share[1] for share in row] for row in cells], [FAMILIES[family][0] if family in FAMILIES else family for family in families],
-                      [fill(column, 13) for column in COLUMNS], "What each family gets right in everything, from one budget", "share of replies, with its 95 % interval", words)
+    return plot_table([[math.nan if share is None else share[1] for share in row] for row in cells], [fill(FAMILIES[family][0] if family in FAMILIES else family, 20) for family in families],
+                      [fill(column, 9) for column in COLUMNS], "What each family gets right in everything, from one budget", "share of replies, with its 95 % interval", words)

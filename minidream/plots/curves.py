@@ -182,6 +182,7 @@ def plot_costs(points: dict[str, tuple[int, tuple]], title: str, xlabel: str, yl
         # Equal costs stand a little apart, so that no interval hides another.
         draw_spread(axis, cost * 1.06 ** number, spread, cycle(number), across=False, label=name)
     axis.set_xscale("log")
+    plain_ticks(axis.xaxis, subs=(1, 3))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:,.0f}"))
     axis.set(xlabel=xlabel, ylabel=ylabel, ylim=(-0.03, 1.03))
     axis.yaxis.set_major_formatter(PercentFormatter(1))

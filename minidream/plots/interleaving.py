@@ -7,13 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch, Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
 
 from ..diagrams import pieces_of
-from ..drawing import KINDS, figure_function, kind_of, short
+from ..drawing import INK, KINDS, canvas, draw_arrow, draw_box, draw_picture, figure_function, kind_of, short
 
-INK = "#333333"
 HIGH, THUMB, QUERY = 0.27, 0.62, 0.19      # inches: height of a token, width of an image, width of a query
 ORIGINS = {"given": "#BBBBBB", "written": "#56B4E9", "by rule": "#E3E3E3", "painted": "#E69F00"}
 
@@ -38,7 +37,7 @@ def plot_sight(sees, inputs: list, title: str) -> Figure:
     names = [f"query {label}" if kind == "queries" else f"patch {label[1]}, {label[2]}" if kind == "patches" else short(label)
              for kind, label in zip(kinds, inputs)]
     side = 0.15 * count
-    figure, axis = plt.subplots(figsize=(side + 1.4, side + 1.3), layout="constrained")
+    figure, axis = plt.subplots(figsize=(side + 2.3, side + 1.3), layout="constrained")
     axis.imshow(np.where(sees[..., None], colours[None], 1.0), extent=(0, count, count, 0))
     for cut in range(count + 1):
         axis.axhline(cut, color="white", linewidth=0.6)
@@ -53,9 +52,7 @@ def plot_sight(sees, inputs: list, title: str) -> Figure:
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     axis.set(xlabel="at whom", ylabel="who looks")
-    # In the upper right corner stands what comes later, which nobody sees.
-    axis.legend(handles=[Patch(color=KINDS[kind], label=kind) for kind in KINDS if kind in kinds], loc="upper right", title="what is seen", frameon=True,
-                edgecolor="none")
+    axis.legend(handles=[Patch(color=KINDS[kind], label=kind) for kind in KINDS if kind in kinds], loc="upper left", bbox_to_anchor=(1, 1), title="what is seen")
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
@@ -143,9 +140,7 @@ def plot_origins(inputs: list, origins: list[str], images: list, title: str, wid
     heights = [0.5 + max([0.0] + [THUMB + 0.17 if part.kind == "queries" else THUMB - HIGH for _, part in row
                                   if part.kind in ("queries", "patches")]) for row in rows]
     total = 0.4 + sum(heights) + 0.3
-    figure = plt.figure(figsize=(width, total))
-    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, total))
-    axis.set_axis_off()
+    figure, axis = canvas(width, total)
     axis.text(0.1, total - 0.2, title, fontsize=11, weight="bold", va="center")
     top = total - 0.52
     for row, height in zip(rows, heights):
@@ -162,19 +157,6 @@ def plot_origins(inputs: list, origins: list[str], images: list, title: str, wid
     return figure
 
 
-def _box(axis: Axes, x: float, y: float, wide: float, colour: str, text: str, size: float) -> None:
-    axis.add_patch(FancyBboxPatch((x + 0.03, y + 0.03), wide - 0.06, HIGH - 0.06, boxstyle="round,pad=0.03,rounding_size=0.06", facecolor=colour, edgecolor="none"))
-    axis.text(x + wide / 2, y + HIGH / 2, text, ha="center", va="center_baseline", fontsize=size, color=INK)
-
-
-def _picture(axis: Axes, image, x: float, top: float, grid: int = 0) -> None:
-    """A picture in the colour of what was painted, with the lines of its patches over it."""
-    axis.imshow(image, extent=(x, x + THUMB, top - THUMB, top), aspect="auto", zorder=2)
-    for cut in range(1, grid):
-        for line in ([x + THUMB * cut / grid] * 2, [top - THUMB, top]), ([x, x + THUMB], [top - THUMB * cut / grid] * 2):
-            axis.plot(*line, color="white", linewidth=0.4, zorder=3)
-
-
 def _draw(axis: Axes, part: _Part, images: list, x: float, top: float) -> None:
     """A part that hangs from `top`: its positions above, what its queries painted beneath."""
     wide, colour, last = part.width(images), ORIGINS[part.origin], part.first + len(part.labels) - 1
@@ -182,17 +164,15 @@ def _draw(axis: Axes, part: _Part, images: list, x: float, top: float) -> None:
     if part.kind == "queries":
         left = x + (wide - QUERY * len(part.cells)) / 2
         for number, text in enumerate(part.cells):
-            _box(axis, left + QUERY * number, top - HIGH, QUERY - 0.015, colour, text, 6.5)
+            draw_box(axis, left + QUERY * number, top - HIGH, QUERY - 0.015, HIGH, colour, text, 6.5)
         if part.painted is not None and images:
             middle = x + wide / 2
-            axis.add_patch(FancyArrowPatch((middle, top - HIGH - 0.01), (middle, top - HIGH - 0.16), arrowstyle="-|>,head_length=2.4,head_width=1.5",
-                                           color=INK, linewidth=0.9, shrinkA=0, shrinkB=0))
-            _picture(axis, images[part.painted], middle - THUMB / 2, top - HIGH - 0.17)
+            draw_arrow(axis, (middle, top - HIGH - 0.01), (middle, top - HIGH - 0.16), INK)
+            draw_picture(axis, images[part.painted], middle - THUMB / 2, top - HIGH - 0.17 - THUMB, THUMB, edge=colour)
     elif part.kind == "patches" and images:
-        _picture(axis, images[part.labels[0][0]], x, top, grid=1 + max(label[1] for label in part.labels))
-        axis.add_patch(Rectangle((x, top - THUMB), THUMB, THUMB, facecolor="none", edgecolor=colour, linewidth=1.6, zorder=4))
+        draw_picture(axis, images[part.labels[0][0]], x, top - THUMB, THUMB, grid=1 + max(label[1] for label in part.labels), edge=colour)
     else:
-        _box(axis, x, top - HIGH, wide, colour, part.text, 8.5 if part.kind == "words" else 7.0)
+        draw_box(axis, x, top - HIGH, wide, HIGH, colour, part.text, 8.5 if part.kind == "words" else 7.0)
 
 
 @figure_function

@@ -7,13 +7,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch, Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
 
 from ..documents import IGNORED, Layout
-from ..drawing import KINDS, figure_function, kind_of, short
+from ..drawing import INK, KINDS, canvas, draw_arrow, draw_box, draw_picture, figure_function, kind_of, short
 
-INK = "#333333"
 HIGH = 0.27         # inches: height of a token
 THUMB = 0.66        # inches: width of an image whose patches stand in the row, or which is painted
 SMALL = 0.19        # inches: width of a dream query
@@ -122,26 +121,6 @@ def _pieces(strip: TokenStrip) -> list[_Piece]:
     return pieces
 
 
-def _box(axis: Axes, x: float, y: float, width: float, height: float, colour: str, text: str, size: float, edge: str = "none") -> None:
-    axis.add_patch(FancyBboxPatch((x + 0.03, y + 0.03), width - 0.06, height - 0.06, boxstyle="round,pad=0.03,rounding_size=0.06",
-                                  facecolor=colour, edgecolor=edge, linewidth=0.8))
-    axis.text(x + width / 2, y + height / 2, text, ha="center", va="center_baseline", fontsize=size, color=INK)
-
-
-def _thumb(axis: Axes, image, x: float, top: float, grid: int = 0, edge: str = "#888888") -> None:
-    """A picture in a frame, with the lines of its patches over it."""
-    axis.imshow(image, extent=(x, x + THUMB, top - THUMB, top), aspect="auto", zorder=2)
-    for cut in range(1, grid):
-        for line in ([x + THUMB * cut / grid] * 2, [top - THUMB, top]), ([x, x + THUMB], [top - THUMB * cut / grid] * 2):
-            axis.plot(*line, color="white", linewidth=0.4, zorder=3)
-    axis.add_patch(Rectangle((x, top - THUMB), THUMB, THUMB, facecolor="none", edgecolor=edge, linewidth=1.4, zorder=4))
-
-
-def _arrow(axis: Axes, x: float, start: float, end: float, colour: str) -> None:
-    axis.add_patch(FancyArrowPatch((x, start), (x, end), arrowstyle="-|>,head_length=2.4,head_width=1.5", color=colour, linewidth=0.9,
-                                   shrinkA=0, shrinkB=0))
-
-
 @figure_function
 def plot_token_strip(strip: TokenStrip, images: list | None = None, title: str = "", width: float = 9.0) -> Figure:
     """A document as the model reads it, and beneath every position what is asked of it.
@@ -177,9 +156,7 @@ def plot_token_strip(strip: TokenStrip, images: list | None = None, title: str =
     heights = [_height([piece for *_, piece in row], images) for row in rows]
     head = 0.36 if title else 0.05
     total = head + sum(heights) + 0.36
-    figure = plt.figure(figsize=(width, total))
-    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, total))
-    axis.set_axis_off()
+    figure, axis = canvas(width, total)
     axis.text(0.1, total - 0.2, title, fontsize=11, weight="bold", va="center")
     top = total - head
     for row, height in zip(rows, heights):
@@ -212,20 +189,20 @@ def _draw_piece(axis: Axes, piece: _Piece, images: list, x: float, wide: float, 
     if piece.kind == "queries":
         left = middle - SMALL * len(piece.cells) / 2
         for number, text in enumerate(piece.cells):
-            _box(axis, left + SMALL * number, base, SMALL - 0.015, HIGH, colour, text, 6.5)
+            draw_box(axis, left + SMALL * number, base, SMALL - 0.015, HIGH, colour, text, 6.5)
     elif piece.kind == "patches" and images:
-        _thumb(axis, images[piece.labels[0][0]], middle - THUMB / 2, top, grid=1 + max(label[1] for label in piece.labels), edge=colour)
+        draw_picture(axis, images[piece.labels[0][0]], middle - THUMB / 2, top - THUMB, THUMB, grid=1 + max(label[1] for label in piece.labels), edge=colour)
     else:
         padding = piece.labels[0] == PADDING
-        _box(axis, x, base, wide, HIGH, "white" if padding else colour if piece.kind in ("markers", "<s>") else colour + "77", piece.text,
+        draw_box(axis, x, base, wide, HIGH, "white" if padding else colour if piece.kind in ("markers", "<s>") else colour + "77", piece.text,
              7.0 if piece.kind in ("markers", "<s>") else 8.5, edge="#BBBBBB" if padding else "none")
     if piece.painted is not None and images:
-        _arrow(axis, middle, base - 0.01, base - 0.16, colour)
-        _thumb(axis, images[piece.painted], middle - THUMB / 2, base - 0.17, edge=colour)
+        draw_arrow(axis, (middle, base - 0.01), (middle, base - 0.16), colour)
+        draw_picture(axis, images[piece.painted], middle - THUMB / 2, base - 0.17 - THUMB, THUMB, edge=colour)
     elif piece.predicts:
-        _arrow(axis, middle, base - 0.01, base - 0.16, INK)
+        draw_arrow(axis, (middle, base - 0.01), (middle, base - 0.16), INK)
         text, kind = short(piece.predicts), kind_of(piece.predicts)
-        _box(axis, x, base - 0.17 - HIGH + 0.04, wide, HIGH - 0.04, "white", text, 7.0 if kind == "markers" else 8.0, edge=INK)
+        draw_box(axis, x, base - 0.17 - HIGH + 0.04, wide, HIGH - 0.04, "white", text, 7.0 if kind == "markers" else 8.0, edge=INK)
 
 
 def _legend(axis: Axes, strip: TokenStrip) -> None:
@@ -342,7 +319,7 @@ def _draw_words(part, phrase, width: float) -> None:
     x = 0.1
     for word, role, wide in zip(phrase.words, phrase.roles, widths):
         speaks_of = None if role is None else role[0] if role[1] is None else role[1]
-        _box(axis, x, 0.34, wide * scale, 0.3, SPEAKS_OF[speaks_of] + ("" if role is None else "77"), word, 9 * scale)
+        draw_box(axis, x, 0.34, wide * scale, 0.3, SPEAKS_OF[speaks_of] + ("" if role is None else "77"), word, 9 * scale)
         axis.text(x + wide * scale / 2, 0.2, role[0] if role else "", ha="center", va="center", fontsize=7.5 * scale, color="#666666")
         x += (wide + GAP) * scale
 

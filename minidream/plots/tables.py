@@ -14,7 +14,7 @@ def plot_table(values, rows: list[str], columns: list[str], title: str, label: s
 
     Args:
         values: shape (rows, columns), in [0, 1]; a cell that is nan is left without colour.
-        rows, columns: their names; those of columns may be broken into lines.
+        rows, columns: their names, which may be broken into lines.
         title: what there is to see.
         label: what a number is.
         words: what is written in the cells instead of the share, with a line break or none.
@@ -27,7 +27,7 @@ def plot_table(values, rows: list[str], columns: list[str], title: str, label: s
         raise ValueError(f"values of shape {values.shape} do not fit {len(rows)} rows and {len(columns)} columns")
     longest = max(len(line) for name in columns for line in name.split("\n"))
     wide, high = max(0.42, 0.16 + 0.075 * longest), 0.34 if words is None else 0.42
-    figure, axis = plt.subplots(figsize=(2.2 + 0.075 * max(map(len, rows)) + wide * len(columns), 1.1 + high * len(rows)), layout="constrained")
+    figure, axis = plt.subplots(figsize=(2.2 + 0.075 * max(len(line) for name in rows for line in name.split("\n")) + wide * len(columns), 1.1 + high * len(rows)), layout="constrained")
     top = np.nanmax(values) or 1
     mesh = axis.pcolormesh(values, vmin=0, vmax=top, edgecolors="white", linewidth=1)
     for row, column in np.ndindex(values.shape):
@@ -136,7 +136,7 @@ def plot_stacks(stacks: dict[str, dict[str, float]], title: str, label: str, mar
         axis.barh(range(len(stacks)), amounts, left=starts, label=part, edgecolor="white", height=0.72, zorder=2)
         starts += amounts
     for row, total in enumerate(starts):
-        axis.text(total, row, f" {total:.3g}", va="center", zorder=3, bbox=dict(facecolor="white", edgecolor="none", pad=0.5))
+        axis.text(total, row, f" {total:,.0f}" if total >= 1000 else f" {total:.3g}", va="center", zorder=3, bbox=dict(facecolor="white", edgecolor="none", pad=0.5))
     for name, amount in (marks or {}).items():
         axis.axvline(amount, color="#555555", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         axis.text(amount, -0.62, f"{name} ", fontsize=8, ha="right", va="bottom", color="#555555")
