@@ -136,7 +136,6 @@ def test_the_figure_shows_every_cell(monkeypatch):
     assert seen["words"][0][0] == "100%\n68-100" and seen["words"][2][-1] == "cannot"
 
 
-@pytest.mark.skipif(not runs.RESULTS.exists(), reason="the long runs were not made yet")
 def test_the_committed_table_is_that_of_the_committed_runs():
     results = load_results(runs.RESULTS)
     assert runs.RESULTS.with_suffix(".md").read_text() == table.text_of(results)
@@ -145,7 +144,6 @@ def test_the_committed_table_is_that_of_the_committed_runs():
         assert len(runs.runs_of(results, name)) >= 3, name
 
 
-@pytest.mark.skipif(not runs.RESULTS.exists(), reason="the long runs were not made yet")
 def test_the_readme_says_what_the_committed_runs_say():
     results, readme = load_results(runs.RESULTS), (runs.RESULTS.parents[2] / "README.md").read_text(encoding="utf-8")
 

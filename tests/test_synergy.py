@@ -120,7 +120,6 @@ def test_the_command_line_gives_ablations_three_seeds(tmp_path, monkeypatch, cap
     assert seen["command"] == "python -m minidream.families.synergy all" and "the answers" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not synergy.RESULTS.exists(), reason="the long runs were not made yet")
 def test_the_committed_runs_are_all_there():
     results = studies.load_results(synergy.RESULTS)
     on_the_way, _ = synergy.text_of(results).split("\n\n")
