@@ -26,7 +26,7 @@ QUERIES = 16
 # Of words and queries, untrained. With 0.05, what a position *is* drowns in what the first layers add to it: to look up what
 # once stood behind a word, the language model then still had not learned after 100,000 texts. With 1 it has after 5,000.
 EMBEDDING_DEVIATION = 1.0
-# Of the denoising loss beside the language loss. With the paper's 10, gradients of painting are smaller than those of writing
+# Of the denoising loss beside the language loss. With the official code's 10, gradients of painting are smaller than those of writing
 # (notebook 06 shows by how much), and Adam, which divides both by one common size, follows them little.
 PAINTING_WEIGHT = 40.0
 LATENT_SCALE = 0.545      # one over the deviation of the toy VAE's latents, measured, as Stable Diffusion's 0.18215 was

@@ -99,7 +99,11 @@ def test_gains_stand_beside_what_could_not_be_found():
 
 
 def test_costs_are_points_with_a_name():
-    figure = plot_costs({"LoRA": (300_000, ([0.5, 0.7], 0.6, 0.4, 0.8)), "all": (2_500_000, ([1.0], 1.0, float("nan"), float("nan")))}, "T", "learned", "right")
+    figure = plot_costs({"LoRA": (300_000, ([0.5, 0.7], 0.6, 0.4, 0.8)), "all": (2_500_000, alone := ([1.0], 1.0, float("nan"), float("nan")))}, "T", "learned", "right")
     (axis,) = figure.axes
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["LoRA", "all"] and axis.get_xscale() == "log"
     assert [float(line.get_ydata()[0]) for line in axis.lines if len(line.get_ydata()) == 1] == [0.6, 1.0, 1.0]
+    assert {float(line.get_xdata()[0]) for line in axis.lines if len(line.get_xdata()) == 1} == {300_000, 2_500_000}          # each where it costs,
+    (axis,) = plot_costs({"one": (310_000, alone), "few": (1_000, alone), "two": (300_000, alone), "three": (310_000, alone)}, "T", "learned", "right").axes
+    one, few, two, three = dict.fromkeys(float(line.get_xdata()[0]) for line in axis.lines if len(line.get_xdata()) == 1)
+    assert few == 1_000 and 280_000 < two < one == 310_000 < three < 330_000                                                # and around it, if others do as well

@@ -44,7 +44,7 @@ def its_share(builder: Callable, kinds: tuple[str, ...]) -> Callable[[Plan], Fam
 ARMS = {"dreamllm": dreamllm, "creation-share": its_share(creation, PAINTED), "dreamllm-creation": creation,
         "comprehension-share": its_share(instructions, TOLD), "instructions": instructions}
 QUERIES = {2: "queries-2", 8: "queries-8", 32: "dreamllm"}
-WEIGHTS = {10: "weight-10", 40: "dreamllm", 160: "weight-160"}     # 10 is the paper's, 40 the toy's
+WEIGHTS = {10: "weight-10", 40: "dreamllm", 160: "weight-160"}     # 10 is the official code's, 40 the toy's
 ABLATIONS = {**{name: partial(dreamllm, name=name, queries=count) for count, name in QUERIES.items() if name not in ARMS},
              **{name: partial(dreamllm, name=name, weight=weight) for weight, name in WEIGHTS.items() if name not in ARMS}}
 TRAININGS = {**ARMS, **ABLATIONS}

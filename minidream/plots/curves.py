@@ -179,8 +179,9 @@ def plot_costs(points: dict[str, tuple[int, tuple]], title: str, xlabel: str, yl
     """
     figure, axis = plt.subplots(figsize=(7.6, 3.4), layout="constrained")
     for number, (name, (cost, spread)) in enumerate(points.items()):
-        # Equal costs stand a little apart, so that no interval hides another.
-        draw_spread(axis, cost * 1.06 ** number, spread, cycle(number), across=False, label=name)
+        # Costs that are nearly equal stand a little apart, around where they are, so that no interval hides another.
+        near = sorted((other for other in points if 0.9 < points[other][0] / cost < 1.1), key=lambda other: points[other][0])
+        draw_spread(axis, cost * 1.06 ** (near.index(name) - (len(near) - 1) / 2), spread, cycle(number), across=False, label=name)
     axis.set_xscale("log")
     plain_ticks(axis.xaxis, subs=(1, 3))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:,.0f}"))
