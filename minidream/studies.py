@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from . import dream, stages, toy
 from .documents import collate
-from .metrics import wilson
+from .metrics import newcombe, wilson
 from .model import DreamLLM
 from .train import fit, write_atomically
 from .vision import clip_text_states
@@ -296,7 +296,9 @@ def table_of(results: dict, rows: dict[str, tuple[str, str]], columns: dict) -> 
 
 
 def lead(results: dict, kind: str, what: str, one: tuple[str, str] = ("loss", "score"), other: tuple[str, str] = ("loss", "regression")) -> tuple[float, float, float]:
-    """By how much the mark of one (study, condition) is larger than another's: `seed_interval` of the differences seed by seed.
+    """By how much the mark of one (study, condition) is larger than another's: (mean, low, high) of the differences seed by seed.
+
+    The interval is `seed_interval`; of a share the wider of it and Newcombe's over all pictures, since seeds that happen to be equal prove nothing.
 
     Raises:
         ValueError: if they do not have the same seeds (both).
@@ -305,7 +307,12 @@ def lead(results: dict, kind: str, what: str, one: tuple[str, str] = ("loss", "s
     if seeds != others:
         raise ValueError(f"{one} was run with the seeds {seeds}, {other} with {others}")
     marks = (values_of(results, *condition, lambda done: mark(done, kind, what)) for condition in (one, other))
-    return seed_interval([first - second for first, second in zip(*marks)])
+    mean, low, high = seed_interval([first - second for first, second in zip(*marks)])
+    if what not in ATTRIBUTES:
+        return mean, low, high
+    exams = (values_of(results, *condition, lambda done: done["exam"][kind]) for condition in (one, other))
+    lower, higher = newcombe(*((sum(exam["right"][what] for exam in every), sum(exam["n"] for exam in every)) for every in exams))
+    return mean, min(low, lower), max(high, higher)
 
 
 def lead_rows(results: dict) -> list[tuple[str, ...]]:
