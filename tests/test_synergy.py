@@ -51,6 +51,22 @@ def done(name, seed, kinds, facts, loss):
             "losses": {kind: dict.fromkeys(exam.COMBINATIONS, loss) for kind in kinds}, "curves": {name: [{"step": step, "diffusion": loss, "language": loss / step} for step in (10, 20)]}}
 
 
+def test_reading_has_the_same_lessons_without_a_picture_to_speak_about():
+    plan = family.Plan(steps=10, batch=2, prompts=1)
+    together, reading = (runs.build(synergy.ARMS[name], plan, 0) for name in ("dreamllm", "creation-reading"))
+    assert words_of(reading, 10) == words_of(together, 10) and reading.recipe == together.recipe and reading.kinds == samples.PAINTED
+    assert {name for name, value in reading.named_parameters() if value.requires_grad} == {name for name, value in together.named_parameters() if value.requires_grad}
+    for step in range(10):
+        for sample in together.batch(0, step, 0):
+            (seen, _), (read, document) = together.lay_out(sample), reading.lay_out(sample)
+            decode = together.model.tokenizer.decode
+            if sample.kind in samples.PAINTED:
+                assert read.ids == seen.ids and len(document.images) == len(sample.pictures) + 1
+            else:
+                assert decode(read.ids).startswith(f"question: {sample.caption}. {sample.given[1]} answer: {sample.reply}") and not document.images
+                assert [word for word in read.labels if word != -100] == [word for word in seen.labels if word != -100]         # the same is learned
+
+
 def test_gains_by_hand():
     kinds = samples.PAINTED + samples.TOLD
     results = {"plan": {"prompts": 4}, "runs": [done("dreamllm", seed, kinds, facts, 0.5) for seed, facts in ((1, 0.75), (0, 0.5), (2, 0.75))]
@@ -67,7 +83,7 @@ def test_gains_by_hand():
     by_count = synergy.shares_of(fewer, {8: "queries-8", 32: "dreamllm"}, "paint")         # seed 1 has no run with 8 queries, and does not count
     assert {count: spread[:2] for count, spread in by_count.items()} == {8: ([1.0, 0.5], 0.75), 32: ([0.5, 0.75], 0.625)}
     lines = synergy.text_of(results).splitlines()
-    assert len(lines) == 9 + 2 * len(samples.PAINTED) + 2 * len(samples.TOLD) and lines[-2].startswith("| seeing, against more seeing: caption | +41.7 [")
+    assert len(lines) == 11 + 4 * len(samples.PAINTED) + 2 * len(samples.TOLD) and lines[-2].startswith("| seeing, against more seeing: caption | +41.7 [")
     assert synergy.gains_of({**results, "runs": results["runs"][:4]}, "loss") == synergy.on_the_way({**results, "runs": results["runs"][:4]}) == {}
     values, *interval, _ = synergy.on_the_way(results)["painting, against its share alone"]
     assert values == pytest.approx([math.log(0.5), 0, math.log(2)]) and tuple(interval) == studies.seed_interval(values)

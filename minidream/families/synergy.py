@@ -2,8 +2,8 @@
 
 Together is the family `dreamllm`. What it is compared with comes in two sizes, since "alone" can mean two things: the same
 samples of its own kind and none of the other (`*-share`: does more of *another* kind help?), or as many samples in all, every
-one of its own kind (does it help more than more of one's own would?). Beside them, two ablations of what is trained
-together: how many queries, and how heavy the denoising loss.
+one of its own kind (does it help more than more of one's own would?). And painting beside reading tells whether it is seeing
+that helps, or any further lesson. Beside them, two ablations of what is trained together: how many queries, and how heavy the denoising loss.
 
 Each is trained by several seeds and compared seed by seed: the same new weights, the same samples in the same order, at the same
 rates, and an exam with the same samples and the same noise. (Noise in training differs.) Paper: section 5.1, table 3.
@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..documents import Document, Layout
 from ..studies import detectable, spread
 from .dreamllm import creation, dreamllm
 from .encode_only import instructions
 from .exam import COMBINATIONS, Exam
-from .family import Family, Plan
+from .family import Family, Plan, fresh
 from .runs import build, common_seeds, parser_of, results_of, runs_of, trained
-from .samples import PAINTED, TOLD
+from .samples import PAINTED, TOLD, Sample
 from .table import lead_of, mark_of, share_of
 
 RESULTS = Path(__file__).parents[2] / "notebooks" / "results" / "synergy.json"
@@ -40,17 +41,34 @@ def its_share(builder: Callable, kinds: tuple[str, ...]) -> Callable[[Plan], Fam
     return built
 
 
+class BesideReading(Family):
+    """Learns to paint and to read: what is asked about a picture in the joint run is asked about its caption, with the same replies."""
+
+    def lay_out(self, sample: Sample) -> tuple[Layout, Document]:
+        """A sample as one sequence; where text is asked for, a caption stands in the place of the picture."""
+        return super().lay_out(replace(sample, given=(f"{sample.caption}.", *sample.given[1:])) if sample.kind in TOLD else sample)
+
+
+def creation_reading(plan: Plan) -> Family:
+    """As many steps of everything as in the joint run, and the same samples to paint, but nothing to see and to speak about."""
+    model = fresh()
+    learned = [model.llm, model.vision.projector, model.dream_queries, model.decoder.projector]
+    return BesideReading("creation-reading", model, plan.recipe(1e-3), PAINTED, learned, shown=PAINTED + TOLD)
+
+
 # The names of the table where it has the same runs: in one folder they are trained once.
-ARMS = {"dreamllm": dreamllm, "creation-share": its_share(creation, PAINTED), "dreamllm-creation": creation,
+ARMS = {"dreamllm": dreamllm, "creation-share": its_share(creation, PAINTED), "dreamllm-creation": creation, "creation-reading": creation_reading,
         "comprehension-share": its_share(instructions, TOLD), "instructions": instructions}
 QUERIES = {2: "queries-2", 8: "queries-8", 32: "dreamllm"}
 WEIGHTS = {10: "weight-10", 40: "dreamllm", 160: "weight-160"}     # 10 is the official code's, 40 the toy's
 ABLATIONS = {**{name: partial(dreamllm, name=name, queries=count) for count, name in QUERIES.items() if name not in ARMS},
              **{name: partial(dreamllm, name=name, weight=weight) for weight, name in WEIGHTS.items() if name not in ARMS}}
 TRAININGS = {**ARMS, **ABLATIONS}
-# Question -> (trained together, trained alone, what both were asked).
+# Question -> (one, the other that it should be better than, what both were asked).
 QUESTIONS = {"painting, against its share alone": ("dreamllm", "creation-share", PAINTED),
              "painting, against more painting": ("dreamllm", "dreamllm-creation", PAINTED),
+             "painting, against painting and reading": ("dreamllm", "creation-reading", PAINTED),
+             "painting and reading, against its share alone": ("creation-reading", "creation-share", PAINTED),
              "seeing, against its share alone": ("dreamllm", "comprehension-share", TOLD),
              "seeing, against more seeing": ("dreamllm", "instructions", TOLD)}
 MEASURES = (("facts", "seen"), ("facts", "held out"), ("loss", "seen"), ("loss", "held out"))
