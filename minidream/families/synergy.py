@@ -67,8 +67,8 @@ TRAININGS = {**ARMS, **ABLATIONS}
 # Question -> (one, the other that it should be better than, what both were asked).
 QUESTIONS = {"painting, against its share alone": ("dreamllm", "creation-share", PAINTED),
              "painting, against more painting": ("dreamllm", "dreamllm-creation", PAINTED),
-             "painting, against painting and reading": ("dreamllm", "creation-reading", PAINTED),
-             "painting and reading, against its share alone": ("creation-reading", "creation-share", PAINTED),
+             "painting, against painting beside reading": ("dreamllm", "creation-reading", PAINTED),
+             "painting beside reading, against its share alone": ("creation-reading", "creation-share", PAINTED),
              "seeing, against its share alone": ("dreamllm", "comprehension-share", TOLD),
              "seeing, against more seeing": ("dreamllm", "instructions", TOLD)}
 MEASURES = (("facts", "seen"), ("facts", "held out"), ("loss", "seen"), ("loss", "held out"))
@@ -166,9 +166,9 @@ def text_of(results: dict) -> str:
 
     Gains of losses are 100 ln(alone / together), so that 10 is about a tenth; those of facts are points.
     """
-    lines = ["| together, on the way: gain [95 %], detectable | loss | seeds |", "|---|---|--:|"]
+    lines = ["| on the way: gain [95 %], detectable | loss | seeds |", "|---|---|--:|"]
     lines += [f"| {question} | {in_words(row)} | {len(row[0])} |" for question, row in on_the_way(results).items()]
-    lines += ["", f"| together, in the end: gain [95 %], detectable | {' | '.join(f'{measure}, {combination}' for measure, combination in MEASURES)} | seeds |", "|---|" + "---|" * len(MEASURES) + "--:|"]
+    lines += ["", f"| in the end: gain [95 %], detectable | {' | '.join(f'{measure}, {combination}' for measure, combination in MEASURES)} | seeds |", "|---|" + "---|" * len(MEASURES) + "--:|"]
     by_measure = [gains_of(results, *measure) for measure in MEASURES]
     for row in by_measure[0]:
         lines.append(f"| {row} | {' | '.join(in_words(rows[row]) for rows in by_measure)} | {len(by_measure[0][row][0])} |")
