@@ -67,7 +67,7 @@ def _token(axis: Axes, x: float, y: float, width: float, kind: str, labels: list
         return
     text = str(labels[0]) if kind == "queries" else short(labels[0])
     draw_box(axis, x, y, width, HIGH, KINDS[kind] if kind in ("queries", "markers") else KINDS[kind] + "77", text,
-         {"queries": 6.0, "markers": 7.0}.get(kind, 8.5))
+             {"queries": 6.0, "markers": 7.0}.get(kind, 8.5))
 
 
 @figure_function

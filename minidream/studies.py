@@ -298,7 +298,7 @@ def table_of(results: dict, rows: dict[str, tuple[str, str]], columns: dict) -> 
 def lead(results: dict, kind: str, what: str, one: tuple[str, str] = ("loss", "score"), other: tuple[str, str] = ("loss", "regression")) -> tuple[float, float, float]:
     """By how much the mark of one (study, condition) is larger than another's: (mean, low, high) of the differences seed by seed.
 
-    The interval is `seed_interval`; of a share the wider of it and Newcombe's over all pictures, since seeds that happen to be equal prove nothing.
+    The interval is `seed_interval`, of a share that of `lead_in_shares`.
 
     Raises:
         ValueError: if they do not have the same seeds (both).
@@ -306,13 +306,10 @@ def lead(results: dict, kind: str, what: str, one: tuple[str, str] = ("loss", "s
     seeds, others = (values_of(results, *condition, lambda done: done["seed"]) for condition in (one, other))
     if seeds != others:
         raise ValueError(f"{one} was run with the seeds {seeds}, {other} with {others}")
-    marks = (values_of(results, *condition, lambda done: mark(done, kind, what)) for condition in (one, other))
-    mean, low, high = seed_interval([first - second for first, second in zip(*marks)])
-    if what not in ATTRIBUTES:
-        return mean, low, high
-    exams = (values_of(results, *condition, lambda done: done["exam"][kind]) for condition in (one, other))
-    lower, higher = newcombe(*((sum(exam["right"][what] for exam in every), sum(exam["n"] for exam in every)) for every in exams))
-    return mean, min(low, lower), max(high, higher)
+    exams = [values_of(results, *condition, lambda done: done["exam"][kind]) for condition in (one, other)]
+    if what in ATTRIBUTES:
+        return lead_in_shares(*([(exam["right"][what], exam["n"]) for exam in every] for every in exams))[1:4]
+    return seed_interval([first[what] - second[what] for first, second in zip(*exams)])
 
 
 def lead_rows(results: dict) -> list[tuple[str, ...]]:
@@ -364,6 +361,24 @@ def detectable(values: list[float]) -> float:
 def spread(values: list[float]) -> tuple[list[float], float, float, float]:
     """Values of the seeds, their mean and its interval: (values, mean, low, high), as figures take it; one value has no interval (nan)."""
     return (values, *seed_interval(values)) if len(values) > 1 else (values, values[0], math.nan, math.nan)
+
+
+POWER = 1 + 0.842 / 1.960           # from the half-width of a normal 95 % interval to what is found four times out of five
+
+
+def lead_in_shares(first: list[tuple[float, int]], second: list[tuple[float, int]]) -> tuple[list[float], float, float, float, float]:
+    """By how much one share is larger than another: (differences of the seeds, mean, low, high, detectable), in [-1, 1].
+
+    The interval is the wider of two, since seeds that happen to be equal prove nothing: Student's over the differences seed by seed, and
+    Newcombe's over all that was marked. Its half-width says what could have been told from 0, as in `detectable`.
+
+    Args:
+        first, second: (how many, of how many) with each seed, the seeds in the same order.
+    """
+    values = [right / n - right_too / n_too for (right, n), (right_too, n_too) in zip(first, second)]
+    mean, low, high = seed_interval(values)
+    lower, higher = newcombe(*(tuple(map(sum, zip(*marks))) for marks in (first, second)))
+    return values, mean, min(low, lower), max(high, higher), max(detectable(values), (higher - lower) / 2 * POWER)
 
 
 def summary(results: dict) -> str:

@@ -25,7 +25,7 @@ from ..lessons import description
 from ..studies import painted
 from ..vision import clip_text_states
 from ..world.render import to_pil
-from .family import Family, Plan, fresh
+from .family import Family, Plan, fresh, learned_together
 from .samples import PAINTED, TOLD, Sample
 
 WEIGHT = 4.0        # of the regression beside the language loss; text states have variance 1.6, image states 1
@@ -124,8 +124,7 @@ class ImageAligned(Aligned):
 def text(plan: Plan, name: str = "alignment-text", caption: Callable[[Sample], str] = attrgetter("caption")) -> TextAligned:
     """Language model, queries and both projectors learn; the U-Net is not even asked."""
     model = fresh()
-    return TextAligned(caption, name, model, plan.recipe(1e-3), PAINTED + TOLD,
-                       [model.llm, model.vision.projector, model.dream_queries, model.decoder.projector])
+    return TextAligned(caption, name, model, plan.recipe(1e-3), PAINTED + TOLD, learned_together(model))
 
 
 def short(plan: Plan) -> TextAligned:
@@ -137,5 +136,4 @@ def image(plan: Plan) -> ImageAligned:
     """The same, and the decoder of image states."""
     model = fresh()
     model.decoder.projector = nn.Sequential(nn.Linear(toy.LLM_SIZE, toy.VISION_SIZE), nn.Linear(toy.VISION_SIZE, toy.CONDITION_SIZE))
-    return ImageAligned("alignment-image", model, plan.recipe(1e-3), PAINTED + TOLD,
-                        [model.llm, model.vision.projector, model.dream_queries, model.decoder.projector])
+    return ImageAligned("alignment-image", model, plan.recipe(1e-3), PAINTED + TOLD, learned_together(model))

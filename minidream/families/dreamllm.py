@@ -7,11 +7,11 @@ to see and to paint at once, `creation` to paint alone with as many samples; wha
 
 from dataclasses import replace
 
-from .family import QUERIES, Family, Plan, fresh
+from .family import QUERIES, Family, Plan, fresh, learned_together
 from .samples import PAINTED, TOLD
 
 
-def dreamllm(plan: Plan, name: str = "dreamllm", kinds: tuple[str, ...] = PAINTED + TOLD, share: float = 1.0, queries: int = QUERIES,
+def dreamllm(plan: Plan, name: str = "dreamllm", kinds: tuple[str, ...] = PAINTED + TOLD, queries: int = QUERIES,
              weight: float | None = None) -> Family:
     """Language model, dream queries and both projectors learn together.
 
@@ -19,16 +19,15 @@ def dreamllm(plan: Plan, name: str = "dreamllm", kinds: tuple[str, ...] = PAINTE
         plan: of all families.
         name: of the family.
         kinds: that it learns and is asked.
-        share: of the plan's steps.
         queries: how many.
         weight: of the denoising loss beside the language loss; None is the toy's.
     """
     model = fresh(queries)
     if weight is not None:
         model.config = replace(model.config, loss_weight_vm=weight)
-    return Family(name, model, plan.recipe(1e-3, share), kinds, [model.llm, model.vision.projector, model.dream_queries, model.decoder.projector])
+    return Family(name, model, plan.recipe(1e-3), kinds, learned_together(model))
 
 
-def creation(plan: Plan, share: float = 1.0) -> Family:
+def creation(plan: Plan) -> Family:
     """The same without captions and questions."""
-    return dreamllm(plan, "dreamllm-creation", PAINTED, share)
+    return dreamllm(plan, "dreamllm-creation", PAINTED)

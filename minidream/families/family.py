@@ -113,6 +113,12 @@ def fresh(queries: int = QUERIES) -> DreamLLM:
     return model
 
 
+def learned_together(model: DreamLLM) -> list[nn.Module]:
+    """What DreamLLM's stage II trains: language model, dream queries and both projectors."""
+    parts = stages.parts_of(model)
+    return [parts[name] for name in stages.LEAVES["stage2"]]
+
+
 def with_words(model: DreamLLM, words: tuple[str, ...]) -> DreamLLM:
     """The same model with more words: new rows in the tables of what goes in and what comes out; the old ones stay, and their ids.
 

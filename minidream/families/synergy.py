@@ -23,7 +23,7 @@ from ..studies import detectable, spread
 from .dreamllm import creation, dreamllm
 from .encode_only import instructions
 from .exam import COMBINATIONS, Exam
-from .family import Family, Plan, fresh
+from .family import Family, Plan, fresh, learned_together
 from .runs import build, common_seeds, parser_of, results_of, runs_of, trained
 from .samples import PAINTED, TOLD, Sample
 from .table import lead_of, mark_of, share_of
@@ -32,11 +32,11 @@ RESULTS = Path(__file__).parents[2] / "notebooks" / "results" / "synergy.json"
 SHARES = {kinds: len(kinds) / len(PAINTED + TOLD) for kinds in (PAINTED, TOLD)}     # of the joint run's samples
 
 
-def its_share(builder: Callable, kinds: tuple[str, ...]) -> Callable[[Plan], Family]:
+def its_share(builder: Callable[[Plan], Family], kinds: tuple[str, ...]) -> Callable[[Plan], Family]:
     """A builder of what sees as much of its own kinds as in the joint run, each sample at the same rate as there: warm-up and decay are as much shorter."""
     def built(plan: Plan) -> Family:
-        family = builder(plan, share=SHARES[kinds])
-        family.recipe = replace(family.recipe, warmup=round(SHARES[kinds] * plan.recipe(1.0).warmup))
+        family, share = builder(plan), SHARES[kinds]
+        family.recipe = replace(family.recipe, steps=max(1, round(share * family.recipe.steps)), warmup=round(share * family.recipe.warmup))
         return family
     return built
 
@@ -52,8 +52,7 @@ class BesideReading(Family):
 def creation_reading(plan: Plan) -> Family:
     """As many steps of everything as in the joint run, and the same samples to paint, but nothing to see and to speak about."""
     model = fresh()
-    learned = [model.llm, model.vision.projector, model.dream_queries, model.decoder.projector]
-    return BesideReading("creation-reading", model, plan.recipe(1e-3), PAINTED, learned, shown=PAINTED + TOLD)
+    return BesideReading("creation-reading", model, plan.recipe(1e-3), PAINTED, learned_together(model), shown=PAINTED + TOLD)
 
 
 # The names of the table where it has the same runs: in one folder they are trained once.

@@ -3,8 +3,8 @@
 import math
 from textwrap import fill
 
-from ..metrics import newcombe, wilson
-from ..studies import detectable, seed_interval, verdict
+from ..metrics import wilson
+from ..studies import lead_in_shares, seed_interval, verdict
 from .runs import FAMILIES, common_seeds, runs_of
 
 # Column -> (kind of sample, combination).
@@ -13,7 +13,6 @@ COLUMNS = {"text to image": ("paint", "seen"), "text to image, held out": ("pain
            "editing, in place": ("edit", "seen"), "locate": ("locate", "seen"), "verify a box": ("verify", "seen")}
 IN_PLACE = "editing, in place"      # its share is not of what is right, but of what is where it was
 CHANCE = "without looking"          # the row of `Exam.chance`
-POWER = 1 + 0.842 / 1.960           # from the half-width of a normal 95 % interval to what is found four times out of five
 # Claim -> (this family, has more than that one, of these kinds).
 CLAIMS = {"learning from the score beats aligning to text states": ("dreamllm", "alignment-text", ("paint", "story", "edit")),
           "learning from the score beats aligning to text states that say less": ("dreamllm", "alignment-short", ("paint", "story", "edit")),
@@ -66,21 +65,14 @@ def share_of(marks: list[tuple[float, int]]) -> tuple[list[float], float, float,
 
 
 def lead_of(results: dict, one: str, other: str, kind: str, combination: str = "seen", what: str = "facts") -> tuple[list[float], float, float, float, float]:
-    """By how much one family's share is larger than another's: (differences of the common seeds, mean, low, high, detectable), in [-1, 1].
-
-    As in `share_of` the wider of two intervals: Student's over the differences seed by seed, and Newcombe's over all replies. Its half-width
-    says what could have been told from 0, as in `studies.detectable`.
+    """By how much one family's share is larger than another's, over their common seeds, as `studies.lead_in_shares`.
 
     Raises:
         ValueError: with fewer than two common seeds.
     """
     exams = [{done["seed"]: done["exam"][kind][combination] for done in runs_of(results, family)} for family in (one, other)]
     seeds = common_seeds(results, one, other)
-    first, second = ([mark_of(exam[seed], what, results["plan"]["prompts"]) for seed in seeds] for exam in exams)
-    values = [right / n - right_too / n_too for (right, n), (right_too, n_too) in zip(first, second)]
-    mean, low, high = seed_interval(values)
-    lower, higher = newcombe(*(tuple(map(sum, zip(*marks))) for marks in (first, second)))
-    return values, mean, min(low, lower), max(high, higher), max(detectable(values), (higher - lower) / 2 * POWER)
+    return lead_in_shares(*([mark_of(exam[seed], what, results["plan"]["prompts"]) for seed in seeds] for exam in exams))
 
 
 def in_percent(share: tuple | None) -> str:

@@ -195,7 +195,7 @@ def _draw_piece(axis: Axes, piece: _Piece, images: list, x: float, wide: float, 
     else:
         padding = piece.labels[0] == PADDING
         draw_box(axis, x, base, wide, HIGH, "white" if padding else colour if piece.kind in ("markers", "<s>") else colour + "77", piece.text,
-             7.0 if piece.kind in ("markers", "<s>") else 8.5, edge="#BBBBBB" if padding else "none")
+                 7.0 if piece.kind in ("markers", "<s>") else 8.5, edge="#BBBBBB" if padding else "none")
     if piece.painted is not None and images:
         draw_arrow(axis, (middle, base - 0.01), (middle, base - 0.16), colour)
         draw_picture(axis, images[piece.painted], middle - THUMB / 2, base - 0.17 - THUMB, THUMB, edge=colour)

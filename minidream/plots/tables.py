@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, PercentFormatter
 
-from ..drawing import figure_function, name_cells, shares, short
+from ..drawing import figure_function, name_cells
 
 
 @figure_function
@@ -25,9 +25,9 @@ def plot_table(values, rows: list[str], columns: list[str], title: str, label: s
     values = np.asarray(values)
     if values.shape != (len(rows), len(columns)):
         raise ValueError(f"values of shape {values.shape} do not fit {len(rows)} rows and {len(columns)} columns")
-    longest = max(len(line) for name in columns for line in name.split("\n"))
-    wide, high = max(0.42, 0.16 + 0.075 * longest), 0.34 if words is None else 0.42
-    figure, axis = plt.subplots(figsize=(2.2 + 0.075 * max(len(line) for name in rows for line in name.split("\n")) + wide * len(columns), 1.1 + high * len(rows)), layout="constrained")
+    beside, below = (max(len(line) for name in names for line in name.split("\n")) for names in (rows, columns))      # letters in the longest line
+    wide, high = max(0.42, 0.16 + 0.075 * below), 0.34 if words is None else 0.42
+    figure, axis = plt.subplots(figsize=(2.2 + 0.075 * beside + wide * len(columns), 1.1 + high * len(rows)), layout="constrained")
     top = np.nanmax(values) or 1
     mesh = axis.pcolormesh(values, vmin=0, vmax=top, edgecolors="white", linewidth=1)
     for row, column in np.ndindex(values.shape):
