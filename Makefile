@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## runs notebook 00 without a browser and leaves its pictures in out/
-	$(PY) -m minidream.demo
+	$(PY) -m minidream.course.demo
 
 # One pytest for tests and notebooks: one closing line, and a failure in either fails it.
 # The smallest budget, no GPU, no network, threads pinned: what passes here passes on another machine.

@@ -14,6 +14,7 @@ def budget() -> str:
     import os
 
     import torch
+
     chosen = os.environ.get("MINIDREAM_BUDGET") or ("gpu" if torch.cuda.is_available() else "cpu")
     if chosen not in ("ci", "cpu", "gpu"):
         raise ValueError(f'MINIDREAM_BUDGET is "ci", "cpu" or "gpu", not {chosen!r}')

@@ -5,48 +5,16 @@ then as `<im_start>`, its patches and `<im_end>`, so that what follows can read 
 builder, "joint" documents.)
 """
 
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-# The official names. <image> and <dream> are placeholders in conversation data and never reach the model.
-SPECIAL_TOKENS = ("[PAD]", "<s>", "</s>", "<unk>", "<image>", "<im_patch>", "<im_start>", "<im_end>", "<dream>",
-                  "<dream_start>", "<dream_end>")
-IGNORED = -100      # label of a position that is no target of the language loss
+from .images import as_rgb
+from .tokenizers import SpecialTokens, refuse_special
 
-
-@dataclass(frozen=True)
-class SpecialTokens:
-    """Ids of the special tokens; every checkpoint has its own."""
-    bos: int
-    eos: int
-    pad: int
-    im_patch: int
-    im_start: int
-    im_end: int
-    dream_start: int
-    dream_end: int
-    image: int
-    dream: int
-
-    @classmethod
-    def from_ids(cls, ids: dict[str, int]) -> "SpecialTokens":
-        """From {token: id}; KeyError names a token that is missing."""
-        return cls(ids["<s>"], ids["</s>"], ids["[PAD]"], *(ids[f"<{name}>"] for name in (
-            "im_patch", "im_start", "im_end", "dream_start", "dream_end", "image", "dream")))
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """All of them."""
-        return astuple(self)
-
-    @property
-    def never_sampled(self) -> tuple[int, ...]:
-        """What was never a target in training and is therefore banned when sampling: all but </s> and <dream_start>."""
-        return (self.bos, self.pad, self.im_patch, self.im_start, self.im_end, self.dream_end, self.image, self.dream)
+IGNORED = -100  # label of a position that is no target of the language loss
 
 
 class Document:
@@ -63,9 +31,10 @@ class Document:
     """
 
     def __init__(self, items: list, targets: list[int] | None = None):
-        from .tokenizers import refuse_special
         if isinstance(items, (str, Image.Image)):
-            raise TypeError(f"a Document takes a list of text and images, not a bare {type(items).__name__}")
+            raise TypeError(
+                f"a Document takes a list of text and images, not a bare {type(items).__name__}"
+            )
         self.items = []
         for number, item in enumerate(items):
             if isinstance(item, Image.Image):
@@ -73,7 +42,9 @@ class Document:
             elif isinstance(item, str):
                 refuse_special(item)
             else:
-                raise TypeError(f"item {number} of a document is a {type(item).__name__}; str and PIL images are what it holds")
+                raise TypeError(
+                    f"item {number} of a document is a {type(item).__name__}; str and PIL images are what it holds"
+                )
             self.items.append(item)
         images = sum(isinstance(item, Image.Image) for item in self.items)
         if targets is None:
@@ -100,28 +71,13 @@ class Document:
 
     def show(self) -> None:
         """Displays text and images one below the other, in a notebook."""
-        from IPython.display import display
-        from .plots import plot_document
-        display(plot_document(self))
+        from IPython.display import Markdown, display
+
+        for item in self.items:
+            display(Markdown(item) if isinstance(item, str) else item)
 
     def __repr__(self) -> str:
         return f"Document({' '.join('[image]' if isinstance(item, Image.Image) else item for item in self.items)!r})"
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """An image as RGB, transparency over white, 16 bits scaled to 8; ValueError if it cannot be read as one."""
-    try:
-        # Pillow itself cuts off whatever is above 255: a 16-bit picture would come out white.
-        if image.mode.startswith("I;16"):
-            return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
-        if image.mode in ("I", "F"):
-            raise ValueError("its numbers have no known range; scale them to 8 bits first")
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-        return image.convert("RGB")
-    except Exception as error:
-        raise ValueError(f"an image of mode {image.mode} and size {image.size} cannot be read as RGB: {error}") from error
 
 
 @dataclass
@@ -133,6 +89,7 @@ class Layout:
     patches: (image number, position of its first patch).
     queries: (image number, position of its first query).
     """
+
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     patches: list[tuple[int, int]] = field(default_factory=list)
@@ -146,7 +103,9 @@ class Layout:
     def add_image(self, number: int, special: SpecialTokens, patches: int) -> None:
         """Appends an image that is read: <im_start> patches <im_end>."""
         self.patches.append((number, len(self.ids) + 1))
-        self.add([special.im_start] + [special.im_patch] * patches + [special.im_end], learned=False)
+        self.add(
+            [special.im_start] + [special.im_patch] * patches + [special.im_end], learned=False
+        )
 
     def add_dream(self, number: int, special: SpecialTokens, queries: int, learned: bool) -> None:
         """Appends an image that is painted: <dream_start> queries <dream_end>; only <dream_start> can be a target."""
@@ -155,7 +114,14 @@ class Layout:
         self.add([special.im_patch] * queries + [special.dream_end], learned=False)
 
 
-def lay_out(document: Document, tokenizer, queries: int, patches: int, learn_text: bool = True, read_last: bool = True) -> Layout:
+def lay_out(
+    document: Document,
+    tokenizer,
+    queries: int,
+    patches: int,
+    learn_text: bool = True,
+    read_last: bool = True,
+) -> Layout:
     """A document as it is trained on: `<s>` items `</s>`.
 
     Args:
@@ -188,6 +154,7 @@ class Batch:
     ids, labels: shape (batch, tokens), int64.  mask: shape (batch, tokens), bool, True where a token stands.
     patches, queries: (row, first position) of every block, in document order over the batch.
     """
+
     ids: Tensor
     labels: Tensor
     mask: Tensor
@@ -204,7 +171,11 @@ def collate(layouts: list[Layout], pad: int, side: str = "right", device="cpu") 
     for row, layout in enumerate(layouts):
         start = length - len(layout.ids) if side == "left" else 0
         span = slice(start, start + len(layout.ids))
-        ids[row, span], labels[row, span], mask[row, span] = torch.tensor(layout.ids), torch.tensor(layout.labels), True
+        ids[row, span], labels[row, span], mask[row, span] = (
+            torch.tensor(layout.ids),
+            torch.tensor(layout.labels),
+            True,
+        )
         patches += [(row, start + first) for _, first in layout.patches]
         queries += [(row, start + first) for _, first in layout.queries]
     return Batch(ids.to(device), labels.to(device), mask.to(device), patches, queries)

@@ -8,16 +8,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import dream as dreams
+from . import dream_queries as dreams
 from .documents import Document, Layout, collate
+from .images import to_pil
 from .llm import Cache
-from .world.render import to_pil
 
 # How one user turn is wrapped for `chat`: (before, after).
 TEMPLATES = {
     "toy": ("question:", "answer:"),
-    "vicuna_v1.1": ("A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
-                    "detailed, and polite answers to the user's questions. USER: ", " ASSISTANT:"),
+    "vicuna_v1.1": (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the user's questions. USER: ",
+        " ASSISTANT:",
+    ),
 }
 
 
@@ -66,7 +69,9 @@ def turn_layout(model, turn) -> tuple[Layout, list[Image.Image]]:
     layout.add(tokenizer.encode(f"{text} {after.lstrip()}" if text else after), learned=False)
     context = model.llm.config.max_position_embeddings
     if len(layout.ids) >= context:
-        raise ValueError(f"the turn takes {len(layout.ids)} positions; the context has {context}, and the answer needs some")
+        raise ValueError(
+            f"the turn takes {len(layout.ids)} positions; the context has {context}, and the answer needs some"
+        )
     return layout, document.images
 
 
@@ -103,18 +108,34 @@ def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Ge
 
 
 @torch.no_grad()
-def write(model, prompt: Document, max_images: int, max_new_tokens: int, seed: int, temperature: float, top_p: float,
-          num_inference_steps: int | None = None, guidance_scale: float | None = None, negative_prompt=None) -> Document:
+def write(
+    model,
+    prompt: Document,
+    max_images: int,
+    max_new_tokens: int,
+    seed: int,
+    temperature: float,
+    top_p: float,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt=None,
+) -> Document:
     """The interleaved loop; see `DreamLLM.write`."""
     if max_images < 0 or max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
-        raise ValueError(f"write needs max_images >= 0, max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1, not "
-                         f"{max_images}, {max_new_tokens}, {temperature} and {top_p}")
-    steps, scale = model.decoder.sampling(num_inference_steps, guidance_scale)
+        raise ValueError(
+            f"write needs max_images >= 0, max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1, not "
+            f"{max_images}, {max_new_tokens}, {temperature} and {top_p}"
+        )
+    steps, scale = model.decoder.sampling_options(num_inference_steps, guidance_scale)
     special, tokenizer = model.tokenizer.special, model.tokenizer
-    model.prompt_layout(negative_prompt or "")      # refused now if it does not fit, not at the first picture
+    model.prompt_layout(
+        negative_prompt or ""
+    )  # refused now if it does not fit, not at the first picture
     opening = model.prompt_layout(prompt)
-    queries = opening.queries.pop()          # the prompt without the query block that `dream` would put at its end
-    opening.ids, opening.labels = opening.ids[:queries[1] - 1], opening.labels[:queries[1] - 1]
+    queries = (
+        opening.queries.pop()
+    )  # the prompt without the query block that `dream` would put at its end
+    opening.ids, opening.labels = opening.ids[: queries[1] - 1], opening.labels[: queries[1] - 1]
     reader, generator = Reader(model), torch.Generator().manual_seed(seed)
     reader.read(opening, [prompt.images[number] for number, _ in opening.patches])
     items, targets, tokens = list(prompt.items), list(prompt.targets), []
@@ -133,7 +154,9 @@ def write(model, prompt: Document, max_images: int, max_new_tokens: int, seed: i
         token = choose(reader.next_logits(special.never_sampled), temperature, top_p, generator)
         painted = len(targets) - len(prompt.targets)
         block = 4 + model.queries + model.vision.patches
-        if token == special.eos or (token == special.dream_start and (painted == max_images or not reader.room(block))):
+        if token == special.eos or (
+            token == special.dream_start and (painted == max_images or not reader.room(block))
+        ):
             break
         if token != special.dream_start:
             if not reader.room(1):
@@ -147,7 +170,9 @@ def write(model, prompt: Document, max_images: int, max_new_tokens: int, seed: i
         states = dreams.gather(reader.read(layout, []), model.queries, layout.queries)
         if null is None and scale > 1:
             null = model.decoder.projector(model.null_states(negative_prompt))
-        latents = model.decoder.sample_seeded(model.decoder.projector(states), null, [seed + painted], steps, scale)
+        latents = model.decoder.sample_seeded(
+            model.decoder.projector(states), null, [seed + painted], steps, scale
+        )
         image = to_pil(model.decoder.decode(latents))[0]
         layout = Layout()
         layout.add_image(0, special, model.vision.patches)

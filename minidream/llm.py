@@ -16,6 +16,7 @@ from torch.nn import functional as F
 @dataclass(frozen=True)
 class LLMConfig:
     """Sizes of a LLaMA, named as in its `config.json`."""
+
     vocab_size: int
     hidden_size: int
     intermediate_size: int
@@ -28,11 +29,17 @@ class LLMConfig:
 
     def __post_init__(self):
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
+            )
         if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads {self.num_key_value_heads}")
+            raise ValueError(
+                f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads {self.num_key_value_heads}"
+            )
         if self.head_dim % 2:
-            raise ValueError(f"rotary positions turn pairs of numbers, so head_dim must be even, not {self.head_dim}")
+            raise ValueError(
+                f"rotary positions turn pairs of numbers, so head_dim must be even, not {self.head_dim}"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -62,7 +69,9 @@ def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> Tensor:
     """
     # Recomputed in float32 on every call: a checkpoint's stored frequencies may have been rounded to bfloat16.
     pairs = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32)
-    return einsum(positions.float(), theta ** (-pairs / head_dim), "batch tokens, pairs -> batch tokens pairs")
+    return einsum(
+        positions.float(), theta ** (-pairs / head_dim), "batch tokens, pairs -> batch tokens pairs"
+    )
 
 
 def rotate(heads: Tensor, angles: Tensor) -> Tensor:
@@ -87,7 +96,9 @@ class DotProductAttention(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """query (batch, heads, tokens, head_dim); key, value (batch, heads, inputs, head_dim); mask (batch, 1, tokens,
         inputs), True where a token may look, or None for plain causal attention among as many inputs as tokens."""
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None
+        )
 
 
 class Attention(nn.Module):
@@ -104,7 +115,13 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(inner, config.hidden_size, bias=False)
         self.attend = DotProductAttention()
 
-    def forward(self, hidden: Tensor, angles: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple]:
+    def forward(
+        self,
+        hidden: Tensor,
+        angles: Tensor,
+        mask: Tensor | None,
+        past: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, tuple]:
         """hidden (batch, tokens, dim) to the same shape, and the keys and values of all inputs so far."""
         split = "batch tokens (heads head_dim) -> batch heads tokens head_dim"
         query = rotate(rearrange(self.q_proj(hidden), split, head_dim=self.config.head_dim), angles)
@@ -115,8 +132,12 @@ class Attention(nn.Module):
         # Each group of query heads shares one key/value head; the cache keeps only the shared ones.
         groups = self.config.num_attention_heads // self.config.num_key_value_heads
         shared = "batch heads inputs head_dim -> batch (heads groups) inputs head_dim"
-        mixed = self.attend(query, repeat(key, shared, groups=groups), repeat(value, shared, groups=groups), mask)
-        return self.o_proj(rearrange(mixed, "batch heads tokens head_dim -> batch tokens (heads head_dim)")), (key, value)
+        mixed = self.attend(
+            query, repeat(key, shared, groups=groups), repeat(value, shared, groups=groups), mask
+        )
+        return self.o_proj(
+            rearrange(mixed, "batch heads tokens head_dim -> batch tokens (heads head_dim)")
+        ), (key, value)
 
 
 class SwiGLU(nn.Module):
@@ -143,7 +164,9 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = SwiGLU(config)
 
-    def forward(self, hidden: Tensor, angles: Tensor, mask: Tensor | None, past=None) -> tuple[Tensor, tuple]:
+    def forward(
+        self, hidden: Tensor, angles: Tensor, mask: Tensor | None, past=None
+    ) -> tuple[Tensor, tuple]:
         """As `Attention.forward`."""
         mixed, present = self.self_attn(self.input_layernorm(hidden), angles, mask, past)
         hidden = hidden + mixed
@@ -179,13 +202,15 @@ class LLM(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
-    def initialize(self, generator: torch.Generator, deviation: float = 0.02) -> None:
-        """Draws all weight matrices from N(0, deviation), as LLaMA's training starts."""
+    def initialize(self, generator: torch.Generator, std: float = 0.02) -> None:
+        """Draws all weight matrices from N(0, std), as LLaMA's training starts."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
-                nn.init.normal_(parameter, std=deviation, generator=generator)
+                nn.init.normal_(parameter, std=std, generator=generator)
 
-    def forward(self, embeddings: Tensor, mask: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def forward(
+        self, embeddings: Tensor, mask: Tensor | None = None, cache: Cache | None = None
+    ) -> Tensor:
         """Final-norm hidden states.
 
         Args:
@@ -203,8 +228,14 @@ class LLM(nn.Module):
         batch, tokens, _ = embeddings.shape
         before = len(cache) if cache is not None else 0
         if before + tokens > self.config.max_position_embeddings:
-            raise ValueError(f"{before + tokens} tokens do not fit into a context of {self.config.max_position_embeddings}")
-        real = torch.ones(batch, tokens, dtype=torch.bool, device=embeddings.device) if mask is None else mask
+            raise ValueError(
+                f"{before + tokens} tokens do not fit into a context of {self.config.max_position_embeddings}"
+            )
+        real = (
+            torch.ones(batch, tokens, dtype=torch.bool, device=embeddings.device)
+            if mask is None
+            else mask
+        )
         if cache is not None:
             real = real if cache.mask is None else torch.cat([cache.mask, real], dim=1)
             cache.mask = real
@@ -218,7 +249,7 @@ class LLM(nn.Module):
             past = cache.layers[number] if before else None
             hidden, present = layer(hidden, angles, allowed, past)
             if cache is not None:
-                cache.layers[number:number + 1] = [present]
+                cache.layers[number : number + 1] = [present]
         return self.norm(hidden)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -237,6 +268,6 @@ def causal_mask(real: Tensor, tokens: int) -> Tensor:
     """
     inputs = real.shape[1]
     order = torch.arange(inputs, device=real.device)
-    rows = rearrange(order[inputs - tokens:], "tokens -> tokens 1")
+    rows = rearrange(order[inputs - tokens :], "tokens -> tokens 1")
     allowed = (order <= rows) & rearrange(real, "batch inputs -> batch 1 inputs") | (order == rows)
     return rearrange(allowed, "batch tokens inputs -> batch 1 tokens inputs")

@@ -8,37 +8,43 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import dream as dreams
+from . import dream_queries as dreams
 from .diffusion import Decoder
 from .documents import IGNORED, Batch, Document, Layout, collate, lay_out
 from .generate import answer, write
+from .images import to_pil
 from .llm import LLM
 from .vision import VisionEncoder
-from .world.render import to_pil
 
 
 @dataclass(frozen=True)
 class DreamConfig:
     """What belongs to no single box."""
-    template: str = "vicuna_v1.1"       # how one user turn is wrapped: see `generate.TEMPLATES`
+
+    template: str = "vicuna_v1.1"  # how one user turn is wrapped: see `generate.TEMPLATES`
     loss_weight_lm: float = 1.0
-    loss_weight_vm: float = 10.0        # the paper's code: painting weighs ten times as much as writing
-    loss_scale_schedule: str = "none"   # what the weighted sum is divided by, by the official names
+    loss_weight_vm: float = 10.0  # the paper's code: painting weighs ten times as much as writing
+    loss_scale_schedule: str = "none"  # what the weighted sum is divided by, by the official names
 
     def __post_init__(self):
         if self.loss_scale_schedule not in ("none", "l1_norm", "l2_norm"):
-            raise ValueError(f'loss_scale_schedule is "none", "l1_norm" or "l2_norm", not {self.loss_scale_schedule!r}')
+            raise ValueError(
+                f'loss_scale_schedule is "none", "l1_norm" or "l2_norm", not {self.loss_scale_schedule!r}'
+            )
 
     @property
     def loss_scale(self) -> float:
         """1, or a norm of the two weights, so that they may be changed without changing the size of the gradients."""
         weights = (self.loss_weight_lm, self.loss_weight_vm)
-        return {"none": 1.0, "l1_norm": sum(weights), "l2_norm": math.hypot(*weights)}[self.loss_scale_schedule]
+        return {"none": 1.0, "l1_norm": sum(weights), "l2_norm": math.hypot(*weights)}[
+            self.loss_scale_schedule
+        ]
 
 
 @dataclass
 class Losses:
     """Scalars with gradients: `total` = weighted sum of `language` (nats per token) and `diffusion` (squared error)."""
+
     total: Tensor
     language: Tensor
     diffusion: Tensor
@@ -58,8 +64,15 @@ class DreamLLM(nn.Module):
     Paper: section 2 and figure 2.
     """
 
-    def __init__(self, llm: LLM, vision: VisionEncoder, decoder: Decoder, dream_queries: nn.Parameter, tokenizer,
-                 config: DreamConfig = DreamConfig()):
+    def __init__(
+        self,
+        llm: LLM,
+        vision: VisionEncoder,
+        decoder: Decoder,
+        dream_queries: nn.Parameter,
+        tokenizer,
+        config: DreamConfig = DreamConfig(),
+    ):
         super().__init__()
         self.llm, self.vision, self.decoder = llm, vision, decoder
         self.dream_queries = dream_queries
@@ -89,9 +102,11 @@ class DreamLLM(nn.Module):
             Shape (batch, tokens, dim).
         """
         embeddings = self.llm.embed_tokens(batch.ids)
-        embeddings = dreams.place(embeddings, self.dream_queries, batch.queries)
+        embeddings = dreams.insert(embeddings, self.dream_queries, batch.queries)
         if images:
-            embeddings = dreams.place(embeddings, self.vision(self.vision.pixels(images)), batch.patches)
+            embeddings = dreams.insert(
+                embeddings, self.vision(self.vision.pixels(images)), batch.patches
+            )
         return embeddings
 
     def prompt_layout(self, prompt) -> Layout:
@@ -105,14 +120,18 @@ class DreamLLM(nn.Module):
             ValueError: if it does not fit into the context (both numbers).
         """
         document = as_document(prompt)
-        layout = lay_out(document, self.tokenizer, self.queries, self.vision.patches, learn_text=False)
-        del layout.ids[-1:], layout.labels[-1:]          # the document goes on: no </s>
+        layout = lay_out(
+            document, self.tokenizer, self.queries, self.vision.patches, learn_text=False
+        )
+        del layout.ids[-1:], layout.labels[-1:]  # the document goes on: no </s>
         layout.add_dream(len(document.images), self.tokenizer.special, self.queries, learned=False)
-        del layout.ids[-1:], layout.labels[-1:]          # nothing looks at <dream_end> any more
+        del layout.ids[-1:], layout.labels[-1:]  # nothing looks at <dream_end> any more
         context = self.llm.config.max_position_embeddings
         if len(layout.ids) > context:
-            raise ValueError(f"the prompt takes {len(layout.ids)} positions, its {self.queries} dream queries included; "
-                             f"the context has {context}")
+            raise ValueError(
+                f"the prompt takes {len(layout.ids)} positions, its {self.queries} dream queries included; "
+                f"the context has {context}"
+            )
         return layout
 
     @torch.no_grad()
@@ -144,7 +163,11 @@ class DreamLLM(nn.Module):
         prompts = as_prompts(prompts)
         layouts = [self.prompt_layout(prompt) for prompt in prompts]
         batch = collate(layouts, self.tokenizer.special.pad, side="left", device=self.device)
-        images = [as_document(prompt).images[number] for prompt, layout in zip(prompts, layouts) for number, _ in layout.patches]
+        images = [
+            as_document(prompt).images[number]
+            for prompt, layout in zip(prompts, layouts)
+            for number, _ in layout.patches
+        ]
         mask = None if batch.mask.all() else batch.mask
         hidden = self.llm(self.embed(batch, images), mask)
         last = [(row, batch.ids.shape[1] - self.queries) for row in range(len(prompts))]
@@ -169,21 +192,30 @@ class DreamLLM(nn.Module):
         if not documents:
             raise ValueError("the loss of no documents is not defined: give at least one")
         if generator is None:
-            generator = torch.Generator().manual_seed(int(torch.randint(2 ** 62, ())))
-        layouts = [lay_out(document, self.tokenizer, self.queries, self.vision.patches) for document in documents]
+            generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        layouts = [
+            lay_out(document, self.tokenizer, self.queries, self.vision.patches)
+            for document in documents
+        ]
         return self.loss_of_layouts(layouts, documents, generator)
 
-    def loss_of_layouts(self, layouts: list[Layout], documents: list[Document], generator: torch.Generator) -> Losses:
+    def loss_of_layouts(
+        self, layouts: list[Layout], documents: list[Document], generator: torch.Generator
+    ) -> Losses:
         """As `loss`, for documents that were laid out before, with other labels say."""
         batch, hidden = self.read(layouts, documents)
         zero = hidden.sum() * 0.0
         learned = batch.labels[:, 1:] != IGNORED
         language = zero
         if learned.any():
-            language = F.cross_entropy(self.llm.logits(hidden[:, :-1][learned]), batch.labels[:, 1:][learned])
+            language = F.cross_entropy(
+                self.llm.logits(hidden[:, :-1][learned]), batch.labels[:, 1:][learned]
+            )
         diffusion = zero
         if painted := pictures_of(documents, [layout.queries for layout in layouts]):
-            states = self.drop_conditions(dreams.gather(hidden, self.queries, batch.queries), generator)
+            states = self.drop_conditions(
+                dreams.gather(hidden, self.queries, batch.queries), generator
+            )
             latents = self.decoder.latents_of(painted)
             diffusion = self.decoder.loss(latents, self.decoder.projector(states), generator)
         total = self.config.loss_weight_lm * language + self.config.loss_weight_vm * diffusion
@@ -193,7 +225,9 @@ class DreamLLM(nn.Module):
         """Laid-out documents, padded on the right to one batch, and their final-norm hidden states, shape (batch, tokens, dim)."""
         batch = collate(layouts, self.tokenizer.special.pad, device=self.device)
         # Padding on the right stands after everything real: plain causal attention never looks at it.
-        return batch, self.llm(self.embed(batch, pictures_of(documents, [layout.patches for layout in layouts])))
+        return batch, self.llm(
+            self.embed(batch, pictures_of(documents, [layout.patches for layout in layouts]))
+        )
 
     def drop_conditions(self, states: Tensor, generator: torch.Generator) -> Tensor:
         """States with a random share replaced by the null condition, so that guidance has something to push away from.
@@ -208,15 +242,29 @@ class DreamLLM(nn.Module):
         if not dropped.any():
             return states
         layout = self.prompt_layout("")
-        hidden = self.llm(self.embed(collate([layout], self.tokenizer.special.pad, device=self.device), []))
-        return torch.where(dropped, dreams.gather(hidden, self.queries, [(0, layout.queries[0][1])]), states)
+        hidden = self.llm(
+            self.embed(collate([layout], self.tokenizer.special.pad, device=self.device), [])
+        )
+        return torch.where(
+            dropped, dreams.gather(hidden, self.queries, [(0, layout.queries[0][1])]), states
+        )
 
     # -----------------------------------------------------------------------------------------------------------------
     # Use
 
     @torch.no_grad()
-    def dream(self, prompts, seed: int = 0, *, num_inference_steps: int | None = None, guidance_scale: float | None = None,
-              negative_prompt=None, latents: Tensor | None = None, output_type: str = "pil", progress: bool = False):
+    def dream(
+        self,
+        prompts,
+        seed: int = 0,
+        *,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt=None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        progress: bool = False,
+    ):
         """Paints what the dream queries gather from a prompt.
 
         Args:
@@ -239,24 +287,50 @@ class DreamLLM(nn.Module):
         batch = as_prompts(prompts)
         self.check_painting(len(batch), num_inference_steps, guidance_scale, latents, output_type)
         for prompt in [negative_prompt or "", *batch]:
-            self.prompt_layout(prompt)      # what does not fit is refused before any work is done
-        painted = self.paint(self.encode(batch), seed, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
-                             negative_prompt=negative_prompt, latents=latents, output_type=output_type, progress=progress)
+            self.prompt_layout(prompt)  # what does not fit is refused before any work is done
+        painted = self.paint(
+            self.encode(batch),
+            seed,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            negative_prompt=negative_prompt,
+            latents=latents,
+            output_type=output_type,
+            progress=progress,
+        )
         return painted if isinstance(prompts, (list, tuple)) else painted[0]
 
-    def check_painting(self, pictures: int, num_inference_steps: int | None, guidance_scale: float | None, latents: Tensor | None,
-                       output_type: str) -> tuple[int, float]:
+    def check_painting(
+        self,
+        pictures: int,
+        num_inference_steps: int | None,
+        guidance_scale: float | None,
+        latents: Tensor | None,
+        output_type: str,
+    ) -> tuple[int, float]:
         """Steps and guidance scale of so many pictures; ValueError for options that do not fit, before any work is done."""
         shape = (pictures, *self.decoder.latent_shape)
         if output_type not in ("pil", "pt", "latent"):
             raise ValueError(f'output_type is "pil", "pt" or "latent", not {output_type!r}')
         if latents is not None and tuple(latents.shape) != shape:
-            raise ValueError(f"latents of shape {tuple(latents.shape)} were given; these prompts need {shape}")
-        return self.decoder.sampling(num_inference_steps, guidance_scale)
+            raise ValueError(
+                f"latents of shape {tuple(latents.shape)} were given; these prompts need {shape}"
+            )
+        return self.decoder.sampling_options(num_inference_steps, guidance_scale)
 
     @torch.no_grad()
-    def paint(self, states: Tensor, seed: int | list[int] = 0, *, num_inference_steps: int | None = None, guidance_scale: float | None = None,
-              negative_prompt=None, latents: Tensor | None = None, output_type: str = "pil", progress: bool = False) -> list:
+    def paint(
+        self,
+        states: Tensor,
+        seed: int | list[int] = 0,
+        *,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt=None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        progress: bool = False,
+    ) -> list:
         """Paints from what dream queries gathered: the second half of `dream`, which is `paint(encode(prompts))`.
 
         Args:
@@ -272,15 +346,25 @@ class DreamLLM(nn.Module):
         """
         wanted = (self.queries, self.dream_queries.shape[-1])
         if states.dim() != 3 or tuple(states.shape[1:]) != wanted:
-            raise ValueError(f"states have the shape (batch, {wanted[0]}, {wanted[1]}), not {tuple(states.shape)}")
-        steps, scale = self.check_painting(len(states), num_inference_steps, guidance_scale, latents, output_type)
-        seeds = [seed + number for number in range(len(states))] if isinstance(seed, int) else list(seed)
+            raise ValueError(
+                f"states have the shape (batch, {wanted[0]}, {wanted[1]}), not {tuple(states.shape)}"
+            )
+        steps, scale = self.check_painting(
+            len(states), num_inference_steps, guidance_scale, latents, output_type
+        )
+        seeds = (
+            [seed + number for number in range(len(states))]
+            if isinstance(seed, int)
+            else list(seed)
+        )
         if len(seeds) != len(states):
             raise ValueError(f"{len(seeds)} seeds were given for {len(states)} pictures")
         projector, null = self.decoder.projector, None
         if scale > 1:
             null = projector(self.null_states(negative_prompt)).expand(len(states), -1, -1)
-        painted = self.decoder.sample_seeded(projector(states), null, seeds, steps, scale, latents, progress)
+        painted = self.decoder.sample_seeded(
+            projector(states), null, seeds, steps, scale, latents, progress
+        )
         if output_type == "latent":
             return list(painted)
         painted = self.decoder.decode(painted)
@@ -298,8 +382,16 @@ class DreamLLM(nn.Module):
         """
         return answer(self, turn, max_new_tokens)
 
-    def write(self, prompt, max_images: int = 3, max_new_tokens: int = 200, seed: int = 0, temperature: float = 0.8,
-              top_p: float = 0.95, **dream_options) -> Document:
+    def write(
+        self,
+        prompt,
+        max_images: int = 3,
+        max_new_tokens: int = 200,
+        seed: int = 0,
+        temperature: float = 0.8,
+        top_p: float = 0.95,
+        **dream_options,
+    ) -> Document:
         """Goes on writing, and paints wherever it dreams: the interleaved loop of `generate.py`.
 
         Args:
@@ -314,12 +406,27 @@ class DreamLLM(nn.Module):
         Returns:
             The prompt and what was added, with the painted pictures as its targets.
         """
-        return write(self, as_document(prompt), max_images, max_new_tokens, seed, temperature, top_p, **dream_options)
+        return write(
+            self,
+            as_document(prompt),
+            max_images,
+            max_new_tokens,
+            seed,
+            temperature,
+            top_p,
+            **dream_options,
+        )
 
 
-def pictures_of(documents: list[Document], blocks: list[list[tuple[int, int]]]) -> list[Image.Image]:
+def pictures_of(
+    documents: list[Document], blocks: list[list[tuple[int, int]]]
+) -> list[Image.Image]:
     """The pictures that blocks stand for, document by document; a block is (number of the image, position), as in `Layout`."""
-    return [document.images[number] for document, places in zip(documents, blocks, strict=True) for number, _ in places]
+    return [
+        document.images[number]
+        for document, places in zip(documents, blocks, strict=True)
+        for number, _ in places
+    ]
 
 
 def as_document(prompt) -> Document:
@@ -329,7 +436,9 @@ def as_document(prompt) -> Document:
     if isinstance(prompt, str):
         return Document([prompt] if prompt.strip() else [])
     if isinstance(prompt, Image.Image):
-        raise TypeError("a bare image is no prompt: put it into a document, minidream.Document([image, \"the same but ...\"])")
+        raise TypeError(
+            'a bare image is no prompt: put it into a document, minidream.Document([image, "the same but ..."])'
+        )
     raise TypeError(f"a prompt is a str or a minidream.Document, not a {type(prompt).__name__}")
 
 
@@ -341,4 +450,3 @@ def as_prompts(prompts) -> list:
     for prompt in prompts:
         as_document(prompt)
     return prompts
-

@@ -5,11 +5,12 @@ import time
 
 import torch
 
-from minidream.train import Recipe, fit
+from minidream.train.loop import Recipe, fit
 
 
 class SmallStage(torch.nn.Module):
     """Fits a line; slowly, so that a kill finds it at work."""
+
     name = "small"
     recipe = Recipe(steps=200, batch=4, learning_rate=1e-2, warmup=10)
 
@@ -25,7 +26,9 @@ class SmallStage(torch.nn.Module):
 
     def forward(self, batch, generator):
         noise = torch.randn(4, 2, generator=generator)
-        return {"total": (self.frozen(self.line(batch)) - batch[:, :2] + 0.1 * noise).square().mean()}
+        return {
+            "total": (self.frozen(self.line(batch)) - batch[:, :2] + 0.1 * noise).square().mean()
+        }
 
 
 if __name__ == "__main__":

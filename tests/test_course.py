@@ -15,10 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from minidream import exercises
+
+from minidream.course import exercises
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NOTEBOOKS = {path.stem: json.loads(path.read_text(encoding="utf-8"))["cells"] for path in sorted(FOLDER.glob("*.ipynb"))}
+NOTEBOOKS = {
+    path.stem: json.loads(path.read_text(encoding="utf-8"))["cells"]
+    for path in sorted(FOLDER.glob("*.ipynb"))
+}
 COURSE = [name for name in NOTEBOOKS if name[:2] not in ("00", "11")]
 
 
@@ -34,23 +38,36 @@ def is_exercise(cell) -> bool:
     return cell["cell_type"] == "code" and "check_exercise(" in source(cell)
 
 
-EXERCISES = [(name, place) for name, cells in NOTEBOOKS.items() for place, cell in enumerate(cells) if is_exercise(cell)]
+EXERCISES = [
+    (name, place)
+    for name, cells in NOTEBOOKS.items()
+    for place, cell in enumerate(cells)
+    if is_exercise(cell)
+]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The shape of a sitting
 
+
 @pytest.mark.parametrize("name", COURSE)
 def test_a_sitting_has_a_sittings_size(name):
     lines = [len(source(cell).splitlines()) for cell in code_cells(name)]
-    assert 20 <= len(NOTEBOOKS[name]) <= 45 and 8 <= len(lines) <= 20, f"{len(NOTEBOOKS[name])} cells, {len(lines)} of code"
-    assert max(lines) <= 25 and statistics.median(lines) <= 8, f"longest {max(lines)}, median {statistics.median(lines)}"
+    assert 20 <= len(NOTEBOOKS[name]) <= 45 and 8 <= len(lines) <= 20, (
+        f"{len(NOTEBOOKS[name])} cells, {len(lines)} of code"
+    )
+    assert max(lines) <= 25 and statistics.median(lines) <= 8, (
+        f"longest {max(lines)}, median {statistics.median(lines)}"
+    )
 
 
 @pytest.mark.parametrize("name", COURSE)
 def test_there_is_something_to_look_at_every_six_cells(name):
-    shown = [any("image/png" in output.get("data", {}) for output in cell["outputs"]) for cell in code_cells(name)]
-    assert all(any(shown[first:first + 6]) for first in range(len(shown) - 5)), shown
+    shown = [
+        any("image/png" in output.get("data", {}) for output in cell["outputs"])
+        for cell in code_cells(name)
+    ]
+    assert all(any(shown[first : first + 6]) for first in range(len(shown) - 5)), shown
 
 
 @pytest.mark.parametrize("name", COURSE)
@@ -58,7 +75,9 @@ def test_it_begins_and_ends_as_all_do(name):
     first, last = source(NOTEBOOKS[name][0]), source(NOTEBOOKS[name][-1])
     assert re.match(rf"# {name[:2]} · .+\?\n", first)
     assert all(f"**{part}" in first for part in ("After this", "Before this", "Budget:"))
-    assert all(f"**{part}" in last for part in ("Learned", "Open", "Next:")) and re.search(r"\]\(\d\d_\w+\.ipynb\)", last)
+    assert all(f"**{part}" in last for part in ("Learned", "Open", "Next:")) and re.search(
+        r"\]\(\d\d_\w+\.ipynb\)", last
+    )
     text = "\n".join(source(cell) for cell in NOTEBOOKS[name] if cell["cell_type"] == "markdown")
     assert text.count("**Predict") >= 2
     for link in re.findall(r"\]\((\d\d_\w+\.ipynb)[^)]*\)", text):
@@ -91,21 +110,29 @@ def test_budgets_are_the_measured_ones(name):
     """The seconds in the first cell against the committed ones, never against this run."""
     seconds = json.loads(table_of_notebooks.TIMES.read_text(encoding="utf-8"))["seconds"][name]
     said = int(re.search(r"about (\d+) seconds", source(NOTEBOOKS[name][0]))[1])
-    assert abs(said - seconds["cpu"]) <= max(5, 0.25 * seconds["cpu"]), f"{said} s are said, {seconds['cpu']} s were measured"
+    assert abs(said - seconds["cpu"]) <= max(5, 0.25 * seconds["cpu"]), (
+        f"{said} s are said, {seconds['cpu']} s were measured"
+    )
     assert seconds["ci"] <= 90
     assert (table_of_notebooks.THUMBNAILS / f"{name}.png").stat().st_size < 40_000
 
 
 def test_links_to_hosts_wait_for_a_home():
     path = FOLDER / "00_quickstart.ipynb"
-    assert table_of_notebooks.links(None, path) == "" == table_of_notebooks.links("https://example.org/a/b", path)
+    assert (
+        table_of_notebooks.links(None, path)
+        == ""
+        == table_of_notebooks.links("https://example.org/a/b", path)
+    )
     assert table_of_notebooks.links("https://github.com/some-one/mini.dream", path) == (
         "[Colab](https://colab.research.google.com/github/some-one/mini.dream/blob/main/notebooks/00_quickstart.ipynb) "
-        "[Binder](https://mybinder.org/v2/gh/some-one/mini.dream/main?labpath=notebooks%2F00_quickstart.ipynb)")
+        "[Binder](https://mybinder.org/v2/gh/some-one/mini.dream/main?labpath=notebooks%2F00_quickstart.ipynb)"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Exercises
+
 
 def names(code: str) -> tuple[set[str], set[str]]:
     """Names that a cell defines at its top level or inside, and names that it uses."""
@@ -145,15 +172,31 @@ def run(code: str, space: dict) -> str:
 def without_stub(code: str) -> tuple[str, str]:
     """The cell without its stub, and the stub's name."""
     tree = ast.parse(code)
-    stubs = [node for node in tree.body if isinstance(node, ast.FunctionDef) and "raise NotImplementedError" in ast.unparse(node)]
+    stubs = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and "raise NotImplementedError" in ast.unparse(node)
+    ]
     assert len(stubs) == 1, "an exercise holds one stub, which raises NotImplementedError"
     tree.body.remove(stubs[0])
     return ast.unparse(tree), stubs[0].name
 
 
 def test_what_a_cell_leans_on_is_found(monkeypatch):
-    monkeypatch.setitem(NOTEBOOKS, "made up", [{"cell_type": "code", "source": text} for text in (
-        "import math", "a = 1", "b = train_for_hours()", "def twice(x):\n    return 2 * x * a", "check_exercise(my_x, twice, (2,))")])
+    monkeypatch.setitem(
+        NOTEBOOKS,
+        "made up",
+        [
+            {"cell_type": "code", "source": text}
+            for text in (
+                "import math",
+                "a = 1",
+                "b = train_for_hours()",
+                "def twice(x):\n    return 2 * x * a",
+                "check_exercise(my_x, twice, (2,))",
+            )
+        ],
+    )
     assert leaned_on("made up", 4) == ["a = 1", "def twice(x):\n    return 2 * x * a"]
 
 
@@ -165,7 +208,9 @@ def gradients_come_back():
 
 
 @pytest.mark.usefixtures("gradients_come_back")
-@pytest.mark.parametrize("name, place", EXERCISES, ids=[f"{name}-{place}" for name, place in EXERCISES])
+@pytest.mark.parametrize(
+    "name, place", EXERCISES, ids=[f"{name}-{place}" for name, place in EXERCISES]
+)
 def test_exercises_know_right_from_wrong(name, place, monkeypatch):
     monkeypatch.setenv("MINIDREAM_BUDGET", "ci")
     monkeypatch.delenv("MINIDREAM_7B", raising=False)
@@ -178,16 +223,27 @@ def test_exercises_know_right_from_wrong(name, place, monkeypatch):
 
     rest, stub = without_stub(exercise)
     assert following.count("<details>") >= 2 and "Hint" in following
-    solution = re.search(r"```python\n(.*?)```", following[following.index("Solution"):], re.DOTALL)[1]
+    solution = re.search(
+        r"```python\n(.*?)```", following[following.index("Solution") :], re.DOTALL
+    )[1]
     run(solution, space)
     assert run(rest, space).startswith("Right"), f"the solution of {stub} is not accepted"
 
     asked = []
     with monkeypatch.context() as context:
-        context.setattr(exercises, "check_exercise", None)      # what the cell imports anew must not undo the next line
-        space["check_exercise"] = lambda attempt, reference, *cases, mistakes=None: asked.append((reference, cases, mistakes or {}))
-        run(re.sub(r"^from minidream\.exercises import check_exercise$", "", rest, flags=re.MULTILINE), space)
-    (reference, cases, mistakes), = asked
+        context.setattr(
+            exercises, "check_exercise", None
+        )  # what the cell imports anew must not undo the next line
+        space["check_exercise"] = lambda attempt, reference, *cases, mistakes=None: asked.append(
+            (reference, cases, mistakes or {})
+        )
+        run(
+            re.sub(
+                r"^from minidream\.exercises import check_exercise$", "", rest, flags=re.MULTILINE
+            ),
+            space,
+        )
+    ((reference, cases, mistakes),) = asked
     assert len(mistakes) >= 2
     for sentence, mistake in mistakes.items():
         assert exercises.verdict(mistake, reference, cases, mistakes) == f"Not yet: {sentence}"

@@ -1,4 +1,5 @@
 """The demo's parts, on a small notebook made here; the whole of it is what `make demo` runs."""
+
 import base64
 import io
 import time
@@ -9,7 +10,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from minidream import demo
+from minidream.course import demo
 
 
 def png(colour):
@@ -19,23 +20,48 @@ def png(colour):
 
 
 def shows(data):
-    return new_output("display_data", data={kind: base64.b64encode(content).decode() if kind == "image/png" else content
-                                            for kind, content in data.items()})
+    return new_output(
+        "display_data",
+        data={
+            kind: base64.b64encode(content).decode() if kind == "image/png" else content
+            for kind, content in data.items()
+        },
+    )
 
 
 @pytest.fixture
 def book():
-    return new_notebook(metadata={"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}}}, cells=[
-        new_markdown_cell("# What is a dream?"),
-        new_code_cell("x, y = 1, 2\nprompt = 'a red star'\nprompt = 'later'", outputs=[shows({"image/png": png("red")})]),
-        new_code_cell("prompt = other()", outputs=[shows({"text/plain": "Controls for layer", demo.WIDGET: {"model_id": "7"}}),
-                                                   new_output("stream", text="hello"), shows({"image/png": png("blue")})])])
+    return new_notebook(
+        metadata={"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}}},
+        cells=[
+            new_markdown_cell("# What is a dream?"),
+            new_code_cell(
+                "x, y = 1, 2\nprompt = 'a red star'\nprompt = 'later'",
+                outputs=[shows({"image/png": png("red")})],
+            ),
+            new_code_cell(
+                "prompt = other()",
+                outputs=[
+                    shows({"text/plain": "Controls for layer", demo.WIDGET: {"model_id": "7"}}),
+                    new_output("stream", text="hello"),
+                    shows({"image/png": png("blue")}),
+                ],
+            ),
+        ],
+    )
 
 
 def test_first_prompt_is_the_first_text_that_is_called_so(book):
     assert demo.first_prompt(book) == "a red star"
     with pytest.raises(ValueError, match="prompt ="):
-        demo.first_prompt(new_notebook(cells=[new_code_cell("prompts = ['a']\nprompt = 1 + 1"), new_markdown_cell("prompt = 'a'")]))
+        demo.first_prompt(
+            new_notebook(
+                cells=[
+                    new_code_cell("prompts = ['a']\nprompt = 1 + 1"),
+                    new_markdown_cell("prompt = 'a'"),
+                ]
+            )
+        )
 
 
 def test_figures_come_in_the_order_of_the_page(book):
@@ -48,7 +74,9 @@ def test_page_holds_its_pictures_and_a_sentence_for_the_widget(book, caplog):
         assert base64.b64encode(png(colour)).decode() in page
     assert "Controls for layer" in page and "model_id" not in page and "widget-state" not in page
     assert not caplog.records
-    assert "widgets" in book.metadata and demo.WIDGET in book.cells[2].outputs[0]["data"]       # the book is left as it was
+    assert (
+        "widgets" in book.metadata and demo.WIDGET in book.cells[2].outputs[0]["data"]
+    )  # the book is left as it was
 
 
 def test_save_replaces_what_an_earlier_run_left(book, tmp_path):
@@ -57,13 +85,20 @@ def test_save_replaces_what_an_earlier_run_left(book, tmp_path):
     page, figures = demo.save(book, tmp_path)
     assert [path.name for path in figures] == ["figure-01.png", "figure-02.png"]
     assert [Image.open(path).getpixel((0, 0)) for path in figures] == [(255, 0, 0), (0, 0, 255)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["figure-01.png", "figure-02.png", "figure-of-mine.png", "quickstart.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "figure-01.png",
+        "figure-02.png",
+        "figure-of-mine.png",
+        "quickstart.html",
+    ]
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_execute_runs_in_the_notebooks_folder_and_leaves_the_file_alone(tmp_path):
     path = tmp_path / "little.ipynb"
-    nbformat.write(new_notebook(cells=[new_code_cell("import os; os.path.basename(os.getcwd())")]), path)
+    nbformat.write(
+        new_notebook(cells=[new_code_cell("import os; os.path.basename(os.getcwd())")]), path
+    )
     before = path.read_bytes()
     book = demo.execute(path)
     assert book.cells[0].outputs[0]["data"]["text/plain"] == repr(tmp_path.name)

@@ -1,4 +1,5 @@
 """Images out: the denoising loop is diffusers' pipeline, the losses are those of the equations and of the official code."""
+
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +15,46 @@ from torch.testing import assert_close
 from minidream.diffusion import Decoder, DiffusionConfig, coordinates, picture_noise
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-a"
-SCHEDULE = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-                steps_offset=1)
+SCHEDULE = dict(
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    clip_sample=False,
+    set_alpha_to_one=False,
+    steps_offset=1,
+)
 # The schedule once more, from its definition: betas are squares of evenly spaced roots.
-ALPHAS = torch.cumprod(1 - torch.linspace(0.00085 ** 0.5, 0.012 ** 0.5, 1000, dtype=torch.float64) ** 2, dim=0).float()
+ALPHAS = torch.cumprod(
+    1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, dim=0
+).float()
 
 
-def tiny_decoder(config=DiffusionConfig(eta=0.0), prediction_type="epsilon", places=False, spacing="trailing"):
+def tiny_decoder(
+    config=DiffusionConfig(eta=0.0), prediction_type="epsilon", places=False, spacing="trailing"
+):
     """Random VAE (4 pixels to a cell) and U-Net of the smallest sizes; conditions are 12 wide."""
     torch.manual_seed(0)
-    vae = AutoencoderKL(block_out_channels=(4, 8, 8), down_block_types=["DownEncoderBlock2D"] * 3, norm_num_groups=2,
-                        up_block_types=["UpDecoderBlock2D"] * 3, latent_channels=4, sample_size=24, scaling_factor=0.4)
-    unet = UNet2DConditionModel(sample_size=6, in_channels=6 if places else 4, out_channels=4, block_out_channels=(8, 16),
-                                down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), norm_num_groups=4,
-                                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), layers_per_block=1,
-                                attention_head_dim=2, cross_attention_dim=12)
+    vae = AutoencoderKL(
+        block_out_channels=(4, 8, 8),
+        down_block_types=["DownEncoderBlock2D"] * 3,
+        norm_num_groups=2,
+        up_block_types=["UpDecoderBlock2D"] * 3,
+        latent_channels=4,
+        sample_size=24,
+        scaling_factor=0.4,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=6,
+        in_channels=6 if places else 4,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        norm_num_groups=4,
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=2,
+        cross_attention_dim=12,
+    )
     scheduler = DDIMScheduler(**SCHEDULE, timestep_spacing=spacing, prediction_type=prediction_type)
     return Decoder(vae, unet, scheduler, nn.Identity(), config).eval()
 
@@ -40,23 +66,53 @@ def normal(*shape, seed=0):
 # ---------------------------------------------------------------------------------------------------------------------
 # Sampling
 
+
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.5], ids=["condition alone", "guided"])
-@pytest.mark.parametrize("prediction_type, spacing", [("epsilon", "trailing"), ("v_prediction", "leading")])
+@pytest.mark.parametrize(
+    "prediction_type, spacing", [("epsilon", "trailing"), ("v_prediction", "leading")]
+)
 def test_the_denoising_loop_is_diffusers_pipeline(guidance_scale, prediction_type, spacing):
     decoder = tiny_decoder(prediction_type=prediction_type, spacing=spacing)
-    condition, null, latents = normal(3, 5, 12, seed=1), normal(3, 5, 12, seed=2), normal(3, 4, 6, 6, seed=3)
+    condition, null, latents = (
+        normal(3, 5, 12, seed=1),
+        normal(3, 5, 12, seed=2),
+        normal(3, 4, 6, 6, seed=3),
+    )
     pipeline = StableDiffusionPipeline(
-        vae=decoder.vae, unet=decoder.unet, scheduler=DDIMScheduler.from_config(decoder.scheduler.config), text_encoder=None,
-        tokenizer=None, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        vae=decoder.vae,
+        unet=decoder.unet,
+        scheduler=DDIMScheduler.from_config(decoder.scheduler.config),
+        text_encoder=None,
+        tokenizer=None,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipeline.set_progress_bar_config(disable=True)
-    wanted = pipeline(prompt_embeds=condition, negative_prompt_embeds=null, latents=latents, num_inference_steps=4,
-                      guidance_scale=guidance_scale, eta=0.0, output_type="latent").images
-    sampled = decoder.sample(condition, null, latents, num_inference_steps=4, guidance_scale=guidance_scale)
+    wanted = pipeline(
+        prompt_embeds=condition,
+        negative_prompt_embeds=null,
+        latents=latents,
+        num_inference_steps=4,
+        guidance_scale=guidance_scale,
+        eta=0.0,
+        output_type="latent",
+    ).images
+    sampled = decoder.sample(
+        condition, null, latents, num_inference_steps=4, guidance_scale=guidance_scale
+    )
     assert sampled.shape == (3, 4, 6, 6)
     assert_close(sampled, wanted, atol=1e-4, rtol=0)
     assert (sampled - latents).abs().max() > 0.1, "something was painted"
-    pictures = pipeline(prompt_embeds=condition, negative_prompt_embeds=null, latents=latents, num_inference_steps=4,
-                        guidance_scale=guidance_scale, eta=0.0, output_type="pt").images
+    pictures = pipeline(
+        prompt_embeds=condition,
+        negative_prompt_embeds=null,
+        latents=latents,
+        num_inference_steps=4,
+        guidance_scale=guidance_scale,
+        eta=0.0,
+        output_type="pt",
+    ).images
     assert_close(decoder.decode(sampled), pictures, atol=1e-4, rtol=0)
 
 
@@ -74,7 +130,9 @@ def test_guidance_goes_beyond_the_condition_away_from_the_null_condition():
     one_step = dict(num_inference_steps=1, latents=latents)
     guided = decoder.sample(3 * ones, 2 * ones, guidance_scale=5.0, **one_step)
     alone = decoder.sample((2 + 5 * (3 - 2)) * ones, None, guidance_scale=1.0, **one_step)
-    assert shown == [[2.0, 3.0], [7.0]], "null first, condition second; without guidance the condition alone"
+    assert shown == [[2.0, 3.0], [7.0]], (
+        "null first, condition second; without guidance the condition alone"
+    )
     assert_close(guided, alone)
 
 
@@ -88,10 +146,15 @@ def test_step_noise_is_used_if_and_only_if_eta_asks_for_it():
 
     still = tiny_decoder().sample(condition, None, latents, 3, 1.0, step_noise)
     assert asked == []
-    lively = tiny_decoder(DiffusionConfig(eta=1.0)).sample(condition, None, latents, 3, 1.0, step_noise)
+    lively = tiny_decoder(DiffusionConfig(eta=1.0)).sample(
+        condition, None, latents, 3, 1.0, step_noise
+    )
     assert asked == [0, 1, 2]
     assert (still - lively).abs().max() > 0.1
-    assert_close(tiny_decoder(DiffusionConfig(eta=1.0)).sample(condition, None, latents, 3, 1.0, step_noise), lively)
+    assert_close(
+        tiny_decoder(DiffusionConfig(eta=1.0)).sample(condition, None, latents, 3, 1.0, step_noise),
+        lively,
+    )
 
 
 def test_each_picture_has_noise_of_its_own():
@@ -109,8 +172,9 @@ def test_each_picture_has_noise_of_its_own():
 # ---------------------------------------------------------------------------------------------------------------------
 # Places, sizes, pictures in and out
 
+
 def test_coordinates_by_hand():
-    places = coordinates(torch.zeros(2, 4, 3, 5))       # not square, so that x and y cannot be exchanged
+    places = coordinates(torch.zeros(2, 4, 3, 5))  # not square, so that x and y cannot be exchanged
     assert places.shape == (2, 2, 3, 5)
     assert places[1, 0].tolist() == [[-1, -0.5, 0, 0.5, 1]] * 3, "x grows to the right"
     assert places[1, 1].tolist() == [[-1] * 5, [0] * 5, [1] * 5], "y grows down"
@@ -123,9 +187,16 @@ def test_only_a_unet_with_two_more_channels_is_told_places():
         seen = []
         hook = decoder.unet.register_forward_pre_hook(lambda unet, inputs: seen.append(inputs[0]))
         latents = normal(2, 4, 6, 6)
-        assert decoder.predict(latents, torch.tensor([3, 900]), normal(2, 5, 12)).shape == (2, 4, 6, 6)
+        assert decoder.predict(latents, torch.tensor([3, 900]), normal(2, 5, 12)).shape == (
+            2,
+            4,
+            6,
+            6,
+        )
         hook.remove()
-        assert torch.equal(seen[0], torch.cat([latents, coordinates(latents)], dim=1) if places else latents)
+        assert torch.equal(
+            seen[0], torch.cat([latents, coordinates(latents)], dim=1) if places else latents
+        )
 
 
 def test_sizes_and_pictures_of_any_shape():
@@ -153,12 +224,19 @@ def test_decoding_undoes_the_scale_and_lands_in_the_unit_range():
 # ---------------------------------------------------------------------------------------------------------------------
 # The loss
 
+
 def loss_of_nothing(decoder, latents, seed):
     """The loss if the U-Net always says 0, with the noise and timesteps that the seed draws."""
     decoder.predict = lambda noisy, timesteps, condition: torch.zeros_like(noisy)
-    loss = decoder.loss(latents, torch.zeros(len(latents), 5, 12), torch.Generator().manual_seed(seed))
+    loss = decoder.loss(
+        latents, torch.zeros(len(latents), 5, 12), torch.Generator().manual_seed(seed)
+    )
     generator = torch.Generator().manual_seed(seed)
-    return loss, torch.randn(latents.shape, generator=generator), torch.randint(1000, (len(latents),), generator=generator)
+    return (
+        loss,
+        torch.randn(latents.shape, generator=generator),
+        torch.randint(1000, (len(latents),), generator=generator),
+    )
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -168,21 +246,26 @@ def test_loss_by_hand(prediction_type, gamma):
     decoder = tiny_decoder(DiffusionConfig(snr_gamma=gamma), prediction_type)
     loss, noise, timesteps = loss_of_nothing(decoder, latents, seed=9)
     kept = ALPHAS[timesteps].reshape(7, 1, 1, 1)
-    target = noise if prediction_type == "epsilon" else kept.sqrt() * noise - (1 - kept).sqrt() * latents
+    target = (
+        noise if prediction_type == "epsilon" else kept.sqrt() * noise - (1 - kept).sqrt() * latents
+    )
     weights = torch.ones(7)
     if gamma:
         snr = (kept / (1 - kept)).flatten()
         assert snr.min() < gamma < snr.max(), "both sides of the bound occur"
         scale = snr if prediction_type == "epsilon" else snr + 1
         weights = torch.tensor([min(s, gamma) / s for s in scale.tolist()])
-    expected = sum(weight * (one ** 2).mean() for weight, one in zip(weights, target)) / 7
+    expected = sum(weight * (one**2).mean() for weight, one in zip(weights, target)) / 7
     assert_close(loss, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_loss_shows_the_unet_the_noised_picture_and_vanishes_when_it_is_right():
     decoder = tiny_decoder()
     latents, generator = normal(3, 4, 6, 6, seed=4), torch.Generator().manual_seed(2)
-    noise, timesteps = torch.randn(latents.shape, generator=generator), torch.randint(1000, (3,), generator=generator)
+    noise, timesteps = (
+        torch.randn(latents.shape, generator=generator),
+        torch.randint(1000, (3,), generator=generator),
+    )
     kept = ALPHAS[timesteps].reshape(3, 1, 1, 1)
 
     def right(noisy, shown_timesteps, condition, mask=None):
@@ -205,16 +288,28 @@ def test_gradient_reaches_the_condition_through_a_frozen_unet():
 # ---------------------------------------------------------------------------------------------------------------------
 # The official code on its tiny checkpoint
 
+
 @pytest.fixture(scope="module")
 def official():
     """Our decoder with the tiny official weights; ancestral sampling with leading spacing, as there."""
     weights = torch.load(TINY / "checkpoint/stable_diffusion_head.bin", weights_only=True)
     configs = TINY / "component_configs/diffusion"
-    settings = {part: json.loads((configs / part / "config.json").read_text()) for part in ("vae", "unet")}
-    vae, unet = AutoencoderKL.from_config(settings["vae"]), UNet2DConditionModel.from_config(settings["unet"])
+    settings = {
+        part: json.loads((configs / part / "config.json").read_text()) for part in ("vae", "unet")
+    }
+    vae, unet = (
+        AutoencoderKL.from_config(settings["vae"]),
+        UNet2DConditionModel.from_config(settings["unet"]),
+    )
     projector = nn.Linear(64, 48, bias=False)
     for name, module in (("vae.", vae), ("unet.", unet), ("projector.projector.", projector)):
-        module.load_state_dict({key.removeprefix(name): value for key, value in weights.items() if key.startswith(name)})
+        module.load_state_dict(
+            {
+                key.removeprefix(name): value
+                for key, value in weights.items()
+                if key.startswith(name)
+            }
+        )
     # DDPM steps, which the official code takes, end at exactly no noise: DDIM calls that set_alpha_to_one.
     scheduler = DDIMScheduler(**SCHEDULE | dict(set_alpha_to_one=True), timestep_spacing="leading")
     return Decoder(vae, unet, scheduler, projector, DiffusionConfig(eta=1.0)).eval()
@@ -225,19 +320,35 @@ HEAD = load_file(TINY / "golden/diffusion_head.safetensors")
 
 @torch.no_grad()
 def test_official_unet_and_vae(official):
-    predicted = official.predict(HEAD["noisy_latents"], HEAD["timesteps"], official.projector(HEAD["encoder_hidden_states"]))
+    predicted = official.predict(
+        HEAD["noisy_latents"], HEAD["timesteps"], official.projector(HEAD["encoder_hidden_states"])
+    )
     assert_close(predicted, HEAD["unet_pred"], atol=1e-4, rtol=0)
-    assert_close(official.encode(HEAD["vae.image"]), 0.18215 * HEAD["vae.mean"], atol=1e-4, rtol=0)
+    assert_close(
+        official.encode_images(HEAD["vae.image"]), 0.18215 * HEAD["vae.mean"], atol=1e-4, rtol=0
+    )
     decoded = official.decode(HEAD["latents"][:1])
     assert_close(decoded, (HEAD["vae.decoded"] / 2 + 0.5).clamp(0, 1), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("prediction_type, gamma, expected", [
-    ("epsilon", None, "loss_mse"), ("epsilon", 5.0, "loss_min_snr5"), ("v_prediction", None, "loss_mse_v")])
+@pytest.mark.parametrize(
+    "prediction_type, gamma, expected",
+    [
+        ("epsilon", None, "loss_mse"),
+        ("epsilon", 5.0, "loss_min_snr5"),
+        ("v_prediction", None, "loss_mse_v"),
+    ],
+)
 @torch.no_grad()
 def test_official_losses(official, monkeypatch, prediction_type, gamma, expected):
     scheduler = DDIMScheduler(**SCHEDULE, prediction_type=prediction_type)
-    decoder = Decoder(official.vae, official.unet, scheduler, official.projector, replace(official.config, snr_gamma=gamma))
+    decoder = Decoder(
+        official.vae,
+        official.unet,
+        scheduler,
+        official.projector,
+        replace(official.config, snr_gamma=gamma),
+    )
     # The recorded draws in the place of new ones.
     monkeypatch.setattr(torch, "randn", lambda *_, **__: HEAD["noise"])
     monkeypatch.setattr(torch, "randint", lambda *_, **__: HEAD["timesteps"])
@@ -249,11 +360,19 @@ def test_official_losses(official, monkeypatch, prediction_type, gamma, expected
 @pytest.mark.parametrize("case", ["empty_negative", "negative"])
 @torch.no_grad()
 def test_official_samples_replayed_with_their_noise(official, case):
-    golden = {key.removeprefix(f"{case}."): value for key, value in load_file(TINY / "golden/sampling.safetensors").items()
-              if key.startswith(f"{case}.")}
-    painted = official.sample(official.projector(golden["prompt_embeds"]), official.projector(golden["negative_prompt_embeds"]),
-                              golden["init_latents"], num_inference_steps=5, guidance_scale=3.5,
-                              step_noise=lambda step: golden["step_noise"][step])
+    golden = {
+        key.removeprefix(f"{case}."): value
+        for key, value in load_file(TINY / "golden/sampling.safetensors").items()
+        if key.startswith(f"{case}.")
+    }
+    painted = official.sample(
+        official.projector(golden["prompt_embeds"]),
+        official.projector(golden["negative_prompt_embeds"]),
+        golden["init_latents"],
+        num_inference_steps=5,
+        guidance_scale=3.5,
+        step_noise=lambda step: golden["step_noise"][step],
+    )
     assert official.scheduler.timesteps.tolist() == golden["timesteps"].tolist()
     assert_close(painted, golden["final_latents"], atol=1e-3, rtol=0)
     assert_close(official.decode(painted), golden["image"], atol=1e-3, rtol=0)

@@ -1,4 +1,5 @@
 """Documents and their layout: the tokens and labels of the official data builder, and by hand with lopsided blocks."""
+
 import json
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from minidream.documents import IGNORED, SPECIAL_TOKENS, Document, Layout, as_rgb, collate, lay_out
-from minidream.tokenizers import LlamaTokenizer, ToyTokenizer
+from minidream.documents import IGNORED, Document, Layout, collate, lay_out
+from minidream.images import as_rgb
+from minidream.tokenizers import SPECIAL_TOKENS, LlamaTokenizer, ToyTokenizer
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 RED, BLUE, GREEN = (Image.new("RGB", (5, 3), colour) for colour in ("red", "blue", "green"))
@@ -20,6 +22,7 @@ S = TOY.special
 # ---------------------------------------------------------------------------------------------------------------------
 # Documents
 
+
 def test_a_document_keeps_order_and_tells_text_from_images():
     document = Document([RED, "a red", BLUE, "thing", "now"])
     assert [type(item) is str for item in document.items] == [False, True, False, True, True]
@@ -28,9 +31,20 @@ def test_a_document_keeps_order_and_tells_text_from_images():
     assert repr(document) == "Document('[image] a red [image] thing now')"
 
 
-@pytest.mark.parametrize("items, targets", [
-    ([RED, "a", BLUE, GREEN, "a", RED], (1, 3)),       # those that follow text; not the first, not one after a picture
-    (["a", RED], (0,)), ([RED, "a"], ()), ([RED, BLUE], ()), (["a", "a", RED], (0,)), ([], ())])
+@pytest.mark.parametrize(
+    "items, targets",
+    [
+        (
+            [RED, "a", BLUE, GREEN, "a", RED],
+            (1, 3),
+        ),  # those that follow text; not the first, not one after a picture
+        (["a", RED], (0,)),
+        ([RED, "a"], ()),
+        ([RED, BLUE], ()),
+        (["a", "a", RED], (0,)),
+        ([], ()),
+    ],
+)
 def test_targets_are_the_images_that_follow_text_unless_named(items, targets):
     assert Document(items).targets == targets
 
@@ -64,6 +78,7 @@ def test_text_never_holds_a_special_token(token):
 # ---------------------------------------------------------------------------------------------------------------------
 # Images of all modes
 
+
 def colours(image):
     """The pixels of a picture of one row, as tuples."""
     return [tuple(pixel) for pixel in np.asarray(image)[0].tolist()]
@@ -85,7 +100,7 @@ def test_palettes_with_and_without_transparency():
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putdata([0, 1])
     assert colours(as_rgb(image)) == [(10, 20, 30), (40, 50, 60)]
-    image.info["transparency"] = 1                  # as GIFs say it: this entry is clear
+    image.info["transparency"] = 1  # as GIFs say it: this entry is clear
     assert colours(as_rgb(image)) == [(10, 20, 30), (255, 255, 255)]
 
 
@@ -97,7 +112,9 @@ def test_black_and_white_and_sixteen_bits():
     assert deep.mode == "I;16"
     big = Image.frombytes("I;16B", (3, 1), np.array([0, 257 * 100, 65535], dtype=">u2").tobytes())
     assert colours(as_rgb(big)) == colours(as_rgb(deep))
-    assert colours(as_rgb(deep)) == [(0, 0, 0), (100, 100, 100), (255, 255, 255)], "scaled, not cut off at 255"
+    assert colours(as_rgb(deep)) == [(0, 0, 0), (100, 100, 100), (255, 255, 255)], (
+        "scaled, not cut off at 255"
+    )
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
@@ -112,13 +129,16 @@ def test_what_pillow_cannot_convert_is_named():
 
 
 def test_a_document_holds_rgb_whatever_it_was_given():
-    document = Document([Image.new(mode, (5, 3)) for mode in ("RGBA", "LA", "P", "1", "L", "CMYK", "I;16")])
+    document = Document(
+        [Image.new(mode, (5, 3)) for mode in ("RGBA", "LA", "P", "1", "L", "CMYK", "I;16")]
+    )
     assert {image.mode for image in document.images} == {"RGB"}
     assert {image.size for image in document.images} == {(5, 3)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Layouts by hand: 2 queries, 3 patches
+
 
 def words(text):
     return TOY.encode(text)
@@ -133,21 +153,37 @@ def test_a_painted_image_stands_twice_and_a_given_one_once():
     text, now = words("a red thing"), words("now")
     assert layout.ids == [S.bos, *READ, *text, *PAINTED, *READ, *now, S.eos]
     none = IGNORED
-    assert layout.labels == [none, *[none] * 5, *text, S.dream_start, *[none] * 3, *[none] * 5, *now, S.eos]
+    assert layout.labels == [
+        none,
+        *[none] * 5,
+        *text,
+        S.dream_start,
+        *[none] * 3,
+        *[none] * 5,
+        *now,
+        S.eos,
+    ]
     assert layout.patches == [(0, 2), (1, 14)] and layout.queries == [(1, 10)]
     assert [layout.ids[first] for _, first in layout.patches + layout.queries] == [S.im_patch] * 3
-    assert layout.ids[2 - 1] == layout.ids[14 - 1] == S.im_start and layout.ids[10 - 1] == S.dream_start
+    assert (
+        layout.ids[2 - 1] == layout.ids[14 - 1] == S.im_start
+        and layout.ids[10 - 1] == S.dream_start
+    )
 
 
 def test_read_last_spares_only_a_target_that_ends_the_document():
     ends = lay_out(Document(["a", RED, "a", BLUE]), TOY, 2, 3, read_last=False)
     assert ends.ids == [S.bos, *words("a"), *PAINTED, *READ, *words("a"), *PAINTED, S.eos]
     given = lay_out(Document(["a", RED], targets=[]), TOY, 2, 3, read_last=False)
-    assert given.ids == [S.bos, *words("a"), *READ, S.eos], "an image that nobody paints is still read"
+    assert given.ids == [S.bos, *words("a"), *READ, S.eos], (
+        "an image that nobody paints is still read"
+    )
 
 
 def test_without_learn_text_nothing_is_a_target():
-    assert set(lay_out(Document(["a", RED, "now"]), TOY, 2, 3, learn_text=False).labels) == {IGNORED}
+    assert set(lay_out(Document(["a", RED, "now"]), TOY, 2, 3, learn_text=False).labels) == {
+        IGNORED
+    }
 
 
 def test_an_empty_document_is_two_tokens():
@@ -156,7 +192,10 @@ def test_an_empty_document_is_two_tokens():
 
 @pytest.mark.parametrize("side, starts", [("right", (0, 0, 0)), ("left", (0, 16, 8))])
 def test_collate_pads_on_either_side_and_moves_the_blocks_along(side, starts):
-    layouts = [lay_out(Document(items), TOY, 2, 3) for items in ([RED, "a red thing", BLUE, "now"], ["a", "red"], ["a", RED])]
+    layouts = [
+        lay_out(Document(items), TOY, 2, 3)
+        for items in ([RED, "a red thing", BLUE, "now"], ["a", "red"], ["a", RED])
+    ]
     lengths = [20, 4, 12]
     assert [len(layout.ids) for layout in layouts] == lengths
     batch = collate(layouts, S.pad, side=side)
@@ -169,9 +208,9 @@ def test_collate_pads_on_either_side_and_moves_the_blocks_along(side, starts):
     assert batch.patches == [(0, 2), (0, 14), (2, starts[2] + 7)]
     assert batch.queries == [(0, 10), (2, starts[2] + 3)]
     for row, first in batch.patches:
-        assert batch.ids[row, first - 1:first + 4].tolist() == READ
+        assert batch.ids[row, first - 1 : first + 4].tolist() == READ
     for row, first in batch.queries:
-        assert batch.ids[row, first - 1:first + 3].tolist() == PAINTED
+        assert batch.ids[row, first - 1 : first + 3].tolist() == PAINTED
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -186,17 +225,30 @@ FIRST, SECOND, THIRD, FOURTH = META["document_texts"]
 
 @pytest.fixture(scope="module")
 def llama():
-    return LlamaTokenizer(TINY / "checkpoint/tokenizer.model", json.loads((TINY / "checkpoint/added_tokens.json").read_text()))
+    return LlamaTokenizer(
+        TINY / "checkpoint/tokenizer.model",
+        json.loads((TINY / "checkpoint/added_tokens.json").read_text()),
+    )
 
 
 def official_layouts(llama):
     """Our layout for each kind of the official builder that this package has; images follow texts 0 and 2."""
     joint = [FIRST, RED, f"{SECOND} {THIRD}", BLUE, FOURTH]
     return {
-        "t2i": lay_out(Document([META["caption"], RED]), llama, QUERIES, PATCHES, learn_text=False, read_last=False),
+        "t2i": lay_out(
+            Document([META["caption"], RED]),
+            llama,
+            QUERIES,
+            PATCHES,
+            learn_text=False,
+            read_last=False,
+        ),
         "i2t": lay_out(Document([RED, META["caption"]]), llama, QUERIES, PATCHES),
         "interleaved": lay_out(Document(joint), llama, QUERIES, PATCHES),
-        "interleaved_comprehension_only": lay_out(Document(joint, targets=[]), llama, QUERIES, PATCHES)}
+        "interleaved_comprehension_only": lay_out(
+            Document(joint, targets=[]), llama, QUERIES, PATCHES
+        ),
+    }
 
 
 @pytest.mark.parametrize("kind", ["t2i", "i2t", "interleaved", "interleaved_comprehension_only"])
@@ -212,9 +264,11 @@ def test_instructions_are_ignored_and_their_document_is_learned(llama):
     rest = lay_out(Document([FIRST, RED, f"{SECOND}"]), llama, QUERIES, PATCHES)
     system = META["conv_prompt_image"].split("USER:")[0]
     layout = Layout()
-    layout.add([llama.bos, *llama.encode(f"{system}USER: {META['instruction']} ASSISTANT:")], learned=False)
+    layout.add(
+        [llama.bos, *llama.encode(f"{system}USER: {META['instruction']} ASSISTANT:")], learned=False
+    )
     layout.add(rest.ids[1:], learned=False)
-    layout.labels[-len(rest.labels) + 1:] = rest.labels[1:]
+    layout.labels[-len(rest.labels) + 1 :] = rest.labels[1:]
     assert layout.ids == GOLDEN["instruct_interleaved.input_ids"].tolist()
     assert layout.labels[1:] == GOLDEN["instruct_interleaved.labels"][1:].tolist()
 

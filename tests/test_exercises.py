@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from minidream.exercises import check_exercise, differs, verdict
+
+from minidream.course.exercises import check_exercise, differs, verdict
 
 MATRIX = torch.arange(6.0).reshape(2, 3) + 1
 SQUARE = torch.arange(9.0).reshape(3, 3)
@@ -17,7 +18,9 @@ def row_means(values):
 
 
 def of(attempt, *cases, mistakes=None, reference=row_means):
-    return verdict(attempt, reference, [(case,) for case in cases or (MATRIX, SQUARE)], mistakes or {})
+    return verdict(
+        attempt, reference, [(case,) for case in cases or (MATRIX, SQUARE)], mistakes or {}
+    )
 
 
 def test_the_reference_is_right(capsys):
@@ -31,20 +34,27 @@ def test_the_reference_is_right(capsys):
 def test_a_stub_that_nobody_touched_is_no_mistake(capsys):
     def my_means(values):
         raise NotImplementedError
+
     check_exercise(my_means, row_means, (MATRIX,))
     assert capsys.readouterr().out.startswith("Not attempted yet")
 
 
-@pytest.mark.parametrize("attempt, sentence", [
-    (lambda values: values.mean(dim=0), r"the shape should be \(2,\), and is \(3,\)"),
-    (lambda values: values.mean(), r"the shape should be \(2,\), and is \(\)"),
-    (lambda values: values.sum(dim=1), r"2 of 2 cases differ. In case 1, everything is 3 times what it should be"),
-    (lambda values: None, "Is a `return` missing"),
-    (lambda values: values.mean(dim=1) / 0, "divided by 0"),
-    (lambda values: "2, 5", "numbers were expected, and str '2, 5' came"),
-    (lambda values: torch.tensor([2.0, 5.5]), r"5 was expected at \(1,\), and 5.5 came"),
-    (lambda values: values.mul_(2).mean(dim=1), r"changes what it is given"),
-])
+@pytest.mark.parametrize(
+    "attempt, sentence",
+    [
+        (lambda values: values.mean(dim=0), r"the shape should be \(2,\), and is \(3,\)"),
+        (lambda values: values.mean(), r"the shape should be \(2,\), and is \(\)"),
+        (
+            lambda values: values.sum(dim=1),
+            r"2 of 2 cases differ. In case 1, everything is 3 times what it should be",
+        ),
+        (lambda values: None, "Is a `return` missing"),
+        (lambda values: values.mean(dim=1) / 0, "divided by 0"),
+        (lambda values: "2, 5", "numbers were expected, and str '2, 5' came"),
+        (lambda values: torch.tensor([2.0, 5.5]), r"5 was expected at \(1,\), and 5.5 came"),
+        (lambda values: values.mul_(2).mean(dim=1), r"changes what it is given"),
+    ],
+)
 def test_what_is_wrong_is_said_in_a_sentence(attempt, sentence):
     said = of(attempt)
     assert said.startswith("Not yet: ")
@@ -58,12 +68,19 @@ def test_arguments_are_as_they_were_whatever_an_attempt_does():
 
 
 def test_a_constant_does_not_pass_two_cases():
-    assert "1 of 2 cases differ. In case 2" in of(lambda values: torch.tensor([2.0, 5.0]), MATRIX, MATRIX + 1)
+    assert "1 of 2 cases differ. In case 2" in of(
+        lambda values: torch.tensor([2.0, 5.0]), MATRIX, MATRIX + 1
+    )
 
 
 def test_typical_mistakes_are_known_by_what_they_give():
-    mistakes = {"that is the greatest of each row, not the mean.": lambda values: values.amax(dim=1)}
-    assert of(lambda values: values.max(dim=1).values, mistakes=mistakes) == "Not yet: that is the greatest of each row, not the mean."
+    mistakes = {
+        "that is the greatest of each row, not the mean.": lambda values: values.amax(dim=1)
+    }
+    assert (
+        of(lambda values: values.max(dim=1).values, mistakes=mistakes)
+        == "Not yet: that is the greatest of each row, not the mean."
+    )
     assert of(row_means, mistakes=mistakes).startswith("Right")
     assert "2 was expected at" in of(lambda values: values.amin(dim=1), MATRIX, mistakes=mistakes)
     with pytest.raises(ValueError, match="this mistake is none"):
@@ -77,16 +94,34 @@ def test_an_error_of_the_attempt_is_shown_as_it_is():
         of(lambda values: values.mean(dim=7))
 
 
-@pytest.mark.parametrize("result, expected, sentence", [
-    (3, 3, ""), (3.0, 3, ""), (3.00001, 3.0, ""), (10 ** 9 + 1, 10 ** 9, "1,000,000,000 was expected, and 1,000,000,001 came"), (np.float32(3), 3, ""), (4, 3, "3 was expected, and 4 came"),
-    (True, True, ""), (1, "a", "str 'a' was expected, and int 1 came"),
-    ([1, 2], (1, 2), ""), ([1, 2], [1, 3], "at place 1, 3 was expected"), ([1], [1, 2], "2 items in a list"),
-    ({"a": 1.0}, {"a": 1}, ""), ({"a": 1}, {"a": 2}, "under 'a', 2 was expected"), ({"b": 1}, {"a": 1}, "the keys \\['a'\\]"),
-    (torch.ones(2), "a", "str 'a' was expected, and an array of shape"), ([torch.ones(2)], [torch.ones(2)], ""),
-    (SQUARE.T, SQUARE, "rows and columns are exchanged"), (MATRIX.T, MATRIX, "Are rows and columns exchanged"),
-    (torch.tensor([torch.nan, 1]), torch.tensor([torch.nan, 1]), ""), (torch.tensor([torch.nan, 2]), torch.tensor([torch.nan, 1]), "1 was expected at"),
-    (torch.tensor([torch.inf, 2]), torch.tensor([torch.inf, 1]), "1 was expected at"), (None, None, ""), ("ab", "ab", ""),
-])
+@pytest.mark.parametrize(
+    "result, expected, sentence",
+    [
+        (3, 3, ""),
+        (3.0, 3, ""),
+        (3.00001, 3.0, ""),
+        (10**9 + 1, 10**9, "1,000,000,000 was expected, and 1,000,000,001 came"),
+        (np.float32(3), 3, ""),
+        (4, 3, "3 was expected, and 4 came"),
+        (True, True, ""),
+        (1, "a", "str 'a' was expected, and int 1 came"),
+        ([1, 2], (1, 2), ""),
+        ([1, 2], [1, 3], "at place 1, 3 was expected"),
+        ([1], [1, 2], "2 items in a list"),
+        ({"a": 1.0}, {"a": 1}, ""),
+        ({"a": 1}, {"a": 2}, "under 'a', 2 was expected"),
+        ({"b": 1}, {"a": 1}, "the keys \\['a'\\]"),
+        (torch.ones(2), "a", "str 'a' was expected, and an array of shape"),
+        ([torch.ones(2)], [torch.ones(2)], ""),
+        (SQUARE.T, SQUARE, "rows and columns are exchanged"),
+        (MATRIX.T, MATRIX, "Are rows and columns exchanged"),
+        (torch.tensor([torch.nan, 1]), torch.tensor([torch.nan, 1]), ""),
+        (torch.tensor([torch.nan, 2]), torch.tensor([torch.nan, 1]), "1 was expected at"),
+        (torch.tensor([torch.inf, 2]), torch.tensor([torch.inf, 1]), "1 was expected at"),
+        (None, None, ""),
+        ("ab", "ab", ""),
+    ],
+)
 def test_results_of_every_kind_are_compared(result, expected, sentence):
     said = differs(result, expected)
     assert bool(said) == bool(sentence) and re.search(sentence, said), said

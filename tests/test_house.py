@@ -3,6 +3,7 @@
 pyproject.toml is read by pip (lower bounds), constraints.txt by make (the versions that were tested), environment.yml
 by conda and Binder (a copy of the direct pins, since conda knows no constraints).
 """
+
 import ast
 import os
 import re
@@ -35,7 +36,9 @@ def requirements(lines):
 def exact_version(requirement):
     """The one version that a pin allows."""
     (specifier,) = requirement.specifier
-    assert specifier.operator == "==" and "*" not in specifier.version, f"{requirement} is no exact pin"
+    assert specifier.operator == "==" and "*" not in specifier.version, (
+        f"{requirement} is no exact pin"
+    )
     return Version(specifier.version)
 
 
@@ -47,13 +50,18 @@ def lower_bound(requirement):
 
 DEPENDENCIES = requirements(PROJECT["dependencies"])
 EVERYTHING_ASKED_FOR = requirements(PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["int8"])
-PINS = requirements(line for line in (HOUSE / "constraints.txt").read_text(encoding="utf-8").splitlines()
-                    if line.strip() and not line.startswith("#"))
+PINS = requirements(
+    line
+    for line in (HOUSE / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if line.strip() and not line.startswith("#")
+)
 
 
 def conda_environment():
     """(what conda installs, what pip installs inside it)"""
-    entries = yaml.safe_load((HOUSE / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    entries = yaml.safe_load((HOUSE / "environment.yml").read_text(encoding="utf-8"))[
+        "dependencies"
+    ]
     (pip,) = [entry["pip"] for entry in entries if isinstance(entry, dict)]
     return [entry for entry in entries if isinstance(entry, str)], pip
 
@@ -76,8 +84,12 @@ def test_the_pins_serve_machines_with_and_without_a_gpu():
         # 2.13.0+cpu exists in some places only; 2.13.0 is satisfied by the CPU build and by the CUDA build alike.
         assert exact_version(pin).local is None, f"{pin} names a local version"
         # These come and go with torch's CUDA build, which brings the versions that it wants.
-        assert not name.startswith(("nvidia", "cuda", "triton")), f"{pin} is for one kind of machine"
-        assert pin.url is None and pin.marker is None and not pin.extras, f"{pin} is more than a pin"
+        assert not name.startswith(("nvidia", "cuda", "triton")), (
+            f"{pin} is for one kind of machine"
+        )
+        assert pin.url is None and pin.marker is None and not pin.extras, (
+            f"{pin} is more than a pin"
+        )
 
 
 def test_the_pins_leave_the_installer_and_ourselves_out():
@@ -92,7 +104,9 @@ def test_conda_gets_the_same_versions_as_make():
     copied = requirements(pip[:-1])
     assert copied.keys() == requirements(PROJECT["dependencies"] + EXTRAS["test"]).keys()
     for name, pin in copied.items():
-        assert exact_version(pin) == exact_version(PINS[name]), f"environment.yml and constraints.txt differ on {name}"
+        assert exact_version(pin) == exact_version(PINS[name]), (
+            f"environment.yml and constraints.txt differ on {name}"
+        )
 
 
 def test_conda_brings_python_and_pip_and_nothing_else():
@@ -106,10 +120,17 @@ def test_conda_brings_python_and_pip_and_nothing_else():
 def test_the_version_can_be_read_without_importing_torch():
     # pip builds us in a bare environment: setuptools reads the version as a literal, or imports the package and fails.
     assert PROJECT["dynamic"] == ["version"]
-    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "minidream.__version__"}
+    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {
+        "attr": "minidream.__version__"
+    }
     package = ast.parse((HOUSE / "minidream" / "__init__.py").read_text(encoding="utf-8"))
-    (literal,) = [node.value for node in package.body if isinstance(node, ast.Assign)
-                  and [target.id for target in node.targets if isinstance(target, ast.Name)] == ["__version__"]]
+    (literal,) = [
+        node.value
+        for node in package.body
+        if isinstance(node, ast.Assign)
+        and [target.id for target in node.targets if isinstance(target, ast.Name)]
+        == ["__version__"]
+    ]
     assert Version(ast.literal_eval(literal)).local is None
 
 
@@ -117,8 +138,11 @@ def test_an_installed_package_has_every_file_of_the_folder():
     # An editable install sees all files, so that only users of a wheel would notice that the weights are missing.
     folder = HOUSE / "minidream"
     modules = {path for path in folder.rglob("*.py")}
-    shipped = {path for pattern in PYPROJECT["tool"]["setuptools"]["package-data"]["minidream"]
-               for path in folder.glob(pattern)}
+    shipped = {
+        path
+        for pattern in PYPROJECT["tool"]["setuptools"]["package-data"]["minidream"]
+        for path in folder.glob(pattern)
+    }
     ignored = {path for path in folder.rglob("*") if path.is_dir() or "__pycache__" in path.parts}
     left_out = set(folder.rglob("*")) - modules - shipped - ignored
     assert not left_out, f"no pattern of package-data covers {sorted(map(str, left_out))}"
@@ -131,4 +155,6 @@ def test_ci_runs_the_command_that_the_readme_gives():
     script = HOUSE / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert re.search(r"^make test\b", script.read_text(encoding="utf-8"), re.MULTILINE)
-    assert re.search(r"^\s*make test\b", (HOUSE / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(
+        r"^\s*make test\b", (HOUSE / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )

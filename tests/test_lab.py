@@ -3,6 +3,7 @@
 Everything else about widgets is tested without a browser; this one test sees what those cannot: that the browser finds the widgets,
 that a move reaches the kernel, that the scripts of a page to hover over run. Leaves a screenshot in out/explorer.png.
 """
+
 import json
 import os
 import re
@@ -19,8 +20,12 @@ import nbformat
 import pytest
 
 HOUSE = Path(__file__).parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 40       # seconds for any one thing to happen; on an idle machine all together takes half of it
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+PATIENCE = (
+    40  # seconds for any one thing to happen; on an idle machine all together takes half of it
+)
 TOKEN = "only-this-test"
 
 EXPLORER = """
@@ -49,27 +54,48 @@ def free_port() -> int:
 def jupyterlab(folder: Path):
     """A JupyterLab that serves a folder, and keeps its own files there too; gives its address. It ends with the block, kernels and all."""
     port, own, log = free_port(), folder / "jupyter", folder / "server.log"
-    news = own / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    news = (
+        own / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    )
     news.parent.mkdir(parents=True)
-    news.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))       # else it asks, over the notebook
-    environment = {f"JUPYTER_{name}_DIR": str(own / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")} | {"IPYTHONDIR": str(own / "ipython")}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
-               "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={TOKEN}",
-               f"--LabApp.workspaces_dir={own / 'workspaces'}", f"--LabApp.user_settings_dir={own / 'settings'}"]
+    news.write_text(
+        json.dumps({"fetchNews": "false", "checkForUpdates": False})
+    )  # else it asks, over the notebook
+    environment = {
+        f"JUPYTER_{name}_DIR": str(own / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
+    } | {"IPYTHONDIR": str(own / "ipython")}
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.root_dir={folder}",
+        f"--IdentityProvider.token={TOKEN}",
+        f"--LabApp.workspaces_dir={own / 'workspaces'}",
+        f"--LabApp.user_settings_dir={own / 'settings'}",
+    ]
     address, end = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
     with log.open("w") as file:
-        server = subprocess.Popen(command, cwd=folder, env=os.environ | environment, stdout=file, stderr=file)
+        server = subprocess.Popen(
+            command, cwd=folder, env=os.environ | environment, stdout=file, stderr=file
+        )
     try:
         while not answers(f"{address}/api?token={TOKEN}"):
-            assert server.poll() is None and time.monotonic() < end, f"JupyterLab did not start:\n{log.read_text()}"
+            assert server.poll() is None and time.monotonic() < end, (
+                f"JupyterLab did not start:\n{log.read_text()}"
+            )
             time.sleep(0.2)
         yield address
     finally:
-        server.terminate()          # it shuts its kernels down, and waits for them
+        server.terminate()  # it shuts its kernels down, and waits for them
         try:
             server.wait(timeout=15)
         except subprocess.TimeoutExpired:
-            server.kill()           # its kernels notice
+            server.kill()  # its kernels notice
             server.wait()
 
 
@@ -84,9 +110,20 @@ def answers(address: str) -> bool:
 @contextmanager
 def browser(play, folder: Path):
     """A page of a Chromium that has never run before; it is closed with the block."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    context = play.chromium.launch_persistent_context(folder / "browser", executable_path=CHROMIUM, headless=True, args=flags,
-                                                      viewport={"width": 1250, "height": 1000})
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+    ]
+    context = play.chromium.launch_persistent_context(
+        folder / "browser",
+        executable_path=CHROMIUM,
+        headless=True,
+        args=flags,
+        viewport={"width": 1250, "height": 1000},
+    )
     context.set_default_timeout(1000 * PATIENCE)
     try:
         yield context.pages[0]
@@ -94,16 +131,31 @@ def browser(play, folder: Path):
         context.close()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open JupyterLab in (.ci/run installs one)")
+@pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium to open JupyterLab in (.ci/run installs one)"
+)
 def test_a_slider_that_is_moved_in_jupyterlab_brings_another_picture(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser, is missing: it is in the extra `test`")
+    playwright = pytest.importorskip(
+        "playwright.sync_api",
+        reason="playwright, which drives the browser, is missing: it is in the extra `test`",
+    )
     playwright.expect.set_options(timeout=1000 * PATIENCE)
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.strip()) for source in (EXPLORER, PAGE)])
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source.strip()) for source in (EXPLORER, PAGE)]
+    )
+    book.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(book, tmp_path / "explorer.ipynb")
-    with jupyterlab(tmp_path) as address, playwright.sync_playwright() as play, browser(play, tmp_path) as page:
+    with (
+        jupyterlab(tmp_path) as address,
+        playwright.sync_playwright() as play,
+        browser(play, tmp_path) as page,
+    ):
         page.goto(f"{address}/lab/tree/explorer.ipynb?token={TOKEN}")
-        page.get_by_text("| Idle").wait_for()               # the kernel is there
+        page.get_by_text("| Idle").wait_for()  # the kernel is there
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 

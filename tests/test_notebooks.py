@@ -1,6 +1,7 @@
 """What nbval does not look at. It compares the outputs of cells that carry an execution count; a notebook that was
 never run, or run out of order, would pass it. So the committed files themselves are read here, as JSON.
 """
+
 import json
 import re
 from pathlib import Path
@@ -16,7 +17,11 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 
 
 def code_cells(path):
-    return [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    return [
+        cell
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code"
+    ]
 
 
 def outputs(path):
@@ -26,7 +31,9 @@ def outputs(path):
 def texts(output):
     """All that an output says in words: printed, shown as text or HTML. Pictures are not read."""
     by_type = {"text": output.get("text", ""), **output.get("data", {})}
-    return ["".join(content) for kind, content in by_type.items() if kind.startswith("text") and content]
+    return [
+        "".join(content) for kind, content in by_type.items() if kind.startswith("text") and content
+    ]
 
 
 def keys(node):
@@ -41,7 +48,7 @@ def keys(node):
 
 
 def sanitize(text):
-    for regex, replacement in PATTERNS.items():        # one after the other, as nbval does it
+    for regex, replacement in PATTERNS.items():  # one after the other, as nbval does it
         text = re.sub(regex, replacement, text)
     return text
 
@@ -54,14 +61,18 @@ def test_the_notebook_that_make_opens_is_there():
 @every_notebook
 def test_was_run_in_order_from_a_fresh_kernel(path):
     counts = [cell["execution_count"] for cell in code_cells(path)]
-    assert counts == list(range(1, len(counts) + 1)), "run `make notebooks` (empty code cells get no count: remove)"
+    assert counts == list(range(1, len(counts) + 1)), (
+        "run `make notebooks` (empty code cells get no count: remove)"
+    )
 
 
 @every_notebook
 def test_shows_no_error_and_no_warning(path):
     assert not [output for output in outputs(path) if output["output_type"] == "error"]
     # nbval compares stderr too, and warnings quote paths and versions: fix the cause instead.
-    assert not ["".join(output["text"]) for output in outputs(path) if output.get("name") == "stderr"]
+    assert not [
+        "".join(output["text"]) for output in outputs(path) if output.get("name") == "stderr"
+    ]
 
 
 @every_notebook
@@ -77,7 +88,9 @@ def test_carries_no_widget_state_and_no_clock(path):
 @every_notebook
 def test_opens_in_any_jupyter_without_asking_for_a_kernel(path):
     # "python3" is what every installation calls its own; the name of somebody's private kernel exists nowhere else.
-    assert json.loads(path.read_text(encoding="utf-8"))["metadata"]["kernelspec"]["name"] == "python3"
+    assert (
+        json.loads(path.read_text(encoding="utf-8"))["metadata"]["kernelspec"]["name"] == "python3"
+    )
 
 
 @every_notebook
@@ -96,31 +109,42 @@ def test_names_no_path_of_the_machine_it_was_run_on(path):
 @every_notebook
 def test_every_marker_is_one_that_nbval_sees(path):
     # `# NBVAL_SKIP because it is slow` is an ordinary comment to nbval: a marker stands alone on its line.
-    lines = [line.strip() for cell in code_cells(path) for line in "".join(cell["source"]).splitlines()]
+    lines = [
+        line.strip() for cell in code_cells(path) for line in "".join(cell["source"]).splitlines()
+    ]
     for line in lines:
         if "NBVAL_" in line:
-            assert line.lstrip("# ") in comment_markers and line.startswith("#"), f"nbval does not see {line!r}"
+            assert line.lstrip("# ") in comment_markers and line.startswith("#"), (
+                f"nbval does not see {line!r}"
+            )
 
 
 def test_sanitize_takes_what_differs_between_two_runs():
     assert sanitize("<object at 0x7f2a91c0d3f0>") == "<object at ADDRESS>"
-    assert sanitize("12.3 s, 45ms, 7 \u00b5s, 1.2e-05 s") == "DURATION, DURATION, DURATION, DURATION"
+    assert (
+        sanitize("12.3 s, 45ms, 7 \u00b5s, 1.2e-05 s") == "DURATION, DURATION, DURATION, DURATION"
+    )
     assert sanitize("Wall time: 1min 3s") == "Wall time: DURATION"
     assert sanitize("1.5 minutes of 2 hours") == "DURATION of DURATION"
-    assert sanitize("saved '/tmp/tmpx_1/a.png' and ~/toy/unet.safetensors") == "saved 'PATH' and PATH"
+    assert (
+        sanitize("saved '/tmp/tmpx_1/a.png' and ~/toy/unet.safetensors") == "saved 'PATH' and PATH"
+    )
     assert sanitize(r"saved C:\Users\me\a.png and file:///var/lib/a.png") == "saved PATH and PATH"
 
 
-@pytest.mark.parametrize("result", [
-    "mean 0.93 min 0.85 max 0.99",                     # a minimum, no minutes
-    "accuracy 0.945 over 3 seeds, 64 samples, 20 steps",
-    "1.5 std, 7 shapes, 3 squares, 2 heads, 5 h",
-    "torch.Size([2, 64, 512])  tensor([0.2500, 0.7500])",
-    "640x480, 8x8x4, 0x5",
-    "1/2/3 of 8/8/4, 110 images/s",
-    "out/quickstart/a.png, ../results/queries.json, https://example.org/a/b",
-    "<table><tr><td>0.91</td><td>0.88</td></tr></table>",
-    r"$\frac{1}{2}\alpha\beta$",
-])
+@pytest.mark.parametrize(
+    "result",
+    [
+        "mean 0.93 min 0.85 max 0.99",  # a minimum, no minutes
+        "accuracy 0.945 over 3 seeds, 64 samples, 20 steps",
+        "1.5 std, 7 shapes, 3 squares, 2 heads, 5 h",
+        "torch.Size([2, 64, 512])  tensor([0.2500, 0.7500])",
+        "640x480, 8x8x4, 0x5",
+        "1/2/3 of 8/8/4, 110 images/s",
+        "out/quickstart/a.png, ../results/queries.json, https://example.org/a/b",
+        "<table><tr><td>0.91</td><td>0.88</td></tr></table>",
+        r"$\frac{1}{2}\alpha\beta$",
+    ],
+)
 def test_sanitize_leaves_results_alone(result):
     assert sanitize(result) == result

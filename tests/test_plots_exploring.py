@@ -1,4 +1,5 @@
 """Figures of the explorers over the whole range of their controls, and the page to hover over: right numbers, nothing cut, closed."""
+
 import html
 import itertools
 import json
@@ -10,12 +11,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-from minidream.drawing import KINDS
-from minidream.plots import (groups, hover_two_hops, plot_ablation, plot_choice, plot_denoising, plot_denoising_steps, plot_hop,
-                             plot_single_ablations, sources)
-from minidream.plots.exploring import CHOSEN
 from test_plots import image, meshes, panels, read, texts
+
+from minidream.plots import (
+    groups,
+    hover_two_hops,
+    plot_ablation,
+    plot_choice,
+    plot_denoising,
+    plot_denoising_steps,
+    plot_hop,
+    plot_single_ablations,
+    sources,
+)
+from minidream.plots.drawing import KINDS
+from minidream.plots.exploring import CHOSEN
 
 # Cells 2 x 3. Of the first, at (0, 0), all comes from <s>; where it is not said otherwise, an input has none of a cell.
 INPUTS = ["<s>", "red", (0, 0, 0), (0, 0, 1), "red", "<dream_start>", 0, 1]
@@ -40,12 +50,22 @@ def bars(figure):
     found = {}
     for axis in figure.axes[2:]:
         if axis.get_label() != "<colorbar>":
-            found |= {label.get_text(): (bar.get_width(), bar.get_facecolor()) for label, bar in zip(axis.get_yticklabels(), axis.patches)}
+            found |= {
+                label.get_text(): (bar.get_width(), bar.get_facecolor())
+                for label, bar in zip(axis.get_yticklabels(), axis.patches)
+            }
     return found
 
 
 def test_every_input_stands_in_one_group():
-    assert groups(INPUTS) == {"<s>": [0], "red": [1], "image 0": [2, 3], "red (2)": [4], "<dream_start>": [5], "the queries": [6, 7]}
+    assert groups(INPUTS) == {
+        "<s>": [0],
+        "red": [1],
+        "image 0": [2, 3],
+        "red (2)": [4],
+        "<dream_start>": [5],
+        "the queries": [6, 7],
+    }
     assert sources(INPUTS) == {"red": [1], "image 0": [2, 3], "red (2)": [4]}
     story = ["<s>", "a", "a", *read(0), "a", *range(3), *read(1), *range(3), "queries"]
     assert sorted(sum(groups(story).values(), [])) == list(range(len(story)))
@@ -54,18 +74,31 @@ def test_every_input_stands_in_one_group():
 
 def test_from_a_word_to_its_cells_and_from_a_cell_to_its_words():
     figure = checked(plot_hop(image(size=(30, 20)), HOPS, INPUTS, "image 0", (1, 2)), axes=4)
-    np.testing.assert_allclose(meshes(figure)[0], [[0, 0.1, 0], [0, 0, 0.35]])         # two patches in sum
-    assert {name: share for name, (share, _) in bars(figure).items()} == pytest.approx({"red": 0.05, "image 0": 0.35, "red (2)": 0.25})
-    marked = {name for name, (_, colour) in bars(figure).items() if colour == plt.matplotlib.colors.to_rgba(CHOSEN)}
+    np.testing.assert_allclose(meshes(figure)[0], [[0, 0.1, 0], [0, 0, 0.35]])  # two patches in sum
+    assert {name: share for name, (share, _) in bars(figure).items()} == pytest.approx(
+        {"red": 0.05, "image 0": 0.35, "red (2)": 0.25}
+    )
+    marked = {
+        name
+        for name, (_, colour) in bars(figure).items()
+        if colour == plt.matplotlib.colors.to_rgba(CHOSEN)
+    }
     assert marked == {"image 0"}
     for axis in figure.axes[:2]:
         (outline,) = axis.patches
         assert outline.get_xy() == (2, 1) and axis.images[0].get_extent() == [0, 3, 2, 0]
-    assert "“image 0” more than from any other: 35.0%" in texts(figure) and "the other 35%" in texts(figure)
+    assert "“image 0” more than from any other: 35.0%" in texts(
+        figure
+    ) and "the other 35%" in texts(figure)
     other = plot_hop(image(size=(30, 20)), HOPS, INPUTS, "red (2)", (0, 1))
     np.testing.assert_allclose(meshes(other)[0], HOPS[4])
-    assert bars(other)["red"][0] == pytest.approx(0.3) and bars(other)["image 0"] == (pytest.approx(0.1), plt.matplotlib.colors.to_rgba(KINDS["patches"]))
-    assert other.axes[2].get_xlim() == figure.axes[2].get_xlim() == (0, pytest.approx(0.35))     # cells can be compared
+    assert bars(other)["red"][0] == pytest.approx(0.3) and bars(other)["image 0"] == (
+        pytest.approx(0.1),
+        plt.matplotlib.colors.to_rgba(KINDS["patches"]),
+    )
+    assert (
+        other.axes[2].get_xlim() == figure.axes[2].get_xlim() == (0, pytest.approx(0.35))
+    )  # cells can be compared
 
 
 def test_every_word_and_every_cell_has_its_figure():
@@ -76,20 +109,39 @@ def test_every_word_and_every_cell_has_its_figure():
             assert share == pytest.approx(HOPS[sources(INPUTS)[name], row, column].sum().item())
 
 
-@pytest.mark.parametrize("words, cells, columns", [(1, (8, 8), 1), (24, (1, 1), 1), (25, (16, 16), 2), (60, (3, 5), 3), (400, (64, 64), 3)])
+@pytest.mark.parametrize(
+    "words, cells, columns",
+    [(1, (8, 8), 1), (24, (1, 1), 1), (25, (16, 16), 2), (60, (3, 5), 3), (400, (64, 64), 3)],
+)
 def test_hops_of_any_size(words, cells, columns):
-    inputs = ["<s>", *[f"word{number}" for number in range(words - 1)], "incomprehensibilities" * 3, *range(7)]
+    inputs = [
+        "<s>",
+        *[f"word{number}" for number in range(words - 1)],
+        "incomprehensibilities" * 3,
+        *range(7),
+    ]
     hops = torch.rand(len(inputs), *cells, generator=torch.Generator().manual_seed(words))
-    for word in list(sources(inputs))[::max(1, words // 3)]:
-        figure = checked(plot_hop(image(size=(24, 40)), hops / hops.sum(dim=0), inputs, word, (cells[0] - 1, 0)), axes=3 + columns)
-        assert len(bars(figure)) == min(words, 72) and (f"72 of {words} words" in texts(figure)) == (words > 72)
-        assert CHOSEN in {plt.matplotlib.colors.to_hex(colour).upper() for _, colour in bars(figure).values()}     # the chosen is never left out
+    for word in list(sources(inputs))[:: max(1, words // 3)]:
+        figure = checked(
+            plot_hop(image(size=(24, 40)), hops / hops.sum(dim=0), inputs, word, (cells[0] - 1, 0)),
+            axes=3 + columns,
+        )
+        assert len(bars(figure)) == min(words, 72) and (
+            f"72 of {words} words" in texts(figure)
+        ) == (words > 72)
+        assert CHOSEN in {
+            plt.matplotlib.colors.to_hex(colour).upper() for _, colour in bars(figure).values()
+        }  # the chosen is never left out
         assert figure.get_figheight() < 6
 
 
 def test_hops_refuse_what_is_not_there():
-    for wrong, message in ((("blue", (0, 0)), "'blue' is not among the inputs: red, image 0, red"), (("red", (2, 0)), "2 rows and 3 columns"),
-                           (("red", (0, -1)), r"cell \(0, -1\)"), (("<s>", (0, 0)), "'<s>' is not among")):
+    for wrong, message in (
+        (("blue", (0, 0)), "'blue' is not among the inputs: red, image 0, red"),
+        (("red", (2, 0)), "2 rows and 3 columns"),
+        (("red", (0, -1)), r"cell \(0, -1\)"),
+        (("<s>", (0, 0)), "'<s>' is not among"),
+    ):
         with pytest.raises(ValueError, match=message):
             plot_hop(image(), HOPS, INPUTS, *wrong)
     for draw in (hover_two_hops, lambda *arguments: plot_hop(*arguments, "red", (0, 0))):
@@ -101,42 +153,72 @@ def test_hops_refuse_what_is_not_there():
 
 def test_the_page_to_hover_over_holds_every_share():
     page = hover_two_hops(image(size=(30, 20)), HOPS, INPUTS).data
-    assert page.count("<span data-input") == len(groups(INPUTS)) and page.count("<span data-cell") == 2 * 3
+    assert (
+        page.count("<span data-input") == len(groups(INPUTS))
+        and page.count("<span data-cell") == 2 * 3
+    )
     numbers = json.loads(html.unescape(re.search(r'data-hops="([^"]*)"', page)[1]))
     maps = np.array(numbers["maps"]).reshape(-1, 2, 3)
     np.testing.assert_allclose(maps.sum(axis=0), 1000, atol=0.5)
     for map_, places in zip(maps, groups(INPUTS).values(), strict=True):
         np.testing.assert_allclose(map_, 1000 * HOPS[places].sum(dim=0), atol=0.051)
-    assert numbers["top"] == 350 and numbers["columns"] == 3        # the most that a word or an image has of any cell, not <s>
-    assert 'tabindex="0"' in page and page.count('data-cell tabindex="0"') == 1     # arrows go on from the first cell
+    assert (
+        numbers["top"] == 350 and numbers["columns"] == 3
+    )  # the most that a word or an image has of any cell, not <s>
+    assert (
+        'tabindex="0"' in page and page.count('data-cell tabindex="0"') == 1
+    )  # arrows go on from the first cell
 
 
 def test_the_page_escapes_what_it_writes_and_fetches_nothing():
-    evil = ["<s>", "<script>alert(1)</script>", "\"'><img src=x onerror=alert(2)>", "&amp;", "</div>"]
+    evil = [
+        "<s>",
+        "<script>alert(1)</script>",
+        "\"'><img src=x onerror=alert(2)>",
+        "&amp;",
+        "</div>",
+    ]
     page = hover_two_hops(image(), torch.full((5, 2, 3), 0.2), evil).data
-    shown = [html.unescape(word) for word in re.findall(r"<span data-input[^>]*>([^<]*)</span>", page)]
+    shown = [
+        html.unescape(word) for word in re.findall(r"<span data-input[^>]*>([^<]*)</span>", page)
+    ]
     assert shown == evil
     assert page.count("<script>") == 1 and page.count("<img") == 1 and page.count("</div>") == 4
-    assert not re.search(r"https?:|<[^>]*\b(href=|id=|src=(?!\"data:image/png;base64,))", page)     # an id would stand twice on one page
+    assert not re.search(
+        r"https?:|<[^>]*\b(href=|id=|src=(?!\"data:image/png;base64,))", page
+    )  # an id would stand twice on one page
 
 
 def test_the_page_is_small_at_the_toys_size():
     inputs = ["<s>", *["background"] * 40, *read(0, 8), *read(1, 8), *range(16)]
     hops = torch.rand(len(inputs), 8, 8, generator=torch.Generator().manual_seed(0))
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    )
     assert len(hover_two_hops(picture, hops / hops.sum(dim=0), inputs).data) < 60_000
 
 
-@pytest.mark.parametrize("off", [[], ["3"], ["3", "7"], ["4–7"], [f"{number}" for number in range(16)],
-                                 [f"{4 * number}–{4 * number + 3}" for number in range(16)]])
+@pytest.mark.parametrize(
+    "off",
+    [
+        [],
+        ["3"],
+        ["3", "7"],
+        ["4–7"],
+        [f"{number}" for number in range(16)],
+        [f"{4 * number}–{4 * number + 3}" for number in range(16)],
+    ],
+)
 def test_ablation_shows_both_pictures_and_what_changed(off):
     change = np.linspace(0, 0.5, 35).reshape(7, 5)
-    figure = checked(plot_ablation(image("red", (5, 7)), image("blue", (5, 7)), off, change), axes=4)
+    figure = checked(
+        plot_ablation(image("red", (5, 7)), image("blue", (5, 7)), off, change), axes=4
+    )
     before, after, changed = (axis.images[0] for axis in figure.axes[:3])
     np.testing.assert_array_equal(before.get_array()[0, 0], (255, 0, 0))
     np.testing.assert_array_equal(after.get_array()[0, 0], (0, 0, 255))
     np.testing.assert_array_equal(changed.get_array(), change)
-    assert changed.get_clim() == (0, 1)                 # the same whatever is taken away
+    assert changed.get_clim() == (0, 1)  # the same whatever is taken away
     said = texts(figure)
     assert all(name in said for name in off)
     assert ("by 0.250" in said) == bool(off) and ("Without query 3:" in said) == (off == ["3"])
@@ -152,10 +234,16 @@ def test_ablation_refuses_pictures_of_two_sizes():
 @pytest.mark.parametrize("count", [1, 2, 8, 9, 16])
 def test_single_ablations_name_the_one_that_matters_most(count):
     before, pictures = image("black", (4, 6)), [image("black", (4, 6)) for _ in range(count)]
-    pictures[count // 2] = Image.new("RGB", (4, 6), (255, 102, 0))          # a mean change of (1 + 0.4 + 0) / 3
-    figure = checked(plot_single_ablations(before, pictures, [f"{number}" for number in range(count)]))
+    pictures[count // 2] = Image.new(
+        "RGB", (4, 6), (255, 102, 0)
+    )  # a mean change of (1 + 0.4 + 0) / 3
+    figure = checked(
+        plot_single_ablations(before, pictures, [f"{number}" for number in range(count)])
+    )
     assert sum(bool(axis.images) for axis in figure.axes) == count + 1
-    assert [axis.get_xlabel() for axis in figure.axes][1:count + 1] == ["0.467" if number == count // 2 else "0.000" for number in range(count)]
+    assert [axis.get_xlabel() for axis in figure.axes][1 : count + 1] == [
+        "0.467" if number == count // 2 else "0.000" for number in range(count)
+    ]
     assert f"Without query {count // 2} the picture changes most: by 0.467" in texts(figure)
     for wrong in ([], pictures + [before]):
         with pytest.raises(ValueError, match=f"{len(wrong)} pictures and {count} names"):
@@ -167,34 +255,79 @@ def test_denoising_shows_every_step_and_query(queries, grid):
     steps = 3
     maps = torch.rand(steps, queries, *grid, generator=torch.Generator().manual_seed(1))
     for step, query in itertools.product(range(steps), range(queries)):
-        figure = checked(plot_denoising(image("blue", (15, 9)), image("red", (15, 9)), maps[step, query], step, query, 900 - step, top=2.0), axes=4)
+        figure = checked(
+            plot_denoising(
+                image("blue", (15, 9)),
+                image("red", (15, 9)),
+                maps[step, query],
+                step,
+                query,
+                900 - step,
+                top=2.0,
+            ),
+            axes=4,
+        )
         np.testing.assert_array_equal(meshes(figure)[0], maps[step, query])
-        assert [tuple(axis.images[0].get_array()[0, 0]) for axis in figure.axes[:2]] == [(0, 0, 255), (255, 0, 0)]
-        assert f"Step {step}, timestep {900 - step}" in texts(figure) and f"query {query}" in texts(figure)
+        assert [tuple(axis.images[0].get_array()[0, 0]) for axis in figure.axes[:2]] == [
+            (0, 0, 255),
+            (255, 0, 0),
+        ]
+        assert f"Step {step}, timestep {900 - step}" in texts(figure) and f"query {query}" in texts(
+            figure
+        )
         assert figure.axes[2].collections[0].get_clim() == (0, 2)
-    assert plot_denoising(image(), image(), maps[0, 0], 0, 0, 999).axes[2].collections[0].get_clim() == (0, pytest.approx(maps[0, 0].max()))
+    assert plot_denoising(image(), image(), maps[0, 0], 0, 0, 999).axes[2].collections[
+        0
+    ].get_clim() == (0, pytest.approx(maps[0, 0].max()))
 
 
-@pytest.mark.parametrize("steps, shown", [(1, [0]), (3, [0, 1, 2]), (20, [0, 5, 10, 14, 19]), (50, [0, 12, 24, 37, 49])])
+@pytest.mark.parametrize(
+    "steps, shown", [(1, [0]), (3, [0, 1, 2]), (20, [0, 5, 10, 14, 19]), (50, [0, 12, 24, 37, 49])]
+)
 def test_steps_go_from_the_first_to_the_last(steps, shown):
     maps = torch.rand(steps, 2, 3, generator=torch.Generator().manual_seed(steps))
-    noisy, guesses = ([Image.new("RGB", (6, 4), (number, colour, 0)) for number in range(steps)] for colour in (0, 1))
-    figure = checked(plot_denoising_steps(noisy, guesses, maps, list(range(900, 900 - steps, -1)), query=6))
+    noisy, guesses = (
+        [Image.new("RGB", (6, 4), (number, colour, 0)) for number in range(steps)]
+        for colour in (0, 1)
+    )
+    figure = checked(
+        plot_denoising_steps(noisy, guesses, maps, list(range(900, 900 - steps, -1)), query=6)
+    )
     rows = np.array(panels(figure)).reshape(3, len(shown))
     for column, step in zip(rows.T, shown):
-        assert [tuple(axis.images[0].get_array()[0, 0][:2]) for axis in column[:2]] == [(step, 0), (step, 1)]
+        assert [tuple(axis.images[0].get_array()[0, 0][:2]) for axis in column[:2]] == [
+            (step, 0),
+            (step, 1),
+        ]
         np.testing.assert_array_equal(column[2].collections[0].get_array(), maps[step])
         assert column[0].get_title(loc="left") == f"step {step}\ntimestep {900 - step}"
-    assert len({axis.collections[0].get_clim() for axis in rows[2]}) == 1 and "query 6" in texts(figure)
-    for wrong in ((noisy[1:], guesses, maps), (noisy, guesses + guesses, maps), (noisy, guesses, maps[1:])):
-        with pytest.raises(ValueError, match=", ".join(["{} noisy pictures", "{} guesses", "{} maps"]).format(*map(len, wrong))):
+    assert len({axis.collections[0].get_clim() for axis in rows[2]}) == 1 and "query 6" in texts(
+        figure
+    )
+    for wrong in (
+        (noisy[1:], guesses, maps),
+        (noisy, guesses + guesses, maps),
+        (noisy, guesses, maps[1:]),
+    ):
+        with pytest.raises(
+            ValueError,
+            match=", ".join(["{} noisy pictures", "{} guesses", "{} maps"]).format(
+                *map(len, wrong)
+            ),
+        ):
             plot_denoising_steps(*wrong, list(range(steps)), query=6)
 
 
-@pytest.mark.parametrize("prompt", ["", "a star.", "a large red circle to the left of a small blue square, " * 4])
+@pytest.mark.parametrize(
+    "prompt", ["", "a star.", "a large red circle to the left of a small blue square, " * 4]
+)
 def test_choice_wraps_its_prompt(prompt):
-    figure = checked(plot_choice(image("green", (5, 7)), prompt, "seed 3, guidance scale 7.5"), axes=1)
+    figure = checked(
+        plot_choice(image("green", (5, 7)), prompt, "seed 3, guidance scale 7.5"), axes=1
+    )
     (axis,) = figure.axes
-    assert axis.get_title(loc="left").split() == prompt.split() and "seed 3, guidance scale 7.5" in texts(figure)
+    assert axis.get_title(
+        loc="left"
+    ).split() == prompt.split() and "seed 3, guidance scale 7.5" in texts(figure)
     np.testing.assert_array_equal(axis.images[0].get_array()[0, 0], (0, 128, 0))
     assert axis._left_title.get_window_extent().x1 <= figure.bbox.x1

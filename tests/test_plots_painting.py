@@ -1,12 +1,20 @@
 """Figures of painting: closed, complete, drawn from the very numbers, and errors that name both counts."""
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-from minidream.plots import plot_film, plot_latents, plot_lines, plot_looks, plot_schedule, plot_shares
 from test_plots import meshes, panels, texts
+
+from minidream.plots import (
+    plot_film,
+    plot_latents,
+    plot_lines,
+    plot_looks,
+    plot_schedule,
+    plot_shares,
+)
 
 RED, BLUE, GREEN = (Image.new("RGB", (5, 7), colour) for colour in ("red", "blue", "green"))
 
@@ -21,7 +29,12 @@ def closed(figure):
 
 
 def test_film_shows_each_picture_in_its_row_and_column():
-    figure = plot_film({"latents": [RED, BLUE, GREEN], "guess": [GREEN, RED, BLUE]}, ["1", "4", "done"], "It comes out", "steps taken")
+    figure = plot_film(
+        {"latents": [RED, BLUE, GREEN], "guess": [GREEN, RED, BLUE]},
+        ["1", "4", "done"],
+        "It comes out",
+        "steps taken",
+    )
     for one, wanted in zip(shown(figure), [RED, BLUE, GREEN, GREEN, RED, BLUE], strict=True):
         np.testing.assert_array_equal(one, np.asarray(wanted))
     assert [axis.get_title() for axis in panels(figure)] == ["1", "4", "done", "", "", ""]
@@ -37,7 +50,9 @@ def test_film_needs_an_image_for_every_column():
 
 
 def test_latents_are_drawn_on_one_signed_scale_and_errors_on_one_from_nothing():
-    latents = torch.arange(2 * 3 * 2 * 5, dtype=torch.float32).reshape(2, 3, 2, 5) - 40      # three channels of 2 x 5 cells
+    latents = (
+        torch.arange(2 * 3 * 2 * 5, dtype=torch.float32).reshape(2, 3, 2, 5) - 40
+    )  # three channels of 2 x 5 cells
     errors = torch.rand(2, 7, 5, generator=torch.Generator().manual_seed(0))
     figure = plot_latents([RED, BLUE], latents, [GREEN, RED], errors, "Lost")
     drawn = meshes(figure)
@@ -49,7 +64,9 @@ def test_latents_are_drawn_on_one_signed_scale_and_errors_on_one_from_nothing():
     pictures = shown(figure)
     for one, wanted in zip(pictures, [RED, GREEN, errors[0], BLUE, RED, errors[1]], strict=True):
         np.testing.assert_array_equal(one, np.asarray(wanted))
-    assert {axis.images[0].get_clim() for axis in panels(figure)[5::6]} == {(0, errors.max().item())}
+    assert {axis.images[0].get_clim() for axis in panels(figure)[5::6]} == {
+        (0, errors.max().item())
+    }
     assert "channel 2" in texts(figure) and closed(figure)
     with pytest.raises(ValueError, match="1 images, 2 latents, 2 decoded images, 3 maps"):
         plot_latents([RED], latents, [RED, RED], torch.zeros(3, 2, 2), "")
@@ -61,16 +78,26 @@ def test_schedule_draws_the_three_curves_and_the_marks():
     left, right = panels(figure)
     assert [line.get_ydata().tolist() for line in left.lines[:2]] == [signal, noise]
     assert right.lines[0].get_ydata().tolist() == snr and right.get_yscale() == "log"
-    assert all(list(axis.lines[-1].get_xdata()) == [2, 2] for axis in (left, right)) and closed(figure)
+    assert all(list(axis.lines[-1].get_xdata()) == [2, 2] for axis in (left, right)) and closed(
+        figure
+    )
     with pytest.raises(ValueError, match="3, 2 and 3 timesteps"):
         plot_schedule(signal, noise[:2], snr, "")
 
 
 def test_lines_have_a_dot_for_every_measurement():
-    figure = plot_lines([50, 150, 250], {"told": [0.3, 0.2, 0.1], "not told": [0.5, float("nan"), 0.2]}, "Helps", "timestep", "error")
+    figure = plot_lines(
+        [50, 150, 250],
+        {"told": [0.3, 0.2, 0.1], "not told": [0.5, float("nan"), 0.2]},
+        "Helps",
+        "timestep",
+        "error",
+    )
     (axis,) = panels(figure)
     assert [line.get_label() for line in axis.lines] == ["told", "not told"]
-    assert axis.lines[0].get_ydata().tolist() == [0.3, 0.2, 0.1] and axis.lines[0].get_xdata().tolist() == [50, 150, 250]
+    assert axis.lines[0].get_ydata().tolist() == [0.3, 0.2, 0.1] and axis.lines[
+        0
+    ].get_xdata().tolist() == [50, 150, 250]
     assert axis.get_ylim()[0] == 0 and axis.get_xlabel() == "timestep" and closed(figure)
     (axis,) = panels(plot_lines([1, 2], {"told": [0.02, 3.0]}, "", "", "", log=True))
     assert axis.get_yscale() == "log" and axis.yaxis.get_major_formatter()(0.03) == "0.03"
@@ -79,12 +106,23 @@ def test_lines_have_a_dot_for_every_measurement():
 
 
 def test_shares_stand_at_equal_distances_with_their_intervals():
-    figure = plot_shares({"scale": {1: (0.5, 0.25, 0.75), 3.5: (1.0, 0.8, 1.0 - 2e-16), 30: (0.0, 0.0, 0.2)}, "steps": {2: (0.5, 0.5, 0.5)}}, "Some", "right")
+    figure = plot_shares(
+        {
+            "scale": {1: (0.5, 0.25, 0.75), 3.5: (1.0, 0.8, 1.0 - 2e-16), 30: (0.0, 0.0, 0.2)},
+            "steps": {2: (0.5, 0.5, 0.5)},
+        },
+        "Some",
+        "right",
+    )
     scale, steps = panels(figure)
-    assert scale.lines[0].get_ydata().tolist() == [0.5, 1.0, 0.0] and scale.lines[0].get_xdata().tolist() == [0, 1, 2]
+    assert scale.lines[0].get_ydata().tolist() == [0.5, 1.0, 0.0] and scale.lines[
+        0
+    ].get_xdata().tolist() == [0, 1, 2]
     assert [tick.get_text() for tick in scale.get_xticklabels()] == ["1", "3.5", "30"]
     (bars,) = scale.collections
-    np.testing.assert_allclose([segment[:, 1] for segment in bars.get_segments()], [[0.25, 0.75], [0.8, 1.0], [0.0, 0.2]])
+    np.testing.assert_allclose(
+        [segment[:, 1] for segment in bars.get_segments()], [[0.25, 0.75], [0.8, 1.0], [0.0, 0.2]]
+    )
     assert steps.get_xlabel() == "steps" and closed(figure)
     with pytest.raises(ValueError, match=r"\(0.5, 0.6, 0.7\)"):
         plot_shares({"scale": {1: (0.5, 0.6, 0.7)}}, "", "")
@@ -92,11 +130,15 @@ def test_shares_stand_at_equal_distances_with_their_intervals():
 
 @pytest.mark.parametrize("words", [1, 6, 9])
 def test_looks_share_one_scale_from_nothing(words):
-    maps = torch.rand(words, 2, 5, generator=torch.Generator().manual_seed(1))        # lopsided, so that a transpose shows
+    maps = torch.rand(
+        words, 2, 5, generator=torch.Generator().manual_seed(1)
+    )  # lopsided, so that a transpose shows
     figure = plot_looks(RED, maps, [f"word {number}" for number in range(words)], "Where")
     for mesh, wanted in zip(meshes(figure), maps, strict=True):
         np.testing.assert_array_equal(np.asarray(mesh).reshape(2, 5), wanted)
-    assert {mesh.get_clim() for axis in panels(figure) for mesh in axis.collections} == {(0, maps.max().item())}
+    assert {mesh.get_clim() for axis in panels(figure) for mesh in axis.collections} == {
+        (0, maps.max().item())
+    }
     np.testing.assert_array_equal(shown(figure)[0], np.asarray(RED))
     assert f"word {words - 1}" in texts(figure) and closed(figure)
 

@@ -4,11 +4,22 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.collections import QuadMesh
-from minidream.plots import plot_attributions, plot_heads
-from minidream.probe import Attribution
 from PIL import Image
 
-INPUTS = ["<s>", "<im_start>", *((0, row, column) for row in range(2) for column in range(3)), "<im_end>", "the", "same", "<dream_start>", 0, 1]
+from minidream.plots import plot_attributions, plot_heads
+from minidream.probe import Attribution
+
+INPUTS = [
+    "<s>",
+    "<im_start>",
+    *((0, row, column) for row in range(2) for column in range(3)),
+    "<im_end>",
+    "the",
+    "same",
+    "<dream_start>",
+    0,
+    1,
+]
 
 
 def attribution(scale: float = 1.0) -> Attribution:
@@ -28,7 +39,10 @@ def test_words_are_bars_with_their_sign_and_patches_cells():
     assert mesh.get_clim() == (-3, 3) and mesh.get_cmap().name == "RdBu_r"
     assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == ["the", "same"]
     # 2 is what the values come to, 4 is to be explained; at half the scale 1 of 4.
-    assert words.get_title(loc="left") == "one: 50% not accounted for" and figure.axes[3].get_title(loc="left") == "other: 75% not accounted for"
+    assert (
+        words.get_title(loc="left") == "one: 50% not accounted for"
+        and figure.axes[3].get_title(loc="left") == "other: 75% not accounted for"
+    )
     assert bare.images[0].get_array().shape[:2] == (4, 6)
 
 

@@ -1,4 +1,5 @@
 """Figures of notebook 03: the very numbers, at lopsided sizes, and errors that name both."""
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ def panels(figure):
 
 
 def matrices(figure):
-    return [mesh for axis in panels(figure) for mesh in axis.collections if isinstance(mesh, QuadMesh)]
+    return [
+        mesh for axis in panels(figure) for mesh in axis.collections if isinstance(mesh, QuadMesh)
+    ]
 
 
 def test_patches_are_pulled_apart_row_by_row():
@@ -28,10 +31,18 @@ def test_patches_are_pulled_apart_row_by_row():
     figure = plot_patches(image, rows=3, columns=5, title="cut")
     whole, apart = panels(figure)
     np.testing.assert_array_equal(whole.images[0].get_array(), np.asarray(image))
-    assert len(apart.images) == 15 and [text.get_text() for text in apart.texts] == [str(number) for number in range(15)]
-    np.testing.assert_array_equal(apart.images[7].get_array(), np.asarray(image)[2:4, 4:6])     # row 1, column 2
+    assert len(apart.images) == 15 and [text.get_text() for text in apart.texts] == [
+        str(number) for number in range(15)
+    ]
+    np.testing.assert_array_equal(
+        apart.images[7].get_array(), np.asarray(image)[2:4, 4:6]
+    )  # row 1, column 2
     left, right, bottom, top = apart.images[7].get_extent()
-    assert 2 < left < right < 4 and 1 < top < bottom < 3 and (right - left, bottom - top) == pytest.approx((1, 1))
+    assert (
+        2 < left < right < 4
+        and 1 < top < bottom < 3
+        and (right - left, bottom - top) == pytest.approx((1, 1))
+    )
     assert not plt.fignum_exists(figure.number)
     figure.canvas.draw()
 
@@ -48,38 +59,58 @@ def test_scores_are_drawn_beside_their_pictures_and_framed_where_they_belong():
     first, second = matrices(figure)
     np.testing.assert_array_equal(first.get_array(), before)
     np.testing.assert_array_equal(second.get_array(), after)
-    assert (first.norm.vmin, first.norm.vmax) == (second.norm.vmin, second.norm.vmax) == (0, 10) and first.cmap.name == "viridis"
+    assert (first.norm.vmin, first.norm.vmax) == (second.norm.vmin, second.norm.vmax) == (
+        0,
+        10,
+    ) and first.cmap.name == "viridis"
     for axis, name in zip(panels(figure), ("before", "after")):
-        assert axis.get_title(loc="left") == name and [label.get_text() for label in axis.get_xticklabels()] == captions
+        assert (
+            axis.get_title(loc="left") == name
+            and [label.get_text() for label in axis.get_xticklabels()] == captions
+        )
         for row, (inset, image) in enumerate(zip(axis.images, images, strict=True)):
             np.testing.assert_array_equal(inset.get_array(), np.asarray(image))
             assert row < min(inset.get_extent()[2:]) < max(inset.get_extent()[2:]) < row + 1
-            assert inset.get_extent()[3] < inset.get_extent()[2]        # its upper edge lies above, where rows count downwards
+            assert (
+                inset.get_extent()[3] < inset.get_extent()[2]
+            )  # its upper edge lies above, where rows count downwards
         assert [frame.get_xy() for frame in axis.patches] == [(0, 0), (1, 1)]
     assert not plt.fignum_exists(figure.number)
     figure.canvas.draw()
 
 
 def test_signed_scores_are_centred():
-    (mesh,) = matrices(plot_scores([counting(4, 4)], ["a", "b"], {"cosine": [[-0.8, 0.3]]}, "fits", "cosine"))
+    (mesh,) = matrices(
+        plot_scores([counting(4, 4)], ["a", "b"], {"cosine": [[-0.8, 0.3]]}, "fits", "cosine")
+    )
     assert (mesh.norm.vmin, mesh.norm.vmax, mesh.cmap.name) == (-0.8, 0.8, "RdBu_r")
 
 
 def test_scores_must_fit():
     with pytest.raises(ValueError, match=r"\(3, 2\) do not fit 2 images and 3 captions"):
-        plot_scores([counting(4, 4)] * 2, ["a", "b", "c"], {"turned": np.zeros((3, 2))}, "fits", "share")
+        plot_scores(
+            [counting(4, 4)] * 2, ["a", "b", "c"], {"turned": np.zeros((3, 2))}, "fits", "share"
+        )
     with pytest.raises(ValueError, match="no scores"):
         plot_scores([counting(4, 4)], ["a"], {}, "fits", "share")
 
 
 def test_every_patch_shows_what_it_names():
-    words = [[None, ("red", "ring"), None, ("blue", "star"), None, None], [("green", "cross")] + [None] * 5]
+    words = [
+        [None, ("red", "ring"), None, ("blue", "star"), None, None],
+        [("green", "cross")] + [None] * 5,
+    ]
     figure = plot_patch_words([counting(4, 6), counting(4, 6)], words, columns=3, title="read")
     bare, read, _, other = panels(figure)
     np.testing.assert_array_equal(bare.images[0].get_array(), np.asarray(counting(4, 6)))
-    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in read.lines] == [(1.5, 0.5), (0.5, 1.5)]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in read.lines] == [
+        (1.5, 0.5),
+        (0.5, 1.5),
+    ]
     assert [line.get_color() for line in read.lines] == [COLOURS["red"], COLOURS["blue"]]
-    assert [line.get_marker() for line in read.lines] == ["o", "*"] and read.lines[0].get_markerfacecolor() == "none"
+    assert [line.get_marker() for line in read.lines] == ["o", "*"] and read.lines[
+        0
+    ].get_markerfacecolor() == "none"
     assert [line.get_marker() for line in other.lines] == ["P"]
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == list(SHAPES) == list(MARKERS)
@@ -88,7 +119,9 @@ def test_every_patch_shows_what_it_names():
 
 @pytest.mark.parametrize("count", [1, 3, 4, 7])
 def test_patch_words_of_any_number_of_pictures(count):
-    figure = plot_patch_words([counting(4, 6)] * count, [[None] * 6] * count, columns=3, title="nothing")
+    figure = plot_patch_words(
+        [counting(4, 6)] * count, [[None] * 6] * count, columns=3, title="nothing"
+    )
     assert sum(bool(axis.images) for axis in panels(figure)) == count
     figure.canvas.draw()
 
@@ -109,7 +142,9 @@ def test_a_loss_stands_beside_that_of_who_knows_nothing(steps):
     np.testing.assert_array_equal(every.get_ydata(), losses)
     window = max(1, steps // 25)
     assert len(smooth.get_ydata()) == steps - window + 1
-    np.testing.assert_allclose(smooth.get_ydata(), smooth.get_xdata())       # of a straight line, the mean lies on the line
+    np.testing.assert_allclose(
+        smooth.get_ydata(), smooth.get_xdata()
+    )  # of a straight line, the mean lies on the line
     assert list(nothing.get_ydata()) == pytest.approx([np.log(7)] * 2)
     with pytest.raises(ValueError, match="no losses"):
         plot_contrast([], 7, "learns")

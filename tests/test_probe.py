@@ -3,16 +3,18 @@
 import math
 from pathlib import Path
 
-import minidream
 import pytest
 import torch
 from einops import rearrange
-from minidream import probe, toy
-from minidream.documents import collate, lay_out
-from minidream.probe.image import RecordingProcessor
-from minidream.tokenizers import ToyTokenizer
-from minidream.world.language import VOCABULARY
 from PIL import Image
+
+import minidream
+from minidream import probe
+from minidream.documents import collate, lay_out
+from minidream.probe.unet_attention import RecordingProcessor
+from minidream.tokenizers import ToyTokenizer
+from minidream.weights import toy
+from minidream.world.language import VOCABULARY
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 
@@ -25,7 +27,9 @@ def model():
 @pytest.fixture(scope="module")
 def story() -> minidream.Document:
     pictures = [Image.new("RGB", (40, 32), colour) for colour in ("red", "green")]
-    return minidream.Document(["a story: a small red circle.", pictures[0], "the circle turns green.", pictures[1]])
+    return minidream.Document(
+        ["a story: a small red circle.", pictures[0], "the circle turns green.", pictures[1]]
+    )
 
 
 def every_row(model, document) -> torch.Tensor:
@@ -33,7 +37,12 @@ def every_row(model, document) -> torch.Tensor:
     layout = lay_out(document, model.tokenizer, model.queries, model.vision.patches)
     embeddings = model.embed(collate([layout], model.tokenizer.special.pad), document.images)
     seen = []
-    hooks = [layer.self_attn.attend.register_forward_hook(lambda module, inputs, output: seen.append(inputs)) for layer in model.llm.layers]
+    hooks = [
+        layer.self_attn.attend.register_forward_hook(
+            lambda module, inputs, output: seen.append(inputs)
+        )
+        for layer in model.llm.layers
+    ]
     model.llm(embeddings)
     for hook in hooks:
         hook.remove()
@@ -63,7 +72,10 @@ def test_a_rollout_is_the_product_of_all_rows_of_all_layers(model, story):
     for weights in every_row(model, story)[:, :, :last, :last]:
         joined = (weights.mean(dim=0) / 2 + torch.eye(last) / 2) @ joined
     trace = probe.dream_attention(model, story, rollout=True)
-    assert trace.weights.shape == (1, 1, 16, last) and trace.inputs == probe.dream_attention(model, story).inputs
+    assert (
+        trace.weights.shape == (1, 1, 16, last)
+        and trace.inputs == probe.dream_attention(model, story).inputs
+    )
     torch.testing.assert_close(trace.weights[0, 0], joined[first:], atol=1e-5, rtol=0)
     torch.testing.assert_close(trace.weights.sum(dim=-1), torch.ones(1, 1, 16))
 
@@ -79,15 +91,34 @@ def test_prompts_of_a_batch_are_recorded_as_if_alone(model):
     for row, trace in enumerate(traces):
         size = len(trace.inputs)
         both = torch.stack(recorded)[:, row]
-        torch.testing.assert_close(both[..., longest - size:], trace.weights, atol=1e-5, rtol=0)
-        assert not both[..., :longest - size].any()
+        torch.testing.assert_close(both[..., longest - size :], trace.weights, atol=1e-5, rtol=0)
+        assert not both[..., : longest - size].any()
 
 
 def test_every_input_has_its_label(model, story):
     trace = probe.dream_attention(model, story)
     words = [label for label in trace.inputs if isinstance(label, str)]
-    assert words == ["<s>", "a", "story", ":", "a", "small", "red", "circle", ".", "<dream_start>", "<dream_end>", "<im_start>",
-                     "<im_end>", "the", "circle", "turns", "green", ".", "<dream_start>"]
+    assert words == [
+        "<s>",
+        "a",
+        "story",
+        ":",
+        "a",
+        "small",
+        "red",
+        "circle",
+        ".",
+        "<dream_start>",
+        "<dream_end>",
+        "<im_start>",
+        "<im_end>",
+        "the",
+        "circle",
+        "turns",
+        "green",
+        ".",
+        "<dream_start>",
+    ]
     patches = [label for label in trace.inputs if isinstance(label, tuple)]
     assert patches == [(0, row, column) for row in range(8) for column in range(8)]
     assert [label for label in trace.inputs if isinstance(label, int)] == [*range(16), *range(16)]
@@ -97,10 +128,15 @@ def test_every_input_has_its_label(model, story):
 def test_a_prompt_without_a_painted_image_gets_queries_at_its_end(model):
     photo = Image.new("RGB", (32, 32), "blue")
     trace = probe.dream_attention(model, minidream.Document([photo, "the same but green"]))
-    assert trace.inputs[:2] == ["<s>", "<im_start>"] and trace.inputs[-17:] == ["<dream_start>", *range(16)]
+    assert trace.inputs[:2] == ["<s>", "<im_start>"] and trace.inputs[-17:] == [
+        "<dream_start>",
+        *range(16),
+    ]
     assert trace.patch_maps(0).shape == (16, 8, 8)
     places = [place for place, label in enumerate(trace.inputs) if label == (0, 2, 5)]
-    torch.testing.assert_close(trace.patch_maps(0, layer=1, head=4)[:, 2, 5], trace.weights[1, 4, :, places[0]])
+    torch.testing.assert_close(
+        trace.patch_maps(0, layer=1, head=4)[:, 2, 5], trace.weights[1, 4, :, places[0]]
+    )
     with pytest.raises(ValueError, match="no patches of image 1 .* hold 1 images"):
         trace.patch_maps(1)
 
@@ -121,13 +157,16 @@ def test_one_pass_is_made_and_no_hook_stays(model):
     with pytest.raises(ZeroDivisionError), probe.watch_input(model, torch.tensor([0])):
         raise ZeroDivisionError
     hooks = [len(layer.self_attn.attend._forward_pre_hooks) for layer in model.llm.layers]
-    assert hooks == [1, 0, 0, 0, 0, 0]      # somebody else's is still there
+    assert hooks == [1, 0, 0, 0, 0, 0]  # somebody else's is still there
     foreign.remove()
     kept.remove()
 
 
 def test_nothing_recorded_is_an_error(model):
-    with pytest.raises(RuntimeError, match="no attention layer was seen"), probe.watch_input(model, torch.tensor([0])):
+    with (
+        pytest.raises(RuntimeError, match="no attention layer was seen"),
+        probe.watch_input(model, torch.tensor([0])),
+    ):
         pass
     with pytest.raises(RuntimeError, match="no picture was painted"), probe.watch_image(model):
         pass
@@ -146,12 +185,17 @@ def test_image_maps_are_the_weights_of_the_conditional_pass(model, guidance_scal
     assert model.decoder.unet.attn_processors == before
     for one, other in zip(plain, watched):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
-    model.decoder.unet.set_attn_processor(before | {name: RecordingProcessor(lambda weights: seen.setdefault(name, []).append(weights))})
+    model.decoder.unet.set_attn_processor(
+        before
+        | {name: RecordingProcessor(lambda weights: seen.setdefault(name, []).append(weights))}
+    )
     model.dream(["a red circle", "a blue square"], **options)
     model.decoder.unet.set_attn_processor(before)
-    rows = slice(2, 4) if guidance_scale > 1 else slice(0, 2)       # the null condition comes first
+    rows = slice(2, 4) if guidance_scale > 1 else slice(0, 2)  # the null condition comes first
     expected = torch.stack([weights[rows].mean(dim=1) for weights in seen[name]]).mean(dim=0)
-    expected = rearrange(expected, "batch (height width) queries -> batch queries height width", height=8)
+    expected = rearrange(
+        expected, "batch (height width) queries -> batch queries height width", height=8
+    )
     torch.testing.assert_close(maps.layers[name][0, :, 0], expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(maps.mean(1).sum(dim=0), torch.ones(8, 8))
 
@@ -175,11 +219,19 @@ def test_steps_and_heads_are_kept_on_request_and_average_to_what_is_kept_without
         torch.testing.assert_close(maps.mean(dim=(0, 2)), averaged.layers[name][0, :, 0])
         torch.testing.assert_close(maps.sum(dim=3), torch.ones_like(maps[:, :, :, 0]))
     torch.testing.assert_close(kept.mean(1), averaged.mean(1))
-    torch.testing.assert_close(torch.stack([kept.mean(1, step=step) for step in range(3)]).mean(dim=0), kept.mean(1))
+    torch.testing.assert_close(
+        torch.stack([kept.mean(1, step=step) for step in range(3)]).mean(dim=0), kept.mean(1)
+    )
     finest = "up_blocks.1.attentions.0.transformer_blocks.0.attn2.processor"
-    torch.testing.assert_close(kept.mean(0, step=2, layer=finest, head=3), kept.layers[finest][2, 0, 3])
-    for wrong, message in (({"step": 3}, "step 3 was asked for; 3 were kept"), ({"head": 4}, "head 4 .* 4 were kept"),
-                           ({"picture": 2}, "picture 2 .* 2 were kept"), ({"layer": "attic"}, "'attic' was not recorded")):
+    torch.testing.assert_close(
+        kept.mean(0, step=2, layer=finest, head=3), kept.layers[finest][2, 0, 3]
+    )
+    for wrong, message in (
+        ({"step": 3}, "step 3 was asked for; 3 were kept"),
+        ({"head": 4}, "head 4 .* 4 were kept"),
+        ({"picture": 2}, "picture 2 .* 2 were kept"),
+        ({"layer": "attic"}, "'attic' was not recorded"),
+    ):
         with pytest.raises(ValueError, match=message):
             kept.mean(**wrong)
 
@@ -194,6 +246,7 @@ def test_a_foreign_processor_is_refused_and_stays(model):
     class Foreign:
         def __call__(self, attn, hidden_states, *_, **__):
             return hidden_states
+
     before = model.decoder.unet.attn_processors
     name = next(name for name in before if ".attn2." in name)
     foreign = Foreign()
@@ -211,8 +264,12 @@ def test_batches_of_two_sizes_in_one_block_are_an_error(model):
 
 
 def test_two_hops_by_hand():
-    trace = probe.Trace(torch.tensor([[[[0.2, 0.8, 0.0], [0.5, 0.0, 0.5]]]]), ["<s>", "red", "circle"])    # two queries, three inputs
-    maps = probe.ImageMaps({"layer": torch.tensor([[[[[[1.0, 0.25]], [[0.0, 0.75]]]]]])})          # two queries, cells 1 x 2
+    trace = probe.Trace(
+        torch.tensor([[[[0.2, 0.8, 0.0], [0.5, 0.0, 0.5]]]]), ["<s>", "red", "circle"]
+    )  # two queries, three inputs
+    maps = probe.ImageMaps(
+        {"layer": torch.tensor([[[[[[1.0, 0.25]], [[0.0, 0.75]]]]]])}
+    )  # two queries, cells 1 x 2
     hops = probe.two_hop(trace, maps)
     torch.testing.assert_close(hops, torch.tensor([[[0.2, 0.425]], [[0.8, 0.2]], [[0.0, 0.375]]]))
     with pytest.raises(ValueError, match="trace has 2 queries, the maps have 3"):
@@ -221,8 +278,14 @@ def test_two_hops_by_hand():
 
 def test_evenness_is_measured_against_what_each_query_can_see():
     inputs = ["<s>", "star", "<dream_start>", 0, 1]
-    weights = torch.tensor([[[[0.25, 0.25, 0.25, 0.25, 0], [0.2, 0.2, 0.2, 0.2, 0.2]],        # evenly
-                             [[1, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0]]]])
+    weights = torch.tensor(
+        [
+            [
+                [[0.25, 0.25, 0.25, 0.25, 0], [0.2, 0.2, 0.2, 0.2, 0.2]],  # evenly
+                [[1, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0]],
+            ]
+        ]
+    )
     trace = probe.Trace(weights, inputs)
     assert trace.visible.tolist() == [4, 5]
     torch.testing.assert_close(trace.uniform(), weights[0, 0])
@@ -232,11 +295,20 @@ def test_evenness_is_measured_against_what_each_query_can_see():
 
 def test_the_same_calls_run_on_the_official_layout():
     """Other numbers of queries, heads, layers and latent cells; a document with a picture; guided and not."""
-    official = minidream.load(TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs")
+    official = minidream.load(
+        TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs"
+    )
     prompt = minidream.Document([Image.new("RGB", (40, 32), "red"), "the same but green"])
-    trace, rolled = (probe.dream_attention(official, prompt, rollout=rollout) for rollout in (False, True))
+    trace, rolled = (
+        probe.dream_attention(official, prompt, rollout=rollout) for rollout in (False, True)
+    )
     layers, heads = official.llm.config.num_hidden_layers, official.llm.config.num_attention_heads
-    assert trace.weights.shape == (layers, heads, official.queries, len(trace.inputs)) and rolled.weights.shape[:2] == (1, 1)
+    assert trace.weights.shape == (
+        layers,
+        heads,
+        official.queries,
+        len(trace.inputs),
+    ) and rolled.weights.shape[:2] == (1, 1)
     for scale in (1.0, 3.0):
         with probe.watch_image(official, steps=True) as maps:
             official.dream([prompt, "a blue square"], num_inference_steps=2, guidance_scale=scale)
@@ -253,7 +325,10 @@ def test_the_same_calls_run_on_the_official_layout():
 @torch.no_grad()
 def test_latents_need_not_be_square(model):
     """The grid of each layer is read off the pass itself, not guessed from the number of its cells."""
-    latents, condition = torch.randn(3, 4, 8, 12), torch.randn(3, 5, model.decoder.unet.config.cross_attention_dim)
+    latents, condition = (
+        torch.randn(3, 4, 8, 12),
+        torch.randn(3, 5, model.decoder.unet.config.cross_attention_dim),
+    )
     with probe.watch_image(model) as maps:
         model.decoder.predict(latents, torch.tensor([500] * 3), condition)
     assert {maps_.shape[-2:] for maps_ in maps.layers.values()} == {(8, 12), (4, 6)}

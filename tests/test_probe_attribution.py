@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
-import minidream
 import pytest
 import torch
-from minidream import probe, toy
+from PIL import Image
+from torch.testing import assert_close
+
+import minidream
+from minidream import probe
 from minidream.documents import collate
 from minidream.generate import turn_layout
 from minidream.tokenizers import ToyTokenizer
+from minidream.weights import toy
 from minidream.world.language import VOCABULARY
-from PIL import Image
-from torch.testing import assert_close
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 PHOTO = Image.effect_noise((40, 36), 60).convert("RGB")
@@ -22,11 +24,17 @@ PROMPT = minidream.Document([PHOTO, "the same but green"])
 def model(request):
     if request.param == "toy":
         return toy.new_model(ToyTokenizer(VOCABULARY), seed=2).eval().requires_grad_(False)
-    return minidream.load(TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs")
+    return minidream.load(
+        TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs"
+    )
 
 
 def words_of(model) -> list[int]:
-    return [place for place, token in enumerate(model.prompt_layout(PROMPT).ids) if token not in model.tokenizer.special.ids]
+    return [
+        place
+        for place, token in enumerate(model.prompt_layout(PROMPT).ids)
+        if token not in model.tokenizer.special.ids
+    ]
 
 
 def test_feature_ablation_is_taking_away_by_hand(model):
@@ -40,19 +48,29 @@ def test_feature_ablation_is_taking_away_by_hand(model):
     embeddings = model.embed(collate([layout], model.tokenizer.special.pad), PROMPT.images)
     embeddings[0, place] = model.llm.embed_tokens.weight[neutral].mean(dim=0)
     first = layout.queries[-1][1]
-    without = target(model.llm(embeddings)[:, first:first + model.queries]).item()
+    without = target(model.llm(embeddings)[:, first : first + model.queries]).item()
     assert found.values[place].item() == pytest.approx(whole - without, abs=1e-5)
-    rest = set(range(len(layout.ids))) - set(words_of(model)) - {layout.patches[0][1] + patch for patch in range(model.vision.patches)}
+    rest = (
+        set(range(len(layout.ids)))
+        - set(words_of(model))
+        - {layout.patches[0][1] + patch for patch in range(model.vision.patches)}
+    )
     assert not found.values[sorted(rest)].any() and found.values.abs().max() > 0
 
 
 def test_integrated_gradients_are_complete(model):
     """By the fundamental theorem of calculus, whatever the target; here one with curvature."""
-    direction = torch.randn(model.dream_queries.shape[-1], generator=torch.Generator().manual_seed(0))
-    found = probe.integrated_gradients(model, PROMPT, lambda states: (states @ direction / 50).mean(dim=1).tanh(), steps=256)
+    direction = torch.randn(
+        model.dream_queries.shape[-1], generator=torch.Generator().manual_seed(0)
+    )
+    found = probe.integrated_gradients(
+        model, PROMPT, lambda states: (states @ direction / 50).mean(dim=1).tanh(), steps=256
+    )
     assert abs(found.whole - found.nothing) > 1e-4
     assert abs(found.delta) < 0.05 * found.values.abs().sum()
-    coarse = probe.integrated_gradients(model, PROMPT, lambda states: (states @ direction / 50).mean(dim=1).tanh(), steps=2)
+    coarse = probe.integrated_gradients(
+        model, PROMPT, lambda states: (states @ direction / 50).mean(dim=1).tanh(), steps=2
+    )
     assert abs(coarse.delta) > abs(found.delta)
 
 
@@ -64,7 +82,9 @@ def test_the_verdict_of_the_judge_is_that_of_the_painted_picture():
     picture = model.dream(prompt, output_type="pt", **options)
     wanted = judge(picture[None])["first colour"].log_softmax(dim=-1)[0, 5]
     assert_close(target(model.encode(prompt))[0], wanted, atol=1e-3, rtol=1e-3)
-    found = probe.integrated_gradients(model, prompt, target, steps=2)      # gradients flow through all of sampling
+    found = probe.integrated_gradients(
+        model, prompt, target, steps=2
+    )  # gradients flow through all of sampling
     assert found.values.isfinite().all() and found.values.abs().max() > 0
     with pytest.raises(ValueError, match="'first taste' is none of background, first size"):
         probe.VerdictTarget(model, judge, "first taste", "red")
@@ -81,15 +101,26 @@ def test_what_answers_depend_on_is_padding_one_word_at_a_time(model):
     def log_probability(ids):
         batch = collate([layout], model.tokenizer.special.pad)
         batch.ids[0] = torch.tensor(ids)
-        embeddings = torch.cat([model.embed(batch, images), model.llm.embed_tokens(torch.tensor([answer]))], dim=1)
-        logits = model.llm.logits(model.llm(embeddings))[0, len(ids) - 1:-1].log_softmax(dim=-1)
+        embeddings = torch.cat(
+            [model.embed(batch, images), model.llm.embed_tokens(torch.tensor([answer]))], dim=1
+        )
+        logits = model.llm.logits(model.llm(embeddings))[0, len(ids) - 1 : -1].log_softmax(dim=-1)
         return sum(row[token].item() for row, token in zip(logits, answer))
 
-    place = max(place for place, token in enumerate(layout.ids) if token not in model.tokenizer.special.ids)
-    without = [model.tokenizer.special.pad if number == place else token for number, token in enumerate(layout.ids)]
+    place = max(
+        place for place, token in enumerate(layout.ids) if token not in model.tokenizer.special.ids
+    )
+    without = [
+        model.tokenizer.special.pad if number == place else token
+        for number, token in enumerate(layout.ids)
+    ]
     assert found.whole == pytest.approx(log_probability(layout.ids), abs=1e-4)
-    assert found.values[place].item() == pytest.approx(found.whole - log_probability(without), abs=1e-4)
-    assert not found.values[[place for place, label in enumerate(found.inputs) if isinstance(label, tuple)]].any()
+    assert found.values[place].item() == pytest.approx(
+        found.whole - log_probability(without), abs=1e-4
+    )
+    assert not found.values[
+        [place for place, label in enumerate(found.inputs) if isinstance(label, tuple)]
+    ].any()
 
 
 def test_a_prompt_without_words_is_refused():

@@ -2,23 +2,30 @@
 
 from pathlib import Path
 
-import minidream
 import pytest
 import torch
-from minidream import probe, toy
-from minidream.tokenizers import ToyTokenizer
-from minidream.world.language import VOCABULARY
 from torch.testing import assert_close
 
+import minidream
+from minidream import probe
+from minidream.tokenizers import ToyTokenizer
+from minidream.weights import toy
+from minidream.world.language import VOCABULARY
+
 TINY = Path(__file__).parent / "fixtures" / "tiny-a"
-PROMPTS = ["a red circle", "a large blue square on a black background"]      # of different lengths: the first is padded
+PROMPTS = [
+    "a red circle",
+    "a large blue square on a black background",
+]  # of different lengths: the first is padded
 
 
 @pytest.fixture(scope="module", params=["toy", "official"])
 def model(request):
     if request.param == "toy":
         return toy.new_model(ToyTokenizer(VOCABULARY), seed=2).eval().requires_grad_(False)
-    return minidream.load(TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs")
+    return minidream.load(
+        TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs"
+    )
 
 
 def last(model) -> int:
@@ -29,7 +36,7 @@ def test_the_stream_ends_in_what_encode_gives(model):
     stream = probe.query_stream(model, PROMPTS)
     assert stream.shape == (len(model.llm.layers), 2, model.queries, model.dream_queries.shape[-1])
     assert_close(model.llm.norm(stream[-1]), model.encode(PROMPTS))
-    for row, prompt in enumerate(PROMPTS):      # padding is counted nowhere
+    for row, prompt in enumerate(PROMPTS):  # padding is counted nowhere
         assert_close(probe.query_stream(model, prompt)[:, 0], stream[:, row], atol=1e-4, rtol=1e-4)
 
 
@@ -49,7 +56,7 @@ def test_ablation_puts_zeros_or_means_and_touches_no_other_query(model):
         expected = before.clone()
         expected[:, [0, 2]] = 0 if values is None else values[[0, 2]]
         assert_close(after, expected)
-    assert_close(model.encode(PROMPTS), before)     # nothing stays
+    assert_close(model.encode(PROMPTS), before)  # nothing stays
 
 
 def test_a_change_within_the_language_model_reaches_only_later_queries(model):
@@ -57,7 +64,9 @@ def test_a_change_within_the_language_model_reaches_only_later_queries(model):
     with probe.ablate(model, [1], layer=0):
         after = model.encode(PROMPTS)
     changed = (after - before).abs().amax(dim=(0, 2)) > 1e-6
-    assert changed.tolist() == [False] + [True] * (model.queries - 1)       # causal: query 0 cannot see query 1
+    assert changed.tolist() == [False] + [True] * (
+        model.queries - 1
+    )  # causal: query 0 cannot see query 1
 
 
 def test_patching_all_queries_after_the_last_layer_gives_the_other_prompts_states(model):
@@ -67,7 +76,9 @@ def test_patching_all_queries_after_the_last_layer_gives_the_other_prompts_state
         assert_close(model.encode(PROMPTS[0]), states[[1]], atol=1e-4, rtol=1e-4)
     with probe.patch(model, everything, stream[0, 1], layer=0):
         patched = model.encode(PROMPTS[0])
-    assert (patched - states[[1]]).abs().max() > 1e-4       # the layers above still read the words of the first prompt
+    assert (
+        patched - states[[1]]
+    ).abs().max() > 1e-4  # the layers above still read the words of the first prompt
     assert (patched - states[[0]]).abs().max() > 1e-4
 
 
@@ -76,7 +87,10 @@ def test_each_prompt_may_get_states_of_its_own(model):
     with probe.patch(model, [1], given):
         after = model.encode(PROMPTS)
     assert_close(after[:, 1], given[:, 1])
-    with pytest.raises(ValueError, match="states of 2 prompts were given for 1"), probe.patch(model, [1], given):
+    with (
+        pytest.raises(ValueError, match="states of 2 prompts were given for 1"),
+        probe.patch(model, [1], given),
+    ):
         model.encode(PROMPTS[0])
 
 
@@ -98,7 +112,9 @@ def test_steering_adds(model):
     direction = torch.zeros(model.queries, before.shape[-1])
     direction[1] = 1
     with probe.steer(model, direction, -0.5):
-        assert_close(model.encode(PROMPTS) - before, -0.5 * direction.expand_as(before), atol=1e-4, rtol=0)
+        assert_close(
+            model.encode(PROMPTS) - before, -0.5 * direction.expand_as(before), atol=1e-4, rtol=0
+        )
     with probe.steer(model, direction, 0.0, layer=0):
         assert_close(model.encode(PROMPTS), before)
 
@@ -126,19 +142,32 @@ def test_foreign_hooks_stay_and_an_exception_restores_everything(model):
     with pytest.raises(ValueError, match="in pairs"), probe.swap(model, [0], layer=0):
         model.encode(PROMPTS[0])
     assert_close(model.encode(PROMPTS), before)
-    assert "encode" not in vars(model) and [len(layer._forward_hooks) for layer in model.llm.layers][:2] == [1, 0]
+    assert "encode" not in vars(model) and [
+        len(layer._forward_hooks) for layer in model.llm.layers
+    ][:2] == [1, 0]
     assert len(calls) == 3
     foreign.remove()
 
 
 def test_what_does_not_fit_is_refused_with_both_numbers(model):
     states, layers = model.encode(PROMPTS), len(model.llm.layers)
-    with pytest.raises(ValueError, match=rf"layer {layers} was asked for; the language model has {layers}"), probe.ablate(model, [0], layer=layers):
+    with (
+        pytest.raises(
+            ValueError, match=rf"layer {layers} was asked for; the language model has {layers}"
+        ),
+        probe.ablate(model, [0], layer=layers),
+    ):
         pass
     for queries in ([], [0, 0], [model.queries]):
-        with pytest.raises(ValueError, match=rf"some of 0 to {model.queries - 1}, each once"), probe.ablate(model, queries):
+        with (
+            pytest.raises(ValueError, match=rf"some of 0 to {model.queries - 1}, each once"),
+            probe.ablate(model, queries),
+        ):
             pass
-    with pytest.raises(ValueError, match="states of shape .* were given; it takes"), probe.patch(model, [0], states[..., 1:]):
+    with (
+        pytest.raises(ValueError, match="states of shape .* were given; it takes"),
+        probe.patch(model, [0], states[..., 1:]),
+    ):
         pass
     with pytest.raises(ValueError, match="a direction of shape"), probe.steer(model, states[0, 0]):
         pass
@@ -150,7 +179,12 @@ def test_what_does_not_fit_is_refused_with_both_numbers(model):
 
 def test_painting_is_the_second_half_of_dreaming(model):
     options = dict(seed=2, num_inference_steps=2, negative_prompt="a blue square", output_type="pt")
-    assert_close(torch.stack(model.paint(model.encode(PROMPTS), **options)), torch.stack(model.dream(PROMPTS, **options)), atol=1e-4, rtol=0)
+    assert_close(
+        torch.stack(model.paint(model.encode(PROMPTS), **options)),
+        torch.stack(model.dream(PROMPTS, **options)),
+        atol=1e-4,
+        rtol=0,
+    )
     options.pop("seed")
     twice = model.paint(model.encode(PROMPTS[:1] * 2), seed=[4, 4], **options)
     assert_close(twice[0], twice[1], atol=1e-4, rtol=0)

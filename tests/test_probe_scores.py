@@ -6,12 +6,15 @@ import random
 import pytest
 import torch
 from einops import repeat
-from minidream import probe, toy
-from minidream.probe.scores import ranks
+from torch.testing import assert_close
+
+from minidream import probe
+from minidream.probe.map_scores import ranks
+from minidream.studies import intervals
+from minidream.weights import toy
 from minidream.world.judge import HEADS
 from minidream.world.render import render
-from minidream.world.scenes import Scene, Thing, sample_scene
-from torch.testing import assert_close
+from minidream.world.scenes import Scene, SceneObject, sample_scene
 
 
 def test_the_pointing_game_by_hand():
@@ -19,9 +22,9 @@ def test_the_pointing_game_by_hand():
     masks[0, 0, 1], masks[1, 0, 1], masks[1, 1, 2] = 0.3, 0.6, 1.0
     map_ = torch.zeros(2, 3)
     map_[0, 1] = 0.5
-    assert probe.points_at(map_, masks) == 1        # both lie on that cell; the second covers more of it
+    assert probe.points_at(map_, masks) == 1  # both lie on that cell; the second covers more of it
     map_[1, 0] = 0.7
-    assert probe.points_at(map_, masks) is None     # nothing there
+    assert probe.points_at(map_, masks) is None  # nothing there
     with pytest.raises(ValueError, match=r"map has \(3, 2\) cells, the masks have \(2, 3\)"):
         probe.points_at(map_.T, masks)
 
@@ -29,13 +32,15 @@ def test_the_pointing_game_by_hand():
 def test_mass_inside_by_hand():
     map_ = torch.tensor([[1.0, 3.0], [0.0, 4.0]])
     assert probe.mass_inside(map_, torch.tensor([[0.0, 0.5], [1.0, 1.0]])) == pytest.approx(5.5 / 8)
-    assert probe.mass_inside(torch.ones(2, 5), torch.tensor([[1.0] * 5, [0.0] * 5])) == pytest.approx(0.5)      # uniform: the area
+    assert probe.mass_inside(
+        torch.ones(2, 5), torch.tensor([[1.0] * 5, [0.0] * 5])
+    ) == pytest.approx(0.5)  # uniform: the area
 
 
 def test_rank_correlation_by_hand_and_with_ties():
     assert ranks(torch.tensor([5.0, 1.0, 5.0, 7.0])).tolist() == [2.5, 1, 2.5, 4]
     up = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    assert probe.rank_correlation(up, up.exp()) == pytest.approx(1)         # only the order counts
+    assert probe.rank_correlation(up, up.exp()) == pytest.approx(1)  # only the order counts
     assert probe.rank_correlation(up, -up) == pytest.approx(-1)
     assert probe.rank_correlation(up, torch.tensor([1.0, 3.0, 2.0, 4.0])) == pytest.approx(0.8)
     assert math.isnan(probe.rank_correlation(up, torch.ones(4)))
@@ -46,11 +51,11 @@ def test_rank_correlation_by_hand_and_with_ties():
 def test_curves_and_intervals_by_hand():
     assert probe.curve_area(torch.tensor([1.0, 0.5, 0.0])) == pytest.approx(0.5)
     assert probe.curve_area(torch.tensor([1.0, 0.0, 0.0])) == pytest.approx(0.25)
-    mean, low, high = probe.interval([0.0, 1.0] * 50)
-    assert mean == 0.5 and 0.38 < low < 0.45 and 0.55 < high < 0.62        # 0.5 -+ 1.96 * 0.05
-    assert probe.interval([2.0] * 3) == (2, 2, 2)
+    mean, low, high = intervals.bootstrap_interval([0.0, 1.0] * 50)
+    assert mean == 0.5 and 0.38 < low < 0.45 and 0.55 < high < 0.62  # 0.5 -+ 1.96 * 0.05
+    assert intervals.bootstrap_interval([2.0] * 3) == (2, 2, 2)
     with pytest.raises(ValueError, match="no numbers"):
-        probe.interval([])
+        intervals.bootstrap_interval([])
 
 
 def test_things_are_found_in_pictures_where_they_were_drawn():
@@ -58,7 +63,9 @@ def test_things_are_found_in_pictures_where_they_were_drawn():
     scenes = [sample_scene(rng, count=2) for _ in range(20)]
     images, masks = render(scenes, 32)
     for scene, drawn, found in zip(scenes, masks, probe.true_masks(images)):
-        wanted = drawn if scene.facts[2][0] == scene.things[0].look else drawn.flip(0)      # the left or upper one first
+        wanted = (
+            drawn if scene.facts[2][0] == scene.objects[0].look else drawn.flip(0)
+        )  # the left or upper one first
         assert (found - wanted).abs().mean() < 0.02
     assert probe.true_masks(torch.zeros(1, 3, 32, 32)) == [None]
     coarse = probe.on_cells(masks[0], 8, 4)
@@ -76,17 +83,37 @@ def test_pixel_change_by_hand():
 
 def test_the_judge_says_what_changed_and_how_sure_it_is():
     judge = toy.pretrained_judge()
-    scenes = [Scene((Thing("circle", colour, "large", 0.3, 0.5), Thing("square", "blue", "small", 0.75, 0.5))) for colour in ("red", "green")]
+    scenes = [
+        Scene(
+            (
+                SceneObject("circle", colour, "large", 0.3, 0.5),
+                SceneObject("square", "blue", "small", 0.75, 0.5),
+            )
+        )
+        for colour in ("red", "green")
+    ]
     images, _ = render(scenes, 32)
     changes = probe.verdict_changes(judge, images[[0]], images)
-    assert {head for head in HEADS if changes[head][1]} == {"first colour"} and not any(changes[head][0] for head in HEADS)
+    assert {head for head in HEADS if changes[head][1]} == {"first colour"} and not any(
+        changes[head][0] for head in HEADS
+    )
     sure = probe.judged(judge, images, [scenes[0].facts] * 2)
-    assert sure["first colour"][0] > -0.1 and sure["first colour"][1] < -2 and sure["second shape"].min() > -0.1
-    alone = Scene((Thing("circle", "red", "large"),))
+    assert (
+        sure["first colour"][0] > -0.1
+        and sure["first colour"][1] < -2
+        and sure["second shape"].min() > -0.1
+    )
+    alone = Scene((SceneObject("circle", "red", "large"),))
     sure = probe.judged(judge, render([alone], 32)[0], [(None, *alone.facts[1:])])
-    assert math.isnan(sure["background"]) and math.isnan(sure["second colour"]) and math.isnan(sure["axis"])
+    assert (
+        math.isnan(sure["background"])
+        and math.isnan(sure["second colour"])
+        and math.isnan(sure["axis"])
+    )
     changes = probe.verdict_changes(judge, render([alone], 32)[0], images)
-    assert changes["count"].all() and not changes["second shape"].any()     # there was no second thing before
+    assert (
+        changes["count"].all() and not changes["second shape"].any()
+    )  # there was no second thing before
 
 
 def test_a_linear_probe_reads_what_was_planted_and_only_there():
@@ -96,7 +123,9 @@ def test_a_linear_probe_reads_what_was_planted_and_only_there():
     labels = torch.randint(3, (prompts,), generator=generator)
     directions = torch.eye(hidden)[:3] * 3
     states[1, :, 2] += directions[labels]
-    words = [None if number % 50 == 0 else "abc"[label] for number, label in enumerate(labels.tolist())]
+    words = [
+        None if number % 50 == 0 else "abc"[label] for number, label in enumerate(labels.tolist())
+    ]
     result = probe.linear_probes(states, words, held_out=120)
     assert result.accuracy.shape == result.control.shape == (2, 3)
     assert result.accuracy[1, 2] > 0.9 and result.control[1, 2] < 0.55
@@ -116,24 +145,33 @@ def test_stability_compares_a_query_with_itself_and_with_others():
     generator = torch.Generator().manual_seed(0)
     fixed = torch.rand(4, 3, 5, generator=generator)
     table = torch.corrcoef(fixed.flatten(1))
-    assert_close(probe.stability(repeat(fixed, "queries height width -> 3 queries height width")), (1 - (table.sum() - 4) / 12).expand(2))
+    assert_close(
+        probe.stability(repeat(fixed, "queries height width -> 3 queries height width")),
+        (1 - (table.sum() - 4) / 12).expand(2),
+    )
     chance = probe.stability(torch.rand(200, 4, 3, 5, generator=generator))
     assert chance.shape == (199,) and chance.mean().abs() < 0.03
 
 
 def test_overlap_by_hand():
     one = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).reshape(1, 2, 2)
-    assert_close(probe.overlap(torch.stack([torch.cat([one, 2 * one, 1 - one])])), torch.ones(1))       # scale and sign do not count
+    assert_close(
+        probe.overlap(torch.stack([torch.cat([one, 2 * one, 1 - one])])), torch.ones(1)
+    )  # scale and sign do not count
     crossed = torch.tensor([[[1.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]])
     assert_close(probe.overlap(crossed[None]), torch.zeros(1))
 
 
 def test_separation_by_hand():
     inside = torch.tensor([[True, True, False], [False, False, False]])
-    maps = torch.tensor([[[5.0, 4.0, 1.0], [0.0, 0.0, 2.0]],         # all inside are greater
-                         [[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]],         # all inside are smaller
-                         [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]],         # ties
-                         [[3.0, 0.0, 1.0], [1.0, 1.0, 1.0]]])        # one of each
+    maps = torch.tensor(
+        [
+            [[5.0, 4.0, 1.0], [0.0, 0.0, 2.0]],  # all inside are greater
+            [[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]],  # all inside are smaller
+            [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]],  # ties
+            [[3.0, 0.0, 1.0], [1.0, 1.0, 1.0]],
+        ]
+    )  # one of each
     assert_close(probe.separation(maps, inside), torch.tensor([1.0, 1.0, 0.0, 0.0]))
     with pytest.raises(ValueError, match="6 of 6 cells are inside"):
         probe.separation(maps, torch.ones(2, 3, dtype=torch.bool))

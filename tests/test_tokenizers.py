@@ -1,12 +1,12 @@
 """Text to ids and back: the toy's words, the official sentencepiece ids, and no way for text to become a control token."""
+
 import json
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from minidream.documents import SPECIAL_TOKENS
-from minidream.tokenizers import LlamaTokenizer, ToyTokenizer, refuse_special
+from minidream.tokenizers import SPECIAL_TOKENS, LlamaTokenizer, ToyTokenizer, refuse_special
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 TOY = ToyTokenizer(["a", "red", "ring", "circle", "isn't", ",", ".", "?"])
@@ -14,15 +14,28 @@ TOY = ToyTokenizer(["a", "red", "ring", "circle", "isn't", ",", ".", "?"])
 
 @pytest.fixture(scope="module")
 def llama():
-    return LlamaTokenizer(TINY / "checkpoint/tokenizer.model", json.loads((TINY / "checkpoint/added_tokens.json").read_text()))
+    return LlamaTokenizer(
+        TINY / "checkpoint/tokenizer.model",
+        json.loads((TINY / "checkpoint/added_tokens.json").read_text()),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The toy
 
+
 def test_toy_splits_words_from_punctuation_and_lowers_case():
     ids = TOY.encode("A RED circle,isn't   a ring ?")
-    assert [TOY.label(number) for number in ids] == ["a", "red", "circle", ",", "isn't", "a", "ring", "?"]
+    assert [TOY.label(number) for number in ids] == [
+        "a",
+        "red",
+        "circle",
+        ",",
+        "isn't",
+        "a",
+        "ring",
+        "?",
+    ]
     assert TOY.decode(ids) == "a red circle, isn't a ring?"
     assert TOY.encode(TOY.decode(ids)) == ids
     assert TOY.encode("") == TOY.encode(" \n") == []
@@ -33,13 +46,31 @@ def test_toy_ids_are_special_tokens_first_then_words():
     assert {TOY.label(number) for number in range(len(SPECIAL_TOKENS))} == set(SPECIAL_TOKENS)
     assert len(TOY) == len(SPECIAL_TOKENS) + 8
     assert TOY.encode("a")[0] == len(SPECIAL_TOKENS)
-    assert TOY.label(TOY.special.dream_start) == "<dream_start>" and TOY.label(TOY.special.im_patch) == "<im_patch>"
-    assert (TOY.special.pad, TOY.special.bos, TOY.special.eos) == (TOY.pad, TOY.bos, TOY.eos) == (0, 1, 2)
+    assert (
+        TOY.label(TOY.special.dream_start) == "<dream_start>"
+        and TOY.label(TOY.special.im_patch) == "<im_patch>"
+    )
+    assert (
+        (TOY.special.pad, TOY.special.bos, TOY.special.eos)
+        == (TOY.pad, TOY.bos, TOY.eos)
+        == (0, 1, 2)
+    )
 
 
 def test_toy_decode_leaves_special_tokens_out():
     special = TOY.special
-    assert TOY.decode([special.bos, *TOY.encode("a red ring"), special.dream_start, special.im_patch, special.eos]) == "a red ring"
+    assert (
+        TOY.decode(
+            [
+                special.bos,
+                *TOY.encode("a red ring"),
+                special.dream_start,
+                special.im_patch,
+                special.eos,
+            ]
+        )
+        == "a red ring"
+    )
 
 
 def test_an_unknown_word_is_named_with_the_nearest():
@@ -58,10 +89,13 @@ def test_words_of_a_tokenizer_differ():
 # ---------------------------------------------------------------------------------------------------------------------
 # LLaMA
 
+
 def test_llama_ids_of_the_official_prompts(llama):
     manifest = json.loads((TINY / "manifest.json").read_text())["golden"]
     text = manifest["text.safetensors"]["meta"]["prompt"]
-    assert [llama.bos, *llama.encode(text)] == load_file(TINY / "golden/text.safetensors")["input_ids"][0].tolist()
+    assert [llama.bos, *llama.encode(text)] == load_file(TINY / "golden/text.safetensors")[
+        "input_ids"
+    ][0].tolist()
     padded = load_file(TINY / "golden/padding.safetensors")
     for row, prompt in enumerate(manifest["padding.safetensors"]["meta"]["prompts"]):
         ids = padded["left.input_ids"][row][padded["left.attention_mask"][row].bool()].tolist()
@@ -71,14 +105,16 @@ def test_llama_ids_of_the_official_prompts(llama):
 
 def test_llama_pieces_each_get_a_space_in_front_and_keep_the_one_behind(llama):
     """A conversation whose turn begins with an image: the text before it ends in a space, and what follows starts anew."""
-    meta = json.loads((TINY / "manifest.json").read_text())["golden"]["data_builder.safetensors"]["meta"]
+    meta = json.loads((TINY / "manifest.json").read_text())["golden"]["data_builder.safetensors"][
+        "meta"
+    ]
     before, after = meta["conv_prompt_image"].split("<image>")
     question = after.split(" It is")[0]
     ids = load_file(TINY / "golden/data_builder.safetensors")["conv_image.input_ids"].tolist()
     start, end = ids.index(llama.special.im_start), ids.index(llama.special.im_end)
     assert before.endswith("USER: ") and question.endswith("ASSISTANT:")
     assert [llama.bos, *llama.encode(before)] == ids[:start]
-    assert llama.encode(question) == ids[end + 1:][:len(llama.encode(question))]
+    assert llama.encode(question) == ids[end + 1 :][: len(llama.encode(question))]
     assert llama.encode("") == []
 
 
@@ -89,7 +125,18 @@ def test_llama_special_ids_are_those_of_the_checkpoint(llama):
         assert getattr(llama.special, name) == number
         assert llama.label(number) == token
     assert len(llama) == 128
-    assert llama.decode([llama.bos, *llama.encode("A cat"), llama.special.dream_start, llama.special.im_patch, llama.eos]) == "A cat"
+    assert (
+        llama.decode(
+            [
+                llama.bos,
+                *llama.encode("A cat"),
+                llama.special.dream_start,
+                llama.special.im_patch,
+                llama.eos,
+            ]
+        )
+        == "A cat"
+    )
 
 
 def test_llama_labels_of_words_lose_the_mark_of_their_beginning(llama):
@@ -99,6 +146,7 @@ def test_llama_labels_of_words_lose_the_mark_of_their_beginning(llama):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Text never becomes a control token
+
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
 def test_special_tokens_in_text_are_refused(llama, token):
@@ -113,11 +161,14 @@ def test_what_only_looks_like_one_is_text(llama):
     ids = llama.encode(text)
     assert not set(ids) & {llama.bos, llama.eos, *llama.names}
     with pytest.raises(ValueError, match="'<'"):
-        TOY.encode("a <ring>")       # no control token, and no word that the toy knows either
+        TOY.encode("a <ring>")  # no control token, and no word that the toy knows either
 
 
 @pytest.mark.parametrize("tokenizer", ["toy", "llama"])
 def test_no_text_of_single_words_yields_a_special_id(llama, tokenizer):
     tokenizer = {"toy": TOY, "llama": llama}[tokenizer]
-    special = set(tokenizer.special.never_sampled) | {tokenizer.special.eos, tokenizer.special.dream_start}
+    special = set(tokenizer.special.never_sampled) | {
+        tokenizer.special.eos,
+        tokenizer.special.dream_start,
+    }
     assert not special & set(tokenizer.encode("a red circle, a ring."))

@@ -10,17 +10,21 @@ import sys
 import time
 from pathlib import Path
 
-import minidream
 import pytest
 import torch
 from killed_run import SmallStage
-from minidream import lessons, pretraining, stages, toy, weights
+from safetensors.torch import load_file
+
+import minidream
+from minidream import weights
 from minidream.tokenizers import ToyTokenizer
-from minidream.train import Recipe, fit, step_seed, write_atomically
+from minidream.train import lessons, pretraining, stages
+from minidream.train.loop import Recipe, fit, step_seed
+from minidream.weights import parts, toy
+from minidream.weights.files import write_atomically
 from minidream.world.language import VOCABULARY
 from minidream.world.render import render
-from minidream.world.scenes import COLOURS, HELD_OUT_LOOKS, Scene, Thing, sample_scene
-from safetensors.torch import load_file
+from minidream.world.scenes import COLOURS, HELD_OUT_LOOKS, Scene, SceneObject, sample_scene
 
 SCRIPT = Path(__file__).parent / "killed_run.py"
 
@@ -28,19 +32,24 @@ SCRIPT = Path(__file__).parent / "killed_run.py"
 def lines_of(folder: Path) -> list[dict]:
     """The log without its timings."""
     lines = [json.loads(line) for line in (folder / "small.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "samples_per_second"} for line in lines]
+    return [
+        {name: value for name, value in line.items() if name != "samples_per_second"}
+        for line in lines
+    ]
 
 
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([sys.executable, SCRIPT, whole], check=True)
-    for _ in range(2):      # killed twice, each time as soon as it has got a checkpoint further
+    for _ in range(2):  # killed twice, each time as soon as it has got a checkpoint further
         checkpoint = killed / "small.checkpoint.pt"
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         process = subprocess.Popen([sys.executable, SCRIPT, killed])
         deadline = time.monotonic() + 60
         while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
-            assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+            assert process.poll() is None and time.monotonic() < deadline, (
+                "the run ended before it could be killed"
+            )
             time.sleep(0.002)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -50,15 +59,19 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     one, other = (torch.load(folder / "final.pt", weights_only=True) for folder in (whole, killed))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert lines_of(whole) == lines_of(killed) and [line["step"] for line in lines_of(whole)] == list(range(20, 201, 20))
+    assert lines_of(whole) == lines_of(killed) and [
+        line["step"] for line in lines_of(whole)
+    ] == list(range(20, 201, 20))
 
 
 def test_training_learns_keeps_what_is_frozen_and_leaves_a_figure(tmp_path):
     stage = SmallStage()
     frozen = {name: value.clone() for name, value in stage.frozen.state_dict().items()}
     log = fit(stage, tmp_path, progress=False)
-    assert log[-1]["total"] < 0.8 * log[0]["total"]      # the rest is the noise that it cannot know
-    assert all(torch.equal(value, stage.frozen.state_dict()[name]) for name, value in frozen.items())
+    assert log[-1]["total"] < 0.8 * log[0]["total"]  # the rest is the noise that it cannot know
+    assert all(
+        torch.equal(value, stage.frozen.state_dict()[name]) for name, value in frozen.items()
+    )
     assert (tmp_path / "small.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -93,26 +106,53 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 def test_the_rate_warms_up_and_falls():
     recipe = Recipe(steps=1000, batch=1, learning_rate=1.0, warmup=100)
     assert recipe.rate(49, 1000) == 0.5 and recipe.rate(100, 1000) == 1.0
-    assert recipe.rate(550, 1000) == pytest.approx(0.525) and recipe.rate(1000, 1000) == pytest.approx(0.05)
-    assert len({step_seed(seed, step, process) for seed in range(3) for step in range(50) for process in range(4)}) == 600
+    assert recipe.rate(550, 1000) == pytest.approx(0.525) and recipe.rate(
+        1000, 1000
+    ) == pytest.approx(0.05)
+    assert (
+        len(
+            {
+                step_seed(seed, step, process)
+                for seed in range(3)
+                for step in range(50)
+                for process in range(4)
+            }
+        )
+        == 600
+    )
 
 
 @pytest.mark.parametrize("name", ["llm", "stage1-comprehension", "stage1-creation", "stage2"])
 def test_each_stage_trains_what_the_paper_trains_and_nothing_else(name):
     model = toy.new_model(ToyTokenizer(VOCABULARY))
     stage = stages.DocumentStage(name, model)
-    learning = {part for part, module in stage.parts().items() if any(parameter.requires_grad for parameter in module.parameters())}
-    assert learning == set(stages.LEAVES[name])
+    learning = {
+        part
+        for part, module in stage.parts().items()
+        if any(parameter.requires_grad for parameter in module.parameters())
+    }
+    assert learning == set(parts.LEAVES[name])
     before = {key: value.clone() for key, value in model.state_dict().items()}
     trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.5)
-    lesson, _ = stage.lessons[-2 if name == "stage2" else 0]        # of stage II the one that paints
-    losses = model.loss_of_layouts(*lesson(random.Random(0), 2, model), torch.Generator().manual_seed(1))
+    lesson, _ = stage.lessons[-2 if name == "stage2" else 0]  # of stage II the one that paints
+    losses = model.loss_of_layouts(
+        *lesson(random.Random(0), 2, model), torch.Generator().manual_seed(1)
+    )
     losses.total.backward()
     optimizer.step()
-    prefixes = {"llm": "llm.", "visual_projector": "vision.projector.", "condition_projector": "decoder.projector.", "dream_queries": "dream_queries"}
-    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-    assert changed and all(key.startswith(tuple(prefixes[part] for part in learning)) for key in changed)
+    prefixes = {
+        "llm": "llm.",
+        "visual_projector": "vision.projector.",
+        "condition_projector": "decoder.projector.",
+        "dream_queries": "dream_queries",
+    }
+    changed = {
+        key for key, value in model.state_dict().items() if not torch.equal(value, before[key])
+    }
+    assert changed and all(
+        key.startswith(tuple(prefixes[part] for part in learning)) for key in changed
+    )
     for part in learning - ({"visual_projector"} if name == "stage2" else set()):
         assert any(key.startswith(prefixes[part]) for key in changed), part
 
@@ -120,14 +160,25 @@ def test_each_stage_trains_what_the_paper_trains_and_nothing_else(name):
 @pytest.mark.parametrize("name", ["stage1-comprehension", "stage1-creation", "stage2", "stage3"])
 def test_the_toy_can_be_had_as_it_stood_before_a_stage(name):
     """Frozen parts are the finished ones; what the stage trains is what an earlier one left, or untrained."""
-    before, finished = (stages.parts_of(model) for model in (stages.toy_before(name), minidream.load("toy", device="cpu")))
+    before, finished = (
+        parts.parts_of(model)
+        for model in (parts.toy_before(name), minidream.load("toy", device="cpu"))
+    )
     for part, module in before.items():
-        same = all(torch.equal(one, other) for one, other in zip(module.parameters(), finished[part].parameters(), strict=True))
-        assert same == (part in stages.FROZEN), part
-        assert not any(parameter.requires_grad or parameter.dtype != torch.float32 for parameter in module.parameters())
-        if part in stages.NEEDS[name] and part not in stages.FROZEN:
-            left = load_file(stages.part_file(weights.PRETRAINED / "toy" / "stages", part, name))
-            assert all(torch.equal(value, left[key].float()) for key, value in module.state_dict().items())
+        same = all(
+            torch.equal(one, other)
+            for one, other in zip(module.parameters(), finished[part].parameters(), strict=True)
+        )
+        assert same == (part in parts.FROZEN), part
+        assert not any(
+            parameter.requires_grad or parameter.dtype != torch.float32
+            for parameter in module.parameters()
+        )
+        if part in parts.NEEDS[name] and part not in parts.FROZEN:
+            left = load_file(parts.part_file(weights.PRETRAINED / "toy" / "stages", part, name))
+            assert all(
+                torch.equal(value, left[key].float()) for key, value in module.state_dict().items()
+            )
 
 
 def test_batches_are_a_function_of_seed_and_step():
@@ -135,41 +186,92 @@ def test_batches_are_a_function_of_seed_and_step():
     for step in range(len(stage.lessons)):
         one, other = stage.batch(3, step, 0), stage.batch(3, step, 0)
         assert [layout.ids for layout in one[0]] == [layout.ids for layout in other[0]]
-        assert [image.tobytes() for document in one[1] for image in document.images] == [image.tobytes() for document in other[1] for image in document.images]
-        assert [layout.ids for layout in one[0]] != [layout.ids for layout in stage.batch(4, step, 0)[0]]
+        assert [image.tobytes() for document in one[1] for image in document.images] == [
+            image.tobytes() for document in other[1] for image in document.images
+        ]
+        assert [layout.ids for layout in one[0]] != [
+            layout.ids for layout in stage.batch(4, step, 0)[0]
+        ]
 
 
 def test_a_missing_part_names_the_stage_that_makes_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"text\.clip_text\.safetensors is missing: run `python -m minidream.train text`"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"text\.clip_text\.safetensors is missing: run `python -m minidream.train text`",
+    ):
         stages.run("unet", tmp_path, progress=False)
 
 
 def test_dialogues_learn_the_answers_alone():
     model = toy.new_model(ToyTokenizer(VOCABULARY))
-    layout, _ = lessons.dialogue(model, ["a small red circle.", "what color is the circle?"], "red", [("what is it?", "a ring")])
-    assert [model.tokenizer.label(label) for label in layout.labels if label >= 0] == ["red", "</s>", "a", "ring", "</s>"]
+    layout, _ = lessons.dialogue(
+        model,
+        ["a small red circle.", "what color is the circle?"],
+        "red",
+        [("what is it?", "a ring")],
+    )
+    assert [model.tokenizer.label(label) for label in layout.labels if label >= 0] == [
+        "red",
+        "</s>",
+        "a",
+        "ring",
+        "</s>",
+    ]
     assert " ".join(map(model.tokenizer.label, layout.ids)) == (
-        "<s> question : a small red circle . what color is the circle ? answer : red </s> question : what is it ? answer : a ring </s>")
+        "<s> question : a small red circle . what color is the circle ? answer : red </s> question : what is it ? answer : a ring </s>"
+    )
 
 
 def test_the_text_tower_is_asked_what_stands_where():
     stage = pretraining.TextStage(ToyTokenizer(VOCABULARY))
-    red, blue, nothing, gray = [1, 1, 1, 0], [2, 6, 2, 0], [0, 0, 0, 0], [0, 0, 0, 2]      # small red circle, large blue square
-    assert stage.right_answers("there is a little red circle on a gray background") == [red, *[nothing] * 4, gray]
-    assert stage.right_answers("a small red circle left of a big blue square") == [nothing, red, blue, *[nothing] * 3]
-    assert stage.right_answers("a small red circle with a large blue square to its left") == [nothing, blue, red, *[nothing] * 3]
-    assert stage.right_answers("below a large blue square is a small red circle") == [*[nothing] * 3, blue, red, nothing]
+    red, blue, nothing, gray = (
+        [1, 1, 1, 0],
+        [2, 6, 2, 0],
+        [0, 0, 0, 0],
+        [0, 0, 0, 2],
+    )  # small red circle, large blue square
+    assert stage.right_answers("there is a little red circle on a gray background") == [
+        red,
+        *[nothing] * 4,
+        gray,
+    ]
+    assert stage.right_answers("a small red circle left of a big blue square") == [
+        nothing,
+        red,
+        blue,
+        *[nothing] * 3,
+    ]
+    assert stage.right_answers("a small red circle with a large blue square to its left") == [
+        nothing,
+        blue,
+        red,
+        *[nothing] * 3,
+    ]
+    assert stage.right_answers("below a large blue square is a small red circle") == [
+        *[nothing] * 3,
+        blue,
+        red,
+        nothing,
+    ]
 
 
 def test_patches_are_asked_what_they_lie_on():
     tokenizer = ToyTokenizer(VOCABULARY)
     stage = pretraining.ClipStage(toy.new_clip(len(tokenizer))[1], tokenizer)
-    scene = Scene((Thing("square", "red", "small", x=0.25, y=0.25, radius=0.15), Thing("circle", "blue", "large", x=0.75, y=0.7)), "gray")
+    scene = Scene(
+        (
+            SceneObject("square", "red", "small", x=0.25, y=0.25, radius=0.15),
+            SceneObject("circle", "blue", "large", x=0.75, y=0.7),
+        ),
+        "gray",
+    )
     right = stage.right_answers([scene], render([scene], toy.IMAGE_SIZE)[1])[0].reshape(8, 8, 6)
     assert right[1, 1].tolist() == [1, 1, 2, 1, 1, 1] and right[2, 2].tolist() == [1, 1, 2, 1, 2, 2]
     assert right[5, 6].tolist() == [2, 6, 1, 1, 5, 6], "row, then column"
     assert right[0, 7].tolist() == [0, 0, 0, 1, 0, 7]
-    assert (right[..., :3] == -1).any() and (right[..., 3] == 1).all(), "edges are unclear, the background is not"
+    assert (right[..., :3] == -1).any() and (right[..., 3] == 1).all(), (
+        "edges are unclear, the background is not"
+    )
 
 
 def test_disguised_pictures_never_show_a_held_out_look():
@@ -179,11 +281,16 @@ def test_disguised_pictures_never_show_a_held_out_look():
     for _ in range(300):
         scene = sample_scene(rng, count=2)
         ground, *things = stage.strange_colours(scene, rng)
-        for thing, colour in zip(scene.things, things):
-            assert (thing.shape, min(COLOURS, key=lambda name: math.dist(COLOURS[name], colour))) not in HELD_OUT_LOOKS
+        for thing, colour in zip(scene.objects, things):
+            assert (
+                thing.shape,
+                min(COLOURS, key=lambda name: math.dist(COLOURS[name], colour)),
+            ) not in HELD_OUT_LOOKS
             assert math.dist(colour, ground) > 0.35
-    scene = Scene((Thing("square", "red", "small", x=0.3, y=0.5),))
+    scene = Scene((SceneObject("square", "red", "small", x=0.3, y=0.5),))
     images, masks = render([scene], toy.IMAGE_SIZE)
     disguised = stage.disguise(images, masks, [scene], random.Random(0))
     ground, thing, _ = stage.strange_colours(scene, random.Random(0))
-    assert torch.allclose(disguised[0, :, 0, -1], torch.tensor(ground)) and torch.allclose(disguised[0, :, 16, 9], torch.tensor(thing))
+    assert torch.allclose(disguised[0, :, 0, -1], torch.tensor(ground)) and torch.allclose(
+        disguised[0, :, 16, 9], torch.tensor(thing)
+    )

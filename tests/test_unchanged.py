@@ -12,13 +12,14 @@ import math
 import sys
 from pathlib import Path
 
-import minidream
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+import minidream
 from minidream import Document
 from minidream.documents import lay_out
-from PIL import Image
 
 FOLDER = Path(__file__).parent / "fixtures"
 STORED = FOLDER / "fingerprints.json"
@@ -30,17 +31,26 @@ SCENE = "a large red circle left of a small blue square"
 def gradient(width: int, height: int) -> Image.Image:
     """A picture without randomness: red grows to the right, green downwards, blue is a checkerboard."""
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
-    return Image.fromarray(np.stack([x, y, 255.0 * ((x > 90) ^ (y > 150))], axis=-1).astype(np.uint8))
+    return Image.fromarray(
+        np.stack([x, y, 255.0 * ((x > 90) ^ (y > 150))], axis=-1).astype(np.uint8)
+    )
 
 
 def documents() -> list[Document]:
     """Ten documents: words alone, pictures to read, pictures to paint, and both in turn."""
     square, wide = gradient(32, 32), gradient(50, 30)
     return [
-        Document([]), Document(["a star"]), Document([SCENE]), Document([SCENE, square]),
-        Document([square, "a small green star."]), Document([wide, "the same but blue", square]),
-        Document(["a red circle.", square, "the circle is blue now.", wide]), Document([square, wide], targets=[1]),
-        Document(["a large ring", square, "a small ring", wide, "what is there now?"], targets=[0, 1]),
+        Document([]),
+        Document(["a star"]),
+        Document([SCENE]),
+        Document([SCENE, square]),
+        Document([square, "a small green star."]),
+        Document([wide, "the same but blue", square]),
+        Document(["a red circle.", square, "the circle is blue now.", wide]),
+        Document([square, wide], targets=[1]),
+        Document(
+            ["a large ring", square, "a small ring", wide, "what is there now?"], targets=[0, 1]
+        ),
         Document([square, wide, "a black background"], targets=[]),
     ]
 
@@ -48,7 +58,9 @@ def documents() -> list[Document]:
 def load(name: str):
     if name == "toy":
         return minidream.load("toy", device="cpu")
-    return minidream.load(TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs")
+    return minidream.load(
+        TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs"
+    )
 
 
 def results(name: str) -> dict[str, torch.Tensor | list | str]:
@@ -58,7 +70,9 @@ def results(name: str) -> dict[str, torch.Tensor | list | str]:
         layout = lay_out(document, model.tokenizer, model.queries, model.vision.patches)
         found[f"layout {number}"] = [layout.ids, layout.labels, layout.patches, layout.queries]
         found[f"states {number}"] = model.encode(document)
-        found[f"latents {number}"] = model.dream(document, seed=number, num_inference_steps=3, output_type="latent")
+        found[f"latents {number}"] = model.dream(
+            document, seed=number, num_inference_steps=3, output_type="latent"
+        )
         with torch.no_grad():
             losses = model.loss([document], torch.Generator().manual_seed(number))
         found[f"losses {number}"] = torch.stack([losses.total, losses.language, losses.diffusion])
@@ -80,10 +94,15 @@ def fingerprint(value) -> dict | str:
     if not isinstance(value, torch.Tensor):
         return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
     flat = value.double().flatten()
-    vectors = torch.randn(4, len(flat), generator=torch.Generator().manual_seed(len(flat)), dtype=torch.float64)
+    vectors = torch.randn(
+        4, len(flat), generator=torch.Generator().manual_seed(len(flat)), dtype=torch.float64
+    )
     products = (vectors @ flat) / math.sqrt(len(flat))
-    return {"shape": list(value.shape), "norm": round(flat.norm().item(), 6),
-            "products": [round(product, 6) for product in products.tolist()]}
+    return {
+        "shape": list(value.shape),
+        "norm": round(flat.norm().item(), 6),
+        "products": [round(product, 6) for product in products.tolist()],
+    }
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -113,5 +132,13 @@ def test_a_fingerprint_notices_one_number_and_an_exchange():
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit("python tests/test_unchanged.py --write")
-    STORED.write_text(json.dumps({name: {key: fingerprint(value) for key, value in results(name).items()}
-                                  for name in MODELS}, indent=1) + "\n")
+    STORED.write_text(
+        json.dumps(
+            {
+                name: {key: fingerprint(value) for key, value in results(name).items()}
+                for name in MODELS
+            },
+            indent=1,
+        )
+        + "\n"
+    )

@@ -1,7 +1,7 @@
 """Images in: the official code's pixels, patches and embeddings; cropping and the order of patches by hand."""
+
 from pathlib import Path
 
-import minidream
 import numpy as np
 import pytest
 import torch
@@ -9,17 +9,22 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from minidream import toy
+import minidream
 from minidream.documents import Batch
+from minidream.images import fit_square
 from minidream.tokenizers import ToyTokenizer
-from minidream.vision import CLIP_MEAN, CLIP_STD, VisionEncoder, clip_pixels, clip_text_states, fit_square
+from minidream.vision import CLIP_MEAN, CLIP_STD, VisionEncoder, clip_pixels
+from minidream.weights import toy
+from minidream.weights.toy import clip_text_states
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 
 
 @pytest.fixture(scope="module")
 def official():
-    return minidream.load(TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs")
+    return minidream.load(
+        TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs"
+    )
 
 
 @torch.no_grad()
@@ -35,7 +40,10 @@ def test_official_pixels_states_and_embeddings(official):
 @torch.no_grad()
 def test_official_answer_to_an_image(official):
     golden = load_file(TINY / "golden/image_text.safetensors")
-    for ids, numbers, logits in (("input_ids", [0], "logits"), ("input_ids_2img", [0, 1], "logits_2img")):
+    for ids, numbers, logits in (
+        ("input_ids", [0], "logits"),
+        ("input_ids_2img", [0, 1], "logits_2img"),
+    ):
         ids = golden[ids]
         starts = (ids[0] == official.tokenizer.special.im_start).nonzero().flatten().tolist()
         batch = Batch(ids, ids, ids > -1, [(0, start + 1) for start in starts], [])
@@ -45,18 +53,25 @@ def test_official_answer_to_an_image(official):
 
 
 def test_fit_square_takes_the_middle_of_the_long_side():
-    image = Image.new("RGB", (30, 10), "red")           # three squares in a row: red, blue, green
+    image = Image.new("RGB", (30, 10), "red")  # three squares in a row: red, blue, green
     image.paste("blue", (10, 0, 20, 10))
     image.paste("green", (20, 0, 30, 10))
     for size in (10, 5):
         square = fit_square(image, size, Image.Resampling.NEAREST)
         assert square.size == (size, size) and square.getcolors() == [(size * size, (0, 0, 255))]
-        turned = fit_square(image.transpose(Image.Transpose.ROTATE_90), size, Image.Resampling.NEAREST)
+        turned = fit_square(
+            image.transpose(Image.Transpose.ROTATE_90), size, Image.Resampling.NEAREST
+        )
         assert turned.getcolors() == [(size * size, (0, 0, 255))]
     fits = Image.fromarray(np.arange(75, dtype=np.uint8).reshape(5, 5, 3))
-    assert fit_square(fits, 5, Image.Resampling.BICUBIC).tobytes() == fits.tobytes(), "what fits is not touched"
+    assert fit_square(fits, 5, Image.Resampling.BICUBIC).tobytes() == fits.tobytes(), (
+        "what fits is not touched"
+    )
     for width, height in ((7, 300), (33, 31), (1000, 999)):
-        assert fit_square(Image.new("RGB", (width, height)), 32, Image.Resampling.BICUBIC).size == (32, 32)
+        assert fit_square(Image.new("RGB", (width, height)), 32, Image.Resampling.BICUBIC).size == (
+            32,
+            32,
+        )
 
 
 def test_clip_pixels_by_hand():
@@ -81,7 +96,7 @@ def test_patches_come_row_by_row_without_the_class_token_and_from_the_layer_befo
     # Before any layer has mixed the patches, a mark in row 2, column 5 shows in just that one.
     embedded = VisionEncoder(tower, llm_dim=7, select_layer=0)
     marked = pixels.clone()
-    marked[..., 2 * 4:3 * 4, 5 * 4:6 * 4] = 1
+    marked[..., 2 * 4 : 3 * 4, 5 * 4 : 6 * 4] = 1
     changed = (embedded(marked) - embedded(pixels))[0].abs().sum(dim=-1) > 1e-6
     assert changed.nonzero().flatten().tolist() == [2 * 8 + 5]
 
@@ -95,7 +110,9 @@ def test_text_states_do_not_depend_on_what_stands_beside_them():
     states = clip_text_states(tower, tokenizer, captions)
     assert states.shape == (3, 32, toy.CONDITION_SIZE), "padded to the tower's length"
     for row, caption in enumerate(captions):
-        assert_close(states[row], clip_text_states(tower, tokenizer, [caption])[0], atol=1e-5, rtol=0)
+        assert_close(
+            states[row], clip_text_states(tower, tokenizer, [caption])[0], atol=1e-5, rtol=0
+        )
 
 
 @torch.no_grad()

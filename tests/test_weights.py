@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import minidream
 import psutil
 import pytest
 import torch
-from minidream import toy
-from minidream.tokenizers import ToyTokenizer
-from minidream.weights import reading
-from minidream.world.language import VOCABULARY
 from safetensors.torch import load_file, save_file
+
+import minidream
+from minidream.tokenizers import ToyTokenizer
+from minidream.weights import reading, toy
+from minidream.world.language import VOCABULARY
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +39,40 @@ def test_a_round_trip_is_bit_exact(saved, tmp_path):
     one, other = model.state_dict(), again.state_dict()
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     assert torch.equal(model.encode("a red circle"), again.encode("a red circle"))
-    assert again.decoder.config == model.decoder.config and again.config == model.config and again.llm.config == model.llm.config
+    assert (
+        again.decoder.config == model.decoder.config
+        and again.config == model.config
+        and again.llm.config == model.llm.config
+    )
     minidream.save(again, tmp_path / "twice")
     assert (tmp_path / "twice" / "config.json").read_text() == (folder / "config.json").read_text()
 
 
 def test_the_folder_has_the_official_layout(saved):
     _, folder = saved
-    assert {"config.json", "model.safetensors", "dream_embedding.bin", "clip_vision_embedding.bin", "stable_diffusion_head.bin"} <= {path.name for path in folder.iterdir()}
-    assert {"model.embed_tokens.weight", "lm_head.weight", "model.layers.0.self_attn.q_proj.weight", "model.norm.weight"} <= set(load_file(folder / "model.safetensors"))
+    assert {
+        "config.json",
+        "model.safetensors",
+        "dream_embedding.bin",
+        "clip_vision_embedding.bin",
+        "stable_diffusion_head.bin",
+    } <= {path.name for path in folder.iterdir()}
+    assert {
+        "model.embed_tokens.weight",
+        "lm_head.weight",
+        "model.layers.0.self_attn.q_proj.weight",
+        "model.norm.weight",
+    } <= set(load_file(folder / "model.safetensors"))
     clip = torch.load(folder / "clip_vision_embedding.bin", weights_only=True)
-    assert {"clip_vision_model.vision_model.embeddings.class_embedding", "projector.projector.bias"} <= set(clip)
-    assert {"projector.projector.weight"} == {name for name in torch.load(folder / "stable_diffusion_head.bin", weights_only=True) if not name.startswith(("vae.", "unet."))}
+    assert {
+        "clip_vision_model.vision_model.embeddings.class_embedding",
+        "projector.projector.bias",
+    } <= set(clip)
+    assert {"projector.projector.weight"} == {
+        name
+        for name in torch.load(folder / "stable_diffusion_head.bin", weights_only=True)
+        if not name.startswith(("vae.", "unet."))
+    }
 
 
 def test_dtype_is_as_stored_unless_named(saved, tmp_path):
@@ -58,15 +80,26 @@ def test_dtype_is_as_stored_unless_named(saved, tmp_path):
     half = minidream.load(saved[1], dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
     minidream.save(half, tmp_path / "half")
-    assert {parameter.dtype for parameter in minidream.load(tmp_path / "half").parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in minidream.load(tmp_path / "half").parameters()} == {
+        torch.bfloat16
+    }
     assert model.dream_queries.dtype == torch.float32
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda tensors: tensors.pop("model.norm.weight"), r"1 missing: model\.norm\.weight"),
-    (lambda tensors: tensors.update({"model.more.weight": torch.ones(2)}), r"1 extra: model\.more\.weight"),
-    (lambda tensors: tensors.update({"model.norm.weight": torch.ones(7)}), r"1 misshapen: model\.norm\.weight \(7,\) instead of \(192,\)"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda tensors: tensors.pop("model.norm.weight"), r"1 missing: model\.norm\.weight"),
+        (
+            lambda tensors: tensors.update({"model.more.weight": torch.ones(2)}),
+            r"1 extra: model\.more\.weight",
+        ),
+        (
+            lambda tensors: tensors.update({"model.norm.weight": torch.ones(7)}),
+            r"1 misshapen: model\.norm\.weight \(7,\) instead of \(192,\)",
+        ),
+    ],
+)
 def test_a_tensor_that_is_missing_extra_or_misshapen_is_named(copy, change, words):
     tensors = load_file(copy / "model.safetensors")
     change(tensors)
@@ -81,7 +114,10 @@ def test_a_renamed_plugin_tensor_is_named(copy):
     tensors = torch.load(path, weights_only=True)
     tensors["unet.conv_inn.bias"] = tensors.pop("unet.conv_in.bias")
     torch.save(tensors, path)
-    with pytest.raises(ValueError, match=r"stable_diffusion_head\.bin.*missing: unet\.conv_in\.bias.*extra: unet\.conv_inn\.bias"):
+    with pytest.raises(
+        ValueError,
+        match=r"stable_diffusion_head\.bin.*missing: unet\.conv_in\.bias.*extra: unet\.conv_inn\.bias",
+    ):
         minidream.load(copy)
 
 
@@ -108,7 +144,7 @@ def test_missing_cut_and_foreign_files_are_named(copy):
         minidream.load(copy)
     (copy / "aside").rename(copy / "clip_vision_embedding.bin")
     whole = (copy / "model.safetensors").read_bytes()
-    (copy / "model.safetensors").write_bytes(whole[:len(whole) // 2])
+    (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"model\.safetensors cannot be read, it may be cut short"):
         minidream.load(copy)
     (copy / "model.safetensors").unlink()
@@ -116,16 +152,21 @@ def test_missing_cut_and_foreign_files_are_named(copy):
         minidream.load(copy)
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"model_type": "llama"}))
-    with pytest.raises(ValueError, match=r"config\.json' is of a 'llama' model|config\.json.*'llama'"):
+    with pytest.raises(
+        ValueError, match=r"config\.json' is of a 'llama' model|config\.json.*'llama'"
+    ):
         minidream.load(copy)
 
 
 def test_unknown_names_say_what_exists(tmp_path):
-    with pytest.raises(ValueError, match=r"no weights are known as 'toyy'.*\"toy\".*RunpeiDong/dreamllm-7b-chat-aesthetic-v1\.0"):
+    with pytest.raises(
+        ValueError,
+        match=r"no weights are known as 'toyy'.*\"toy\".*RunpeiDong/dreamllm-7b-chat-aesthetic-v1\.0",
+    ):
         minidream.load("toyy")
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
         minidream.load(tmp_path)
-    with pytest.raises(ValueError, match='quantize is None or "int8", not \'int3\''):
+    with pytest.raises(ValueError, match="quantize is None or \"int8\", not 'int3'"):
         minidream.load("toy", quantize="int3")
 
 
@@ -151,13 +192,22 @@ def test_a_folder_of_other_things_is_not_overwritten(saved, tmp_path):
 
 def test_official_shards_hold_the_same_as_one_file():
     tiny = Path(__file__).parent / "fixtures" / "tiny-a"
-    one, shards = (minidream.load(tiny / folder, component_configs=tiny / "component_configs") for folder in ("checkpoint", "checkpoint_sharded"))
-    assert all(torch.equal(left, right) for left, right in zip(one.parameters(), shards.parameters(), strict=True))
-    assert one.queries == 8 and one.vision.patches == 16 and one.tokenizer.special.dream_start == 123
+    one, shards = (
+        minidream.load(tiny / folder, component_configs=tiny / "component_configs")
+        for folder in ("checkpoint", "checkpoint_sharded")
+    )
+    assert all(
+        torch.equal(left, right)
+        for left, right in zip(one.parameters(), shards.parameters(), strict=True)
+    )
+    assert (
+        one.queries == 8 and one.vision.patches == 16 and one.tokenizer.special.dream_start == 123
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Memory and disk
+
 
 def test_too_little_memory_is_said_before_anything_is_read(saved, monkeypatch):
     model, folder = saved
@@ -165,16 +215,26 @@ def test_too_little_memory_is_said_before_anything_is_read(saved, monkeypatch):
     free = SimpleNamespace(available=needed - 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     monkeypatch.setattr(reading, "take", lambda *_: pytest.fail("reading had begun"))
-    with pytest.raises(MemoryError, match=rf"{folder} take {needed / 1e9:.1f} GB of memory on cpu, and {free.available / 1e9:.1f} GB are free"):
+    with pytest.raises(
+        MemoryError,
+        match=rf"{folder} take {needed / 1e9:.1f} GB of memory on cpu, and {free.available / 1e9:.1f} GB are free",
+    ):
         minidream.load(folder, device="cpu")
     monkeypatch.undo()
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=needed * 2 // 3))
-    assert minidream.load(folder, device="cpu", dtype=torch.bfloat16).dream_queries.dtype == torch.bfloat16, "half of it does fit"
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(available=needed * 2 // 3)
+    )
+    assert (
+        minidream.load(folder, device="cpu", dtype=torch.bfloat16).dream_queries.dtype
+        == torch.bfloat16
+    ), "half of it does fit"
 
 
 def test_too_little_disk_is_said_before_anything_is_written(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=20_000_000))
-    with pytest.raises(OSError, match=r"saved would take 0\.0[3-9] GB, and 0\.02 GB are free on its disk"):
+    with pytest.raises(
+        OSError, match=r"saved would take 0\.0[3-9] GB, and 0\.02 GB are free on its disk"
+    ):
         minidream.save(saved[0], tmp_path / "saved")
     assert list(tmp_path.iterdir()) == []
 
@@ -185,7 +245,10 @@ def resident(what: str) -> int:
     return int(status[what].split()[0]) * 1024
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the highest resident memory can be reset on Linux alone")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(),
+    reason="the highest resident memory can be reset on Linux alone",
+)
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
 def test_weights_are_held_once(tmp_path, monkeypatch, suffix):
     """64 MB of float32, in files that are mapped and converted a portion at a time: 32 MB of bfloat16 and hardly more."""
@@ -194,24 +257,32 @@ def test_weights_are_held_once(tmp_path, monkeypatch, suffix):
     save_file(stored, path) if suffix == ".safetensors" else torch.save(stored, path)
     del stored
     tensors = reading.look(path)
-    monkeypatch.setattr(reading, "PORTION", 2 ** 20)
-    reading.take(tensors, torch.device("cpu"), torch.bfloat16)      # whatever is set up on first use
+    monkeypatch.setattr(reading, "PORTION", 2**20)
+    reading.take(tensors, torch.device("cpu"), torch.bfloat16)  # whatever is set up on first use
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     taken = reading.take(tensors, torch.device("cpu"), torch.bfloat16)
     peak = resident("VmHWM") - before
     needed = sum(tensor.nbytes for tensor in taken.values())
-    assert needed == 2 ** 25 and all(torch.equal(tensor, torch.full((1024, 1024), float(name)).bfloat16()) for name, tensor in taken.items())
-    assert peak <= 1.1 * needed + 2 * 2 ** 22 + 2 ** 20, "beside the target: one portion, and what is measured with it"
+    assert needed == 2**25 and all(
+        torch.equal(tensor, torch.full((1024, 1024), float(name)).bfloat16())
+        for name, tensor in taken.items()
+    )
+    assert peak <= 1.1 * needed + 2 * 2**22 + 2**20, (
+        "beside the target: one portion, and what is measured with it"
+    )
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     mapped = reading.take(tensors, torch.device("cpu"), None)
-    assert resident("VmHWM") - before < 2 ** 22, "what is wanted as it is stored is mapped, and read when it is used"
-    assert mapped["3"].sum() == 3 * 1024 ** 2
+    assert resident("VmHWM") - before < 2**22, (
+        "what is wanted as it is stored is mapped, and read when it is used"
+    )
+    assert mapped["3"].sum() == 3 * 1024**2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Eight bits
+
 
 def test_int8_without_torchao_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
@@ -225,15 +296,22 @@ def test_int8_gives_nearly_the_same_states_in_less_memory(saved, tmp_path):
     small = minidream.load(folder, device="cpu", quantize="int8")
     exact, near = model.encode("a red circle"), small.encode("a red circle")
     assert 0 < (near - exact).abs().max() < 0.05 * exact.abs().max()
-    matrices = [module.weight for module in small.llm.layers.modules() if isinstance(module, torch.nn.Linear)]
+    matrices = [
+        module.weight
+        for module in small.llm.layers.modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
     assert all(type(weight).__module__.startswith("torchao") for weight in matrices)
-    assert type(small.llm.lm_head.weight.data) is torch.Tensor and torch.equal(small.llm.lm_head.weight, model.llm.lm_head.weight)
+    assert type(small.llm.lm_head.weight.data) is torch.Tensor and torch.equal(
+        small.llm.lm_head.weight, model.llm.lm_head.weight
+    )
     with pytest.raises(ValueError, match="quantized model is not written.*q_proj.weight"):
         minidream.save(small, tmp_path / "small")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Mapped files
+
 
 def test_training_on_does_not_write_into_the_files(copy):
     files = {path: path.read_bytes() for path in copy.iterdir() if path.is_file()}
@@ -250,4 +328,6 @@ def test_a_model_can_be_saved_over_the_files_that_it_is_mapped_from(saved, copy)
         model.dream_queries.add_(1)
     minidream.save(model, copy)
     assert torch.equal(minidream.load(copy, device="cpu").dream_queries, saved[0].dream_queries + 1)
-    assert torch.equal(model.llm.norm.weight, saved[0].llm.norm.weight), "what was mapped before is still there"
+    assert torch.equal(model.llm.norm.weight, saved[0].llm.norm.weight), (
+        "what was mapped before is still there"
+    )

@@ -1,4 +1,5 @@
 """The toy world keeps its word: pictures, masks, captions, questions, stories and edits say the same of a scene."""
+
 import math
 import random
 import re
@@ -10,43 +11,86 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from minidream.world import (BACKGROUNDS, COLOURS, RELATIONS, SHAPES, Judge, Reading, Scene, Story, Thing, ask,
-                             describe, edit_of, is_held_out, parse_caption, read_by_colour, relation_between, render,
-                             sample_copy, sample_edit, sample_scene, sample_story, sample_subject, to_pil, to_tensor)
+from minidream.images import to_pil, to_tensor
+from minidream.world import (
+    BACKGROUNDS,
+    COLOURS,
+    RELATIONS,
+    SHAPES,
+    Judge,
+    Reading,
+    Scene,
+    SceneObject,
+    Story,
+    ask,
+    describe,
+    edit_of,
+    is_held_out,
+    parse_caption,
+    read_by_colour,
+    relation_between,
+    render,
+    sample_copy,
+    sample_edit,
+    sample_scene,
+    sample_story,
+    sample_subject,
+)
 from minidream.world.judge import HEADS, judge_batch, roughen, targets
-from minidream.world.language import (AFTER_WITH, DESCRIBE, QUESTION_KINDS, RELATION_SYNONYMS, SIZE_SYNONYMS, VOCABULARY,
-                                      ask_side, name_of, reference)
-from minidream.world.scenes import HELD_OUT_ARRANGEMENTS, HELD_OUT_LOOKS, OPPOSITE, place, sample_look
+from minidream.world.language import (
+    AFTER_WITH,
+    DESCRIBE,
+    QUESTION_KINDS,
+    RELATION_SYNONYMS,
+    SIZE_SYNONYMS,
+    VOCABULARY,
+    ask_side,
+    name_of,
+    reference,
+)
+from minidream.world.scenes import (
+    HELD_OUT_ARRANGEMENTS,
+    HELD_OUT_LOOKS,
+    OPPOSITE,
+    place,
+    sample_look,
+)
 from minidream.world.stories import EDITS
 
-CIRCLE = Thing("circle", "red", "large", x=0.25, y=0.30)
-SQUARE = Thing("square", "blue", "small", x=0.75, y=0.40)
+CIRCLE = SceneObject("circle", "red", "large", x=0.25, y=0.30)
+SQUARE = SceneObject("square", "blue", "small", x=0.75, y=0.40)
 PAIR = Scene((CIRCLE, SQUARE), "black")
 
 
-def scenes(count, held_out=False, seed=0, things=None):
+def scenes(count, held_out=False, seed=0, objects=None):
     rng = random.Random(seed)
-    return [sample_scene(rng, held_out, things) for _ in range(count)]
+    return [sample_scene(rng, held_out, objects) for _ in range(count)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Scenes
 
+
 def test_facts_do_not_depend_on_which_thing_is_first():
     expected = ("black", "left of", (("large", "red", "circle"), ("small", "blue", "square")))
     assert PAIR.facts == Scene((SQUARE, CIRCLE), "black").facts == expected
     assert PAIR.relation == "left of" and Scene((SQUARE, CIRCLE)).relation == "right of"
-    assert [PAIR.relation_of(number) for number in (0, 1)] == ["left of", "right of"] and Scene((SQUARE,)).relation_of(0) is None
+    assert [PAIR.relation_of(number) for number in (0, 1)] == ["left of", "right of"] and Scene(
+        (SQUARE,)
+    ).relation_of(0) is None
     assert Scene((CIRCLE,)).facts == ("white", None, (("large", "red", "circle"),))
-    for scene in scenes(300, things=2):
-        assert Scene(scene.things[::-1], scene.background).facts == scene.facts
+    for scene in scenes(300, objects=2):
+        assert Scene(scene.objects[::-1], scene.background).facts == scene.facts
         assert scene.facts[1] in ("left of", "above")
 
 
-@pytest.mark.parametrize("dx, dy, expected", [(-0.3, 0.1, "left of"), (0.3, -0.2, "right of"), (0.1, -0.3, "above"), (-0.2, 0.3, "below")])
+@pytest.mark.parametrize(
+    "dx, dy, expected",
+    [(-0.3, 0.1, "left of"), (0.3, -0.2, "right of"), (0.1, -0.3, "above"), (-0.2, 0.3, "below")],
+)
 def test_relation_follows_the_longer_axis_and_y_grows_down(dx, dy, expected):
-    other = Thing("star", "green", "small", 0.5, 0.5)
-    first = Thing("ring", "pink", "small", 0.5 + dx, 0.5 + dy)
+    other = SceneObject("star", "green", "small", 0.5, 0.5)
+    first = SceneObject("ring", "pink", "small", 0.5 + dx, 0.5 + dy)
     assert relation_between(first, other) == expected
     assert relation_between(other, first) == OPPOSITE[expected]
 
@@ -61,13 +105,20 @@ def test_places_are_inside_apart_and_beyond_dispute(relation):
         assert min(across, down) <= 0.6 * max(across, down) + 1e-9
         assert max(across, down) > first.radius + second.radius
         for thing in (first, second):
-            assert thing.radius < thing.x < 1 - thing.radius and thing.radius < thing.y < 1 - thing.radius
+            assert (
+                thing.radius < thing.x < 1 - thing.radius
+                and thing.radius < thing.y < 1 - thing.radius
+            )
 
 
 def test_unknown_words_and_counts_are_named():
-    for wrong, word in ((dict(shape="heart"), "heart"), (dict(colour="brown"), "brown"), (dict(size="huge"), "huge")):
+    for wrong, word in (
+        (dict(shape="heart"), "heart"),
+        (dict(colour="brown"), "brown"),
+        (dict(size="huge"), "huge"),
+    ):
         with pytest.raises(ValueError, match=word):
-            Thing(**dict(shape="circle", colour="red", size="small") | wrong)
+            SceneObject(**dict(shape="circle", colour="red", size="small") | wrong)
     with pytest.raises(ValueError, match="1 or 2 things, not 3"):
         Scene((CIRCLE,) * 3)
     with pytest.raises(ValueError, match="mauve"):
@@ -75,11 +126,16 @@ def test_unknown_words_and_counts_are_named():
 
 
 def test_held_out_by_hand():
-    assert is_held_out(Scene((Thing("circle", "purple", "small"),)))
-    assert not is_held_out(Scene((Thing("square", "purple", "small"),)))
-    circle, star = Thing("circle", "red", "small", 0.2, 0.5), Thing("star", "green", "small", 0.8, 0.5)
-    assert is_held_out(Scene((circle, star))) and is_held_out(Scene((star, circle))), "a star right of a circle is the same"
-    moved = Scene((Thing("circle", "red", "small", 0.9, 0.5), star))
+    assert is_held_out(Scene((SceneObject("circle", "purple", "small"),)))
+    assert not is_held_out(Scene((SceneObject("square", "purple", "small"),)))
+    circle, star = (
+        SceneObject("circle", "red", "small", 0.2, 0.5),
+        SceneObject("star", "green", "small", 0.8, 0.5),
+    )
+    assert is_held_out(Scene((circle, star))) and is_held_out(Scene((star, circle))), (
+        "a star right of a circle is the same"
+    )
+    moved = Scene((SceneObject("circle", "red", "small", 0.9, 0.5), star))
     assert not is_held_out(moved)
 
 
@@ -87,8 +143,12 @@ def test_held_out_by_hand():
 def test_sampling_gives_only_what_was_asked_for_and_all_of_it(held_out):
     drawn = scenes(3000, held_out)
     assert all(is_held_out(scene) == held_out for scene in drawn)
-    looks = {(thing.shape, thing.colour) for scene in drawn for thing in scene.things}
-    arrangements = {(looks[0][2], relation, looks[1][2]) for _, relation, looks in (scene.facts for scene in drawn) if relation}
+    looks = {(thing.shape, thing.colour) for scene in drawn for thing in scene.objects}
+    arrangements = {
+        (looks[0][2], relation, looks[1][2])
+        for _, relation, looks in (scene.facts for scene in drawn)
+        if relation
+    }
     every_look = set(product(SHAPES, COLOURS))
     if held_out:
         assert looks == every_look and HELD_OUT_ARRANGEMENTS <= arrangements
@@ -96,13 +156,17 @@ def test_sampling_gives_only_what_was_asked_for_and_all_of_it(held_out):
         assert looks == every_look - HELD_OUT_LOOKS, "every other combination is seen"
         assert not HELD_OUT_ARRANGEMENTS & arrangements
         assert len(arrangements) == 2 * len(SHAPES) ** 2 - len(HELD_OUT_ARRANGEMENTS)
-    counts = [len(scene.things) for scene in drawn]
+    counts = [len(scene.objects) for scene in drawn]
     assert 0 < counts.count(1) < counts.count(2)
     assert scenes(5, held_out, seed=8) == scenes(5, held_out, seed=8)
 
 
 def test_every_word_is_seen_in_spite_of_what_is_held_out():
-    assert len(HELD_OUT_LOOKS) == len({shape for shape, _ in HELD_OUT_LOOKS}) == len({colour for _, colour in HELD_OUT_LOOKS})
+    assert (
+        len(HELD_OUT_LOOKS)
+        == len({shape for shape, _ in HELD_OUT_LOOKS})
+        == len({colour for _, colour in HELD_OUT_LOOKS})
+    )
     for first, relation, second in HELD_OUT_ARRANGEMENTS:
         assert relation in ("left of", "above") and {first, second} <= set(SHAPES)
         assert (second, relation, first) not in HELD_OUT_ARRANGEMENTS, "the mirror image is seen"
@@ -112,25 +176,32 @@ def test_every_word_is_seen_in_spite_of_what_is_held_out():
 # Pictures
 
 # Areas at radius 1, by school geometry: see the distances in `render.py`.
-AREAS = {"circle": math.pi * 0.92 ** 2, "square": 1.6 ** 2, "triangle": 3 * math.sqrt(3) / 4,
-         "star": 5 * 1.05 * 0.46 * math.sin(math.pi / 5), "cross": 4 * 1.9 * 0.6 / 2 - 0.6 ** 2,
-         "ring": math.pi * (0.96 ** 2 - 0.48 ** 2)}
+AREAS = {
+    "circle": math.pi * 0.92**2,
+    "square": 1.6**2,
+    "triangle": 3 * math.sqrt(3) / 4,
+    "star": 5 * 1.05 * 0.46 * math.sin(math.pi / 5),
+    "cross": 4 * 1.9 * 0.6 / 2 - 0.6**2,
+    "ring": math.pi * (0.96**2 - 0.48**2),
+}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_masks_have_the_area_and_the_centre_of_their_shape(shape):
-    thing = Thing(shape, "green", "large", x=0.37, y=0.61)
+    thing = SceneObject(shape, "green", "large", x=0.37, y=0.61)
     _, masks = render([Scene((thing,))], size=96)
     assert masks.shape == (1, 2, 96, 96) and masks[0, 1].count_nonzero() == 0
     mask, axis = masks[0, 0], (torch.arange(96) + 0.5) / 96
-    assert abs(mask.sum().item() / 96 ** 2 / thing.radius ** 2 / AREAS[shape] - 1) < 0.02
+    assert abs(mask.sum().item() / 96**2 / thing.radius**2 / AREAS[shape] - 1) < 0.02
     assert abs((mask.sum(dim=0) @ axis / mask.sum()).item() - thing.x) < 0.002, "columns are x"
-    assert abs((mask.sum(dim=1) @ axis / mask.sum()).item() - thing.y) < 0.002, "rows are y, downwards"
+    assert abs((mask.sum(dim=1) @ axis / mask.sum()).item() - thing.y) < 0.002, (
+        "rows are y, downwards"
+    )
     assert mask.max() == 1 and ((mask > 0) & (mask < 1)).any(), "full inside, soft at the edge"
 
 
 def test_y_grows_down_and_a_triangle_points_up():
-    _, masks = render([Scene((Thing("triangle", "red", "large", x=0.5, y=0.25),))], size=48)
+    _, masks = render([Scene((SceneObject("triangle", "red", "large", x=0.5, y=0.25),))], size=48)
     rows, columns = masks[0, 0].nonzero().unbind(dim=1)
     assert rows.max() < 24 and columns.min() > 12
     widths = (masks[0, 0] > 0.5).sum(dim=1)[rows.unique()]
@@ -142,9 +213,11 @@ def test_a_picture_is_its_masks_laid_over_the_background():
     images, masks = render(drawn, size=40)
     assert images.shape == (70, 3, 40, 40) and masks.shape == (70, 2, 40, 40)
     for scene, image, cover in zip(drawn, images, masks):
-        colours = [torch.tensor(COLOURS[thing.colour]) for thing in scene.things]
+        colours = [torch.tensor(COLOURS[thing.colour]) for thing in scene.objects]
         ground = torch.tensor(BACKGROUNDS[scene.background]).reshape(3, 1, 1)
-        expected = ground * (1 - cover.sum(dim=0)) + sum(colour.reshape(3, 1, 1) * mask for colour, mask in zip(colours, cover))
+        expected = ground * (1 - cover.sum(dim=0)) + sum(
+            colour.reshape(3, 1, 1) * mask for colour, mask in zip(colours, cover)
+        )
         assert_close(image, expected, atol=1e-6, rtol=0)
         assert cover.sum(dim=0).max() <= 1, "things never overlap, so their shares add up"
 
@@ -154,7 +227,9 @@ def test_a_picture_does_not_depend_on_its_neighbours():
     together = render(drawn, size=24)
     for number in (0, 4, 8):
         alone = render([drawn[number]], size=24)
-        assert torch.equal(alone[0][0], together[0][number]) and torch.equal(alone[1][0], together[1][number])
+        assert torch.equal(alone[0][0], together[0][number]) and torch.equal(
+            alone[1][0], together[1][number]
+        )
 
 
 def test_pil_and_back():
@@ -163,28 +238,37 @@ def test_pil_and_back():
     assert [(picture.mode, picture.size) for picture in pictures] == [("RGB", (20, 20))] * 3
     assert_close(to_tensor(pictures), images, atol=0.5 / 255 + 1e-6, rtol=0)
     tall = to_pil(torch.zeros(1, 3, 5, 2).index_fill(2, torch.tensor([4]), 1.0))[0]
-    assert tall.size == (2, 5) and tall.getpixel((0, 4)) == (255, 255, 255) and tall.getpixel((1, 0)) == (0, 0, 0)
+    assert (
+        tall.size == (2, 5)
+        and tall.getpixel((0, 4)) == (255, 255, 255)
+        and tall.getpixel((1, 0)) == (0, 0, 0)
+    )
 
 
 def test_rendering_is_quick_enough_to_be_unlimited():
     drawn, threads = scenes(256), torch.get_num_threads()
     torch.set_num_threads(1)
     render(drawn, 64)
-    start = time.process_time()         # this process alone, so that a busy machine does not count
+    start = time.process_time()  # this process alone, so that a busy machine does not count
     for _ in range(3):
         render(drawn, 64)
     rate = 3 * len(drawn) / (time.process_time() - start)
     torch.set_num_threads(threads)
-    assert rate > 500, f"{rate:.0f} scenes per second of 64x64 on one thread; 2000 and more were measured"
+    assert rate > 500, (
+        f"{rate:.0f} scenes per second of 64x64 on one thread; 2000 and more were measured"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Captions
 
+
 def captions(count=1500):
     """(scene, phrase) with every phrasing many times; a fifth of them held out."""
     rng = random.Random(5)
-    return [(scene, describe(scene, rng)) for scene in scenes(count) + scenes(count // 4, held_out=True)]
+    return [
+        (scene, describe(scene, rng)) for scene in scenes(count) + scenes(count // 4, held_out=True)
+    ]
 
 
 def test_captions_parse_back_to_their_facts():
@@ -192,39 +276,74 @@ def test_captions_parse_back_to_their_facts():
     for scene, phrase in captions():
         background, relation, looks = scene.facts
         said = parse_caption(phrase.text)
-        assert said == (background if "background" in phrase.words else None, relation, looks), phrase.text
-        phrasings.add(tuple(role[0] if role else word for word, role in zip(phrase.words, phrase.roles)))
+        assert said == (background if "background" in phrase.words else None, relation, looks), (
+            phrase.text
+        )
+        phrasings.add(
+            tuple(role[0] if role else word for word, role in zip(phrase.words, phrase.roles))
+        )
     assert len(phrasings) > 40, "so many phrasings that a word's place gives nothing away"
 
 
 def test_the_plainest_caption():
     assert describe(PAIR).text == "a large red circle left of a small blue square"
-    assert describe(PAIR, background=True).text == "a large red circle left of a small blue square on a black background"
-    assert describe(Scene((SQUARE, CIRCLE))).text == "a small blue square right of a large red circle"
+    assert (
+        describe(PAIR, background=True).text
+        == "a large red circle left of a small blue square on a black background"
+    )
+    assert (
+        describe(Scene((SQUARE, CIRCLE))).text == "a small blue square right of a large red circle"
+    )
 
 
-@pytest.mark.parametrize("text, facts", [
-    ("left of a small blue square is a big red circle", PAIR.facts),
-    ("a little blue square with a large red circle to its left", PAIR.facts),
-    ("there is a small blue square on the right of a large red circle", PAIR.facts),
-    ("a large red circle under a small blue square", ("black", "above", (SQUARE.look, CIRCLE.look))),
-    ("beneath a small blue square is a large red circle", ("black", "above", (SQUARE.look, CIRCLE.look))),
-    ("a large red circle with a small blue square above it", ("black", "above", (SQUARE.look, CIRCLE.look)))])
+@pytest.mark.parametrize(
+    "text, facts",
+    [
+        ("left of a small blue square is a big red circle", PAIR.facts),
+        ("a little blue square with a large red circle to its left", PAIR.facts),
+        ("there is a small blue square on the right of a large red circle", PAIR.facts),
+        (
+            "a large red circle under a small blue square",
+            ("black", "above", (SQUARE.look, CIRCLE.look)),
+        ),
+        (
+            "beneath a small blue square is a large red circle",
+            ("black", "above", (SQUARE.look, CIRCLE.look)),
+        ),
+        (
+            "a large red circle with a small blue square above it",
+            ("black", "above", (SQUARE.look, CIRCLE.look)),
+        ),
+    ],
+)
 def test_parser_by_hand(text, facts):
     assert parse_caption(text) == (None, *facts[1:])
     assert parse_caption(f"on a black background, {text}") == facts
 
 
-@pytest.mark.parametrize("text", [
-    "", "a circle", "a red circle", "a large red circle a small blue square", "a large red circle left of a square",
-    "a large red circle left of a small blue square above a small pink star", "a large red circle on a red background",
-    "a large red circle left of a small blue square above it"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a circle",
+        "a red circle",
+        "a large red circle a small blue square",
+        "a large red circle left of a square",
+        "a large red circle left of a small blue square above a small pink star",
+        "a large red circle on a red background",
+        "a large red circle left of a small blue square above it",
+    ],
+)
 def test_what_is_no_caption_parses_to_none(text):
     assert parse_caption(text) is None
 
 
 def test_roles_say_what_every_word_tells():
-    attributes = {word for words in SIZE_SYNONYMS.values() for word in words} | {*COLOURS, *SHAPES, *BACKGROUNDS}
+    attributes = {word for words in SIZE_SYNONYMS.values() for word in words} | {
+        *COLOURS,
+        *SHAPES,
+        *BACKGROUNDS,
+    }
     for scene, phrase in captions(600):
         assert len(phrase.words) == len(phrase.roles)
         told, relation = set(), []
@@ -238,13 +357,22 @@ def test_roles_say_what_every_word_tells():
             elif kind == "background":
                 assert word == scene.background and number is None
             else:
-                thing = scene.things[number]
-                right = SIZE_SYNONYMS[thing.size] if kind == "size" else (thing.colour if kind == "colour" else thing.shape,)
+                thing = scene.objects[number]
+                right = (
+                    SIZE_SYNONYMS[thing.size]
+                    if kind == "size"
+                    else (thing.colour if kind == "colour" else thing.shape,)
+                )
                 assert word in right
                 told.add(role)
-        assert told == set(product(("size", "colour", "shape"), range(len(scene.things)))), "everything is said, and once"
-        phrases = {*AFTER_WITH.values(), *(words for options in RELATION_SYNONYMS.values() for words in options)}
-        assert bool(relation) == (len(scene.things) == 2)
+        assert told == set(product(("size", "colour", "shape"), range(len(scene.objects)))), (
+            "everything is said, and once"
+        )
+        phrases = {
+            *AFTER_WITH.values(),
+            *(words for options in RELATION_SYNONYMS.values() for words in options),
+        }
+        assert bool(relation) == (len(scene.objects) == 2)
         assert not relation or " ".join(relation) in phrases
         assert phrase.text.replace(",", " ,").split() == list(phrase.words)
 
@@ -252,11 +380,21 @@ def test_roles_say_what_every_word_tells():
 def test_phrases_join_with_their_roles():
     joined = name_of(CIRCLE, 0) + name_of(SQUARE, 1)
     assert joined.text == "a large red circle a small blue square"
-    assert joined.roles == (None, ("size", 0), ("colour", 0), ("shape", 0), None, ("size", 1), ("colour", 1), ("shape", 1))
+    assert joined.roles == (
+        None,
+        ("size", 0),
+        ("colour", 0),
+        ("shape", 0),
+        None,
+        ("size", 1),
+        ("colour", 1),
+        ("shape", 1),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Questions
+
 
 def all_questions(scene, seeds=400):
     rng = random.Random(2)
@@ -278,28 +416,48 @@ def test_questions_about_two_things_by_hand():
             assert answers.pop(f"what shape is the {colour} {noun}?") == shape
             assert answers.pop(f"what is the shape of the {colour} {noun}?") == shape
     for name, size in (("red circle", "large"), ("blue square", "small")):
-        assert answers.pop(f"what size is the {name}?") == answers.pop(f"how large is the {name}?") == size
+        assert (
+            answers.pop(f"what size is the {name}?")
+            == answers.pop(f"how large is the {name}?")
+            == size
+        )
         assert answers.pop(f"is there a {name}?") == "yes"
     assert answers.pop("what is left of the square?") == "circle"
     assert answers.pop("what is right of the circle?") == "square"
     for relation in RELATIONS:
-        assert answers.pop(f"is the circle {relation} the square?") == ("yes" if relation == "left of" else "no")
+        assert answers.pop(f"is the circle {relation} the square?") == (
+            "yes" if relation == "left of" else "no"
+        )
         # "a square left of a circle" is seen in training; of this pair nothing is held out.
-        assert answers.pop(f"is the square {relation} the circle?") == ("yes" if relation == "right of" else "no")
-    missing = {question for question, answer in answers.items() if answer == "no" and re.fullmatch(r"is there a \w+ \w+\?", question)}
-    assert {"is there a red square?", "is there a blue circle?"} <= missing, "near misses are among them"
+        assert answers.pop(f"is the square {relation} the circle?") == (
+            "yes" if relation == "right of" else "no"
+        )
+    missing = {
+        question
+        for question, answer in answers.items()
+        if answer == "no" and re.fullmatch(r"is there a \w+ \w+\?", question)
+    }
+    assert {"is there a red square?", "is there a blue circle?"} <= missing, (
+        "near misses are among them"
+    )
     assert missing == set(answers), "nothing else is asked"
 
 
 def test_things_alike_are_told_apart_by_colour():
-    twins = Scene((CIRCLE, Thing("circle", "blue", "small", 0.75, 0.40)))
+    twins = Scene((CIRCLE, SceneObject("circle", "blue", "small", 0.75, 0.40)))
     assert reference(twins, 0) == "red circle" and reference(twins, 1) == "blue circle"
     asked = all_questions(twins, 1500)
     assert ("is the red circle left of the blue circle?", "yes") in asked
     assert ("what is left of the blue circle?", "circle") in asked
-    assert not any(question.startswith(("what color is the circle", "what colour is the circle")) for question, _ in asked)
-    alike = Scene((CIRCLE, Thing("square", "red", "small", 0.75, 0.40)))
-    assert not any("red thing" in question or "red object" in question for question, _ in all_questions(alike, 1500))
+    assert not any(
+        question.startswith(("what color is the circle", "what colour is the circle"))
+        for question, _ in asked
+    )
+    alike = Scene((CIRCLE, SceneObject("square", "red", "small", 0.75, 0.40)))
+    assert not any(
+        "red thing" in question or "red object" in question
+        for question, _ in all_questions(alike, 1500)
+    )
 
 
 @pytest.mark.parametrize("kind", QUESTION_KINDS)
@@ -307,38 +465,66 @@ def test_answers_follow_from_the_scene(kind):
     rng = random.Random(4)
     for scene in scenes(300) + scenes(100, held_out=True):
         question, answer = ask(scene, rng, kind)
-        things = scene.things
+        things = scene.objects
         if found := re.fullmatch(r"is there a (\w+) (\w+)\?", question):
-            assert answer == ("yes" if found.groups() in {(thing.colour, thing.shape) for thing in things} else "no")
-        elif found := re.fullmatch(r"is the ([\w ]+?) (left of|right of|above|below) the ([\w ]+)\?", question):
+            assert answer == (
+                "yes"
+                if found.groups() in {(thing.colour, thing.shape) for thing in things}
+                else "no"
+            )
+        elif found := re.fullmatch(
+            r"is the ([\w ]+?) (left of|right of|above|below) the ([\w ]+)\?", question
+        ):
             name, said, other = found.groups()
-            first, second = ([thing for number, thing in enumerate(things) if reference(scene, number) == words] for words in (name, other))
+            first, second = (
+                [thing for number, thing in enumerate(things) if reference(scene, number) == words]
+                for words in (name, other)
+            )
             assert answer == ("yes" if relation_between(*first, *second) == said else "no")
         elif question.startswith("how many"):
             assert answer == {1: "one", 2: "two"}[len(things)]
         elif question.endswith("the background?"):
             assert answer == scene.background
         elif kind == "size":
-            assert [thing.size for thing in things if f"{thing.colour} {thing.shape}" in question] == [answer]
+            assert [
+                thing.size for thing in things if f"{thing.colour} {thing.shape}" in question
+            ] == [answer]
         elif kind == "colour":
-            assert [thing.colour for thing in things if question.endswith(f"the {thing.shape}?")] == [answer]
+            assert [
+                thing.colour for thing in things if question.endswith(f"the {thing.shape}?")
+            ] == [answer]
         elif kind == "shape":
-            assert [thing.shape for thing in things if f"the {thing.colour} " in question] == [answer]
+            assert [thing.shape for thing in things if f"the {thing.colour} " in question] == [
+                answer
+            ]
         else:
-            relation, name = re.fullmatch(r"what is (left of|right of|above|below) the ([\w ]+)\?", question).groups()
+            relation, name = re.fullmatch(
+                r"what is (left of|right of|above|below) the ([\w ]+)\?", question
+            ).groups()
             [number] = [number for number in range(2) if reference(scene, number) == name]
-            assert answer == things[1 - number].shape and relation_between(things[1 - number], things[number]) == relation
+            assert (
+                answer == things[1 - number].shape
+                and relation_between(things[1 - number], things[number]) == relation
+            )
 
 
 def test_yes_and_no_are_both_common():
     rng = random.Random(1)
     for kind in ("existence", "relation"):
-        answers = [answer for _, answer in (ask(scene, rng, kind) for scene in scenes(600, things=2)) if answer in ("yes", "no")]
+        answers = [
+            answer
+            for _, answer in (ask(scene, rng, kind) for scene in scenes(600, objects=2))
+            if answer in ("yes", "no")
+        ]
         assert 0.35 < answers.count("yes") / len(answers) < 0.7
 
 
 def named_looks(text):
-    return {(shape, colour) for shape, colour in product(SHAPES, COLOURS) if re.search(rf"\b{colour} {shape}\b", text)}
+    return {
+        (shape, colour)
+        for shape, colour in product(SHAPES, COLOURS)
+        if re.search(rf"\b{colour} {shape}\b", text)
+    }
 
 
 def named_arrangements(text):
@@ -347,7 +533,11 @@ def named_arrangements(text):
     for first, second in permutations(SHAPES, 2):
         for relation in RELATIONS:
             if re.search(rf"\b{first} {relation} (?:the|a|an)(?: \w+)*? {second}\b", text):
-                found.add((first, relation, second) if relation in ("left of", "above") else (second, OPPOSITE[relation], first))
+                found.add(
+                    (first, relation, second)
+                    if relation in ("left of", "above")
+                    else (second, OPPOSITE[relation], first)
+                )
     return found
 
 
@@ -357,11 +547,14 @@ def test_questions_on_seen_scenes_name_nothing_that_is_held_out():
         question, _ = ask(scene, rng, rng.choice(("existence", "relation", None)))
         assert not named_looks(question) & HELD_OUT_LOOKS, question
         assert not named_arrangements(question) & HELD_OUT_ARRANGEMENTS, question
-    assert named_arrangements("is the red star right of the circle?") == {("circle", "left of", "star")}
+    assert named_arrangements("is the red star right of the circle?") == {
+        ("circle", "left of", "star")
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Stories and edits
+
 
 @pytest.mark.parametrize("held_out", [False, True])
 @pytest.mark.parametrize("sample", [sample_story, sample_edit, sample_subject])
@@ -370,7 +563,9 @@ def test_stories_and_edits_give_what_was_asked_for(sample, held_out):
     for _ in range(400):
         story = sample(rng, held_out=held_out)
         assert is_held_out(story.scenes[-1]) == held_out
-        assert not any(is_held_out(scene) for scene in story.scenes[:-1]), "what comes before may always be seen"
+        assert not any(is_held_out(scene) for scene in story.scenes[:-1]), (
+            "what comes before may always be seen"
+        )
         if not held_out:
             assert not named_looks(story.text) & HELD_OUT_LOOKS
             assert not named_arrangements(story.text) & HELD_OUT_ARRANGEMENTS
@@ -380,13 +575,15 @@ def test_stories_begin_with_a_caption_and_end_with_a_picture():
     rng, kinds = random.Random(8), set()
     for _ in range(200):
         story = sample_story(rng)
-        assert [type(item) is str for item in story.items] == [True, False] * len(story.scenes), "words and pictures take turns"
+        assert [type(item) is str for item in story.items] == [True, False] * len(story.scenes), (
+            "words and pictures take turns"
+        )
         assert story.given == () and len(story.scenes) in (2, 3)
         opening, caption = re.match(r"(a story:|counting up: one,) (.*)\.", story.items[0]).groups()
         background, relation, looks = story.scenes[0].facts
         assert parse_caption(caption)[1:] == (relation, looks)
         if opening == "counting up: one,":
-            assert [len(scene.things) for scene in story.scenes] == [1, 2]
+            assert [len(scene.objects) for scene in story.scenes] == [1, 2]
         kinds.add((opening, len(story.scenes)))
     assert kinds == {("a story:", 2), ("a story:", 3), ("counting up: one,", 2)}
     for pictures in (2, 3):
@@ -403,7 +600,7 @@ def test_a_story_separates_words_and_scenes():
 @pytest.mark.parametrize("count", [1, 2])
 def test_edits_do_what_they_say(kind, count):
     rng = random.Random(9)
-    results = [(scene, edit_of(scene, kind, rng)) for scene in scenes(150, things=count)]
+    results = [(scene, edit_of(scene, kind, rng)) for scene in scenes(150, objects=count)]
     impossible = {1: ("vanish", "swap", "exchange"), 2: ("appear",)}[count]
     if kind in impossible:
         assert all(result is None for _, result in results)
@@ -414,40 +611,66 @@ def test_edits_do_what_they_say(kind, count):
         assert asked.startswith("the same but ")
         assert (after.background == before.background) == (kind != "background")
         names = [reference(before, number) for number in range(count)]
-        mentioned = [number for number in range(count) if f"the {names[number]} " in told or told.endswith(f"the {names[number]}.")]
+        mentioned = [
+            number
+            for number in range(count)
+            if f"the {names[number]} " in told or told.endswith(f"the {names[number]}.")
+        ]
         if kind in ("recolour", "resize", "reshape"):
             [number] = mentioned
-            old, new = before.things[number], after.things[number]
+            old, new = before.objects[number], after.objects[number]
             assert count == 1 or f"the {names[number]}" in asked
             attribute = {"recolour": "colour", "resize": "size", "reshape": "shape"}[kind]
             looks = [dict(zip(("size", "colour", "shape"), thing.look)) for thing in (old, new)]
             assert {name for name in looks[0] if looks[0][name] != looks[1][name]} == {attribute}
             if kind == "resize":
-                assert ("grows" in told and "larger" in asked) == (new.size == "large") == (new.radius > old.radius)
+                assert (
+                    ("grows" in told and "larger" in asked)
+                    == (new.size == "large")
+                    == (new.radius > old.radius)
+                )
             else:
-                assert told.endswith(f" {looks[1][attribute]}.") and asked.endswith(looks[1][attribute])
+                assert told.endswith(f" {looks[1][attribute]}.") and asked.endswith(
+                    looks[1][attribute]
+                )
             if count == 2:
-                assert after.things[1 - number].look == before.things[1 - number].look and after.relation == before.relation
+                assert (
+                    after.objects[1 - number].look == before.objects[1 - number].look
+                    and after.relation == before.relation
+                )
         elif kind == "appear":
-            [old], [first, new] = before.things, after.things
+            [old], [first, new] = before.objects, after.objects
             assert first.look == old.look
             relation = relation_between(new, first)
-            assert told == f"{name_of(new, 1).text} appears {relation} it." and f"with {name_of(new, 1).text} {relation} it" in asked
+            assert (
+                told == f"{name_of(new, 1).text} appears {relation} it."
+                and f"with {name_of(new, 1).text} {relation} it" in asked
+            )
         elif kind == "vanish":
             [number] = mentioned
-            assert [thing.look for thing in after.things] == [before.things[1 - number].look]
+            assert [thing.look for thing in after.objects] == [before.objects[1 - number].look]
             assert told.endswith("disappears.") and asked.endswith(f"without the {names[number]}")
         elif kind == "swap":
-            assert [thing.look for thing in after.things] == [thing.look for thing in before.things]
+            assert [thing.look for thing in after.objects] == [
+                thing.look for thing in before.objects
+            ]
             assert after.relation == OPPOSITE[before.relation]
         elif kind == "exchange":
-            first, second = before.things
-            assert after.things == (replace(first, colour=second.colour), replace(second, colour=first.colour))
+            first, second = before.objects
+            assert after.objects == (
+                replace(first, colour=second.colour),
+                replace(second, colour=first.colour),
+            )
         else:
-            assert after.things == before.things
-            assert told == f"the background turns {after.background}." and asked == f"the same but on a {after.background} background"
-        if len(after.things) == 2:
-            assert after.things[0].look[1:] != after.things[1].look[1:], "words can still tell them apart"
+            assert after.objects == before.objects
+            assert (
+                told == f"the background turns {after.background}."
+                and asked == f"the same but on a {after.background} background"
+            )
+        if len(after.objects) == 2:
+            assert after.objects[0].look[1:] != after.objects[1].look[1:], (
+                "words can still tell them apart"
+            )
 
 
 def test_edits_and_subjects_are_given_their_first_picture():
@@ -455,15 +678,24 @@ def test_edits_and_subjects_are_given_their_first_picture():
     for _ in range(100):
         edit, subject, copy = sample_edit(rng), sample_subject(rng), sample_copy(rng)
         assert edit.given == subject.given == copy.given == (0,)
-        assert isinstance(edit.items[0], Scene) and edit.items[1].startswith("the same but") and len(edit.items) == 3
-        [old], [new] = subject.scenes[0].things, subject.scenes[1].things
+        assert (
+            isinstance(edit.items[0], Scene)
+            and edit.items[1].startswith("the same but")
+            and len(edit.items) == 3
+        )
+        [old], [new] = subject.scenes[0].objects, subject.scenes[1].objects
         assert (old.shape, old.size) == (new.shape, new.size) and old.colour != new.colour
         assert subject.items[1] == f"this shape in {new.colour}"
-        assert copy.items[0] == copy.items[2] and copy.text == "the same" and not is_held_out(copy.items[0])
+        assert (
+            copy.items[0] == copy.items[2]
+            and copy.text == "the same"
+            and not is_held_out(copy.items[0])
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The words
+
 
 def test_the_vocabulary_is_what_the_generators_say():
     rng = random.Random(11)
@@ -482,6 +714,7 @@ def test_the_vocabulary_is_what_the_generators_say():
 # ---------------------------------------------------------------------------------------------------------------------
 # Readers
 
+
 @pytest.mark.parametrize("held_out", [False, True], ids=["seen", "held out"])
 def test_the_analytic_reader_reads_fresh_renders(held_out):
     drawn = scenes(300, held_out, seed=12)
@@ -499,9 +732,16 @@ def test_the_analytic_reader_is_not_fooled_by_nothing_or_by_noise():
 
 def test_agreement_is_about_everything():
     background, relation, looks = PAIR.facts
-    assert Reading(PAIR.facts).agrees(PAIR.facts) and Reading(PAIR.facts).agrees((None, relation, looks))
-    for other in (("white", relation, looks), (background, "above", looks), (background, relation, looks[::-1]),
-                  (background, None, looks[:1]), (None, relation, (("small", "red", "circle"), looks[1]))):
+    assert Reading(PAIR.facts).agrees(PAIR.facts) and Reading(PAIR.facts).agrees(
+        (None, relation, looks)
+    )
+    for other in (
+        ("white", relation, looks),
+        (background, "above", looks),
+        (background, relation, looks[::-1]),
+        (background, None, looks[:1]),
+        (None, relation, (("small", "red", "circle"), looks[1])),
+    ):
         assert not Reading(PAIR.facts).agrees(other)
     assert not Reading(None).agrees(PAIR.facts)
 
@@ -511,19 +751,27 @@ def test_the_judge_says_in_words_what_its_heads_answer():
     drawn = scenes(200) + scenes(50, held_out=True)
     answers = targets(drawn)
     judge = Judge(width=8)
-    judge.forward = lambda images: {name: torch.nn.functional.one_hot(answers[:, column].clamp(min=0), choices).float()
-                                    for column, (name, choices) in enumerate(HEADS.items())}
-    assert all(reading.facts == scene.facts for scene, reading in zip(drawn, judge.read(torch.zeros(250, 3, 32, 32))))
+    judge.forward = lambda images: {
+        name: torch.nn.functional.one_hot(answers[:, column].clamp(min=0), choices).float()
+        for column, (name, choices) in enumerate(HEADS.items())
+    }
+    assert all(
+        reading.facts == scene.facts
+        for scene, reading in zip(drawn, judge.read(torch.zeros(250, 3, 32, 32)))
+    )
 
 
 def test_the_judge_takes_any_size_and_ignores_what_is_not_asked():
     judge = Judge(width=8)
     for size in (24, 32, 48):
-        assert {name: scores.shape for name, scores in judge(torch.rand(3, 3, size, size)).items()} == \
-            {name: (3, choices) for name, choices in HEADS.items()}
+        assert {
+            name: scores.shape for name, scores in judge(torch.rand(3, 3, size, size)).items()
+        } == {name: (3, choices) for name, choices in HEADS.items()}
     images, answers = judge_batch(0, 5, 8, 32)
     again = judge_batch(0, 5, 8, 32)
-    assert torch.equal(images, again[0]) and torch.equal(answers, again[1]), "a pure function of seed and step"
+    assert torch.equal(images, again[0]) and torch.equal(answers, again[1]), (
+        "a pure function of seed and step"
+    )
     assert not torch.equal(images, judge_batch(0, 6, 8, 32)[0])
     scores = {name: torch.randn(8, choices).requires_grad_() for name, choices in HEADS.items()}
     judge.forward = lambda images: scores
@@ -544,12 +792,26 @@ def test_roughen_keeps_range_and_stays_close():
 
 
 def test_the_side_that_is_asked_is_the_side_of_the_answer():
-    scene = Scene((Thing("square", "red", "small", x=0.25, y=0.5), Thing("circle", "blue", "large", x=0.75, y=0.5)), "gray")
+    scene = Scene(
+        (
+            SceneObject("square", "red", "small", x=0.25, y=0.5),
+            SceneObject("circle", "blue", "large", x=0.75, y=0.5),
+        ),
+        "gray",
+    )
     assert ask_side(scene, 0) == ("what thing is on the left?", "a small red square")
     assert ask_side(scene, 1) == ("what thing is on the right?", "a large blue circle")
-    upright = Scene((Thing("ring", "orange", "large", x=0.5, y=0.75), Thing("star", "cyan", "small", x=0.5, y=0.25)), "gray")
+    upright = Scene(
+        (
+            SceneObject("ring", "orange", "large", x=0.5, y=0.75),
+            SceneObject("star", "cyan", "small", x=0.5, y=0.25),
+        ),
+        "gray",
+    )
     assert [ask_side(upright, number) for number in range(2)] == [
-        ("what thing is below?", "a large orange ring"), ("what thing is above?", "a small cyan star")]
+        ("what thing is below?", "a large orange ring"),
+        ("what thing is above?", "a small cyan star"),
+    ]
 
 
 @pytest.mark.parametrize("sample", [sample_story, sample_edit])
@@ -559,4 +821,6 @@ def test_stories_and_edits_of_one_thing_or_of_two_stay_so(sample, held_out):
         rng = random.Random(count)
         for _ in range(40):
             story = sample(rng, held_out, count=count)
-            assert {len(scene.things) for scene in story.scenes} == {count} and is_held_out(story.scenes[-1]) == held_out
+            assert {len(scene.objects) for scene in story.scenes} == {count} and is_held_out(
+                story.scenes[-1]
+            ) == held_out

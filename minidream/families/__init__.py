@@ -1,6 +1,6 @@
 """The family tree: other ways to let a language model see and paint, each in its smallest true form, on one table.
 
-`python -m minidream.families all` trains them with one budget on one world and writes the table. What all share:
+`python -m minidream.studies families all` trains them with one budget on one world and writes the table. What all share:
 `samples.py` (what is learned and asked), `family.py` (what a family is), `exam.py` (how replies are marked), `runs.py` (plan,
 runs, JSON), `table.py` (the table, as text and as figure). Everything else is one family per file.
 

@@ -31,19 +31,30 @@ class AdaptedAttention(nn.Module):
         self.k_proj, self.v_proj = attention.k_proj, attention.v_proj
         self.prompts = nn.Parameter(torch.randn(prompts, self.config.hidden_size))
         self.gate = nn.Parameter(torch.zeros(self.config.num_attention_heads))
-        self.picture: Tensor | None = None      # (batch, dim); set before each reading
+        self.picture: Tensor | None = None  # (batch, dim); set before each reading
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """As `DotProductAttention.forward`; ValueError if there is not one picture per row (both numbers)."""
         if self.picture is None or len(self.picture) != len(query):
-            raise ValueError(f"{len(query)} rows need as many pictures, and {0 if self.picture is None else len(self.picture)} are watched")
+            raise ValueError(
+                f"{len(query)} rows need as many pictures, and {0 if self.picture is None else len(self.picture)} are watched"
+            )
         prompts = self.prompts + rearrange(self.picture, "batch dim -> batch 1 dim")
         groups = self.config.num_attention_heads // self.config.num_key_value_heads
         prompt_key, prompt_value = (
-            repeat(proj(prompts), "batch prompts (heads head_dim) -> batch (heads groups) prompts head_dim", groups=groups, head_dim=self.config.head_dim)
-            for proj in (self.k_proj, self.v_proj))
+            repeat(
+                proj(prompts),
+                "batch prompts (heads head_dim) -> batch (heads groups) prompts head_dim",
+                groups=groups,
+                head_dim=self.config.head_dim,
+            )
+            for proj in (self.k_proj, self.v_proj)
+        )
         looked = F.scaled_dot_product_attention(query, prompt_key, prompt_value)
-        return self.inner(query, key, value, mask) + rearrange(self.gate.tanh(), "heads -> heads 1 1") * looked
+        return (
+            self.inner(query, key, value, mask)
+            + rearrange(self.gate.tanh(), "heads -> heads 1 1") * looked
+        )
 
 
 class Adapter(Beside):
@@ -62,5 +73,9 @@ def adapter(plan: Plan) -> Adapter:
     model = fresh()
     for layer in model.llm.layers:
         layer.self_attn.attend = AdaptedAttention(layer.self_attn)
-    added = [part for layer in model.llm.layers for part in (layer.self_attn.attend.prompts, layer.self_attn.attend.gate)]
+    added = [
+        part
+        for layer in model.llm.layers
+        for part in (layer.self_attn.attend.prompts, layer.self_attn.attend.gate)
+    ]
     return Adapter("adapter", model, plan.recipe(4e-3), TOLD, [model.vision.projector, *added])

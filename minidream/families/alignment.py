@@ -19,16 +19,17 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import toy
-from ..dream import gather
-from ..lessons import description
-from ..studies import painted
-from ..vision import clip_text_states
-from ..world.render import to_pil
+from ..dream_queries import gather
+from ..images import to_pil
+from ..train.lessons import description
+from ..weights import toy
+from ..weights.toy import clip_text_states, painted
 from .family import Family, Plan, fresh, learned_together
 from .samples import PAINTED, TOLD, Sample
 
-WEIGHT = 4.0        # of the regression beside the language loss; text states have variance 1.6, image states 1
+WEIGHT = (
+    4.0  # of the regression beside the language loss; text states have variance 1.6, image states 1
+)
 
 
 class Aligned(Family):
@@ -43,12 +44,22 @@ class Aligned(Family):
         if isinstance(batch[0].reply, str):
             return super().forward(batch, generator)
         kept = torch.rand(len(batch), generator=generator) >= self.model.decoder.config.drop_prob
-        batch = [sample if keep else replace(sample, kind="nothing", given=(), scenes=()) for sample, keep in zip(batch, kept.tolist())]
+        batch = [
+            sample if keep else replace(sample, kind="nothing", given=(), scenes=())
+            for sample, keep in zip(batch, kept.tolist())
+        ]
         layouts, documents = zip(*map(self.lay_out, batch))
         read, hidden = self.model.read(layouts, documents)
         states, wanted = gather(hidden, self.model.queries, read.queries), self.wanted(batch)
-        regression, diffusion = F.mse_loss(self.aligner(states), wanted), self.decoding(batch, wanted, generator)
-        return {"total": WEIGHT * regression + self.model.config.loss_weight_vm * diffusion, "regression": regression, "diffusion": diffusion}
+        regression, diffusion = (
+            F.mse_loss(self.aligner(states), wanted),
+            self.decoding(batch, wanted, generator),
+        )
+        return {
+            "total": WEIGHT * regression + self.model.config.loss_weight_vm * diffusion,
+            "regression": regression,
+            "diffusion": diffusion,
+        }
 
     @property
     def aligner(self) -> nn.Module:
@@ -70,8 +81,12 @@ class Aligned(Family):
         marks = {}
         for kind in PAINTED:
             samples = exam.samples(kind, held_out=False)
-            states = self.decode(self.wanted([*samples, replace(samples[0], given=())]))        # the last one is the null condition
-            marks[kind] = exam.mark(samples, to_pil(painted(self.model.decoder, states[:-1], states[-1:])))
+            states = self.decode(
+                self.wanted([*samples, replace(samples[0], given=())])
+            )  # the last one is the null condition
+            marks[kind] = exam.mark(
+                samples, to_pil(painted(self.model.decoder, states[:-1], states[-1:]))
+            )
         return {"teacher": marks}
 
 
@@ -90,7 +105,11 @@ class TextAligned(Aligned):
     @torch.no_grad()
     def wanted(self, batch):
         """CLIP's text states of captions, of the empty one where nothing is given."""
-        return clip_text_states(self.text_tower, self.model.tokenizer, [self.caption(sample) if sample.given else "" for sample in batch])
+        return clip_text_states(
+            self.text_tower,
+            self.model.tokenizer,
+            [self.caption(sample) if sample.given else "" for sample in batch],
+        )
 
 
 class ImageAligned(Aligned):
@@ -110,30 +129,58 @@ class ImageAligned(Aligned):
     def wanted(self, batch):
         """Patch states in pairs, each normed: shape (batch, queries, vision dim)."""
         vision = self.model.vision
-        states = vision.tower(pixel_values=vision.pixels([sample.reply for sample in batch]), output_hidden_states=True).hidden_states[vision.select_layer]
-        states = reduce(states[:, 1:], "batch (queries pair) dim -> batch queries dim", "mean", queries=self.model.queries)
+        states = vision.tower(
+            pixel_values=vision.pixels([sample.reply for sample in batch]),
+            output_hidden_states=True,
+        ).hidden_states[vision.select_layer]
+        states = reduce(
+            states[:, 1:],
+            "batch (queries pair) dim -> batch queries dim",
+            "mean",
+            queries=self.model.queries,
+        )
         given = torch.tensor([bool(sample.given) for sample in batch], device=states.device)
         return F.layer_norm(states, states.shape[-1:]) * rearrange(given, "batch -> batch 1 1")
 
     def decoding(self, batch, wanted, generator):
         """The denoising loss from the true states; nothing of it reaches the queries."""
         decoder = self.model.decoder
-        return decoder.loss(decoder.latents_of([sample.reply for sample in batch]), self.decode(wanted), generator)
+        return decoder.loss(
+            decoder.latents_of([sample.reply for sample in batch]), self.decode(wanted), generator
+        )
 
 
-def text(plan: Plan, name: str = "alignment-text", caption: Callable[[Sample], str] = attrgetter("caption")) -> TextAligned:
+def text(
+    plan: Plan,
+    name: str = "alignment-text",
+    caption: Callable[[Sample], str] = attrgetter("caption"),
+) -> TextAligned:
     """Language model, queries and both projectors learn; the U-Net is not even asked."""
     model = fresh()
-    return TextAligned(caption, name, model, plan.recipe(1e-3), PAINTED + TOLD, learned_together(model))
+    return TextAligned(
+        caption, name, model, plan.recipe(1e-3), PAINTED + TOLD, learned_together(model)
+    )
 
 
 def short(plan: Plan) -> TextAligned:
     """The same, taught stories and edits by captions without the background; prompts are what they are."""
-    return text(plan, "alignment-short", lambda sample: sample.caption if sample.kind == "paint" else description(sample.scenes[-1], background=False))
+    return text(
+        plan,
+        "alignment-short",
+        lambda sample: (
+            sample.caption
+            if sample.kind == "paint"
+            else description(sample.scenes[-1], background=False)
+        ),
+    )
 
 
 def image(plan: Plan) -> ImageAligned:
     """The same, and the decoder of image states."""
     model = fresh()
-    model.decoder.projector = nn.Sequential(nn.Linear(toy.LLM_SIZE, toy.VISION_SIZE), nn.Linear(toy.VISION_SIZE, toy.CONDITION_SIZE))
-    return ImageAligned("alignment-image", model, plan.recipe(1e-3), PAINTED + TOLD, learned_together(model))
+    model.decoder.projector = nn.Sequential(
+        nn.Linear(toy.LLM_SIZE, toy.VISION_SIZE), nn.Linear(toy.VISION_SIZE, toy.CONDITION_SIZE)
+    )
+    return ImageAligned(
+        "alignment-image", model, plan.recipe(1e-3), PAINTED + TOLD, learned_together(model)
+    )

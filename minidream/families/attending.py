@@ -32,10 +32,14 @@ class CrossAttention(nn.Module):
     def forward(self, hidden: Tensor, seen: Tensor) -> Tensor:
         """hidden (batch, tokens, dim) and seen (batch, inputs, seen_dim) to (batch, tokens, dim)."""
         split = "batch tokens (heads head_dim) -> batch heads tokens head_dim"
-        query, key, value = (rearrange(states, split, heads=self.heads)
-                             for states in (self.q_proj(hidden), self.k_proj(seen), self.v_proj(seen)))
+        query, key, value = (
+            rearrange(states, split, heads=self.heads)
+            for states in (self.q_proj(hidden), self.k_proj(seen), self.v_proj(seen))
+        )
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.o_proj(rearrange(mixed, "batch heads tokens head_dim -> batch tokens (heads head_dim)"))
+        return self.o_proj(
+            rearrange(mixed, "batch heads tokens head_dim -> batch tokens (heads head_dim)")
+        )
 
 
 def feed_forward(dim: int, inner: int) -> nn.Sequential:
@@ -71,4 +75,11 @@ class Beside(Family):
 
 def without_pictures(sample: Sample) -> Sample:
     """A sample with only its words given."""
-    return Sample(sample.kind, tuple(item for item in sample.given if isinstance(item, str)), sample.reply, sample.scenes, sample.wanted, sample.more)
+    return Sample(
+        sample.kind,
+        tuple(item for item in sample.given if isinstance(item, str)),
+        sample.reply,
+        sample.scenes,
+        sample.wanted,
+        sample.more,
+    )

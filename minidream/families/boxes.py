@@ -9,7 +9,7 @@ import re
 import torch
 from torch import Tensor
 
-BINS = 33       # one mark at every edge of the 32 pixels: a box that fits the pixels is written without loss
+BINS = 33  # one mark at every edge of the 32 pixels: a box that fits the pixels is written without loss
 MARKS = tuple(str(mark) for mark in range(BINS))
 
 
@@ -21,14 +21,21 @@ def box_of(mask: Tensor) -> tuple[float, ...]:
     """
     covered = mask >= 0.5
     if not covered.any():
-        raise ValueError("no pixel is covered by half or more: there is nothing to put a box around")
+        raise ValueError(
+            "no pixel is covered by half or more: there is nothing to put a box around"
+        )
     height, width = mask.shape
     columns, rows = (torch.nonzero(covered.any(dim=dim)).flatten() for dim in (0, 1))
-    return columns[0].item() / width, rows[0].item() / height, (columns[-1].item() + 1) / width, (rows[-1].item() + 1) / height
+    return (
+        columns[0].item() / width,
+        rows[0].item() / height,
+        (columns[-1].item() + 1) / width,
+        (rows[-1].item() + 1) / height,
+    )
 
 
 def words_of_box(box: tuple[float, ...]) -> str:
-    """"3 5 17 19": each side rounded to its nearest mark."""
+    """ "3 5 17 19": each side rounded to its nearest mark."""
     return " ".join(MARKS[round(side * (BINS - 1))] for side in box)
 
 

@@ -10,10 +10,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import toy
 from ..diffusion import Decoder
-from ..lessons import pictures
-from ..train import Recipe
+from ..train.lessons import pictures
+from ..train.loop import Recipe
+from ..weights import toy
 from ..world.scenes import sample_scene
 
 
@@ -29,7 +29,10 @@ class Codebook(nn.Module):
     def __init__(self, channels: int, codes: int = 256, dim: int = 4):
         super().__init__()
         self.into, self.out = nn.Linear(channels, dim), nn.Linear(dim, channels)
-        for way in (self.into, self.out):       # from the identity on: latents are a good space to begin with
+        for way in (
+            self.into,
+            self.out,
+        ):  # from the identity on: latents are a good space to begin with
             nn.init.eye_(way.weight)
             nn.init.zeros_(way.bias)
         self.codes = nn.Parameter(torch.randn(codes, dim))
@@ -58,16 +61,25 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def encode(self, latents: Tensor) -> Tensor:
         """(batch, channels, height, width) to numbers of codes, shape (batch, height * width), cells row by row."""
-        return self.nearest(self.into(rearrange(latents, "batch channels height width -> batch (height width) channels")))
+        return self.nearest(
+            self.into(
+                rearrange(latents, "batch channels height width -> batch (height width) channels")
+            )
+        )
 
     @torch.no_grad()
     def decode(self, numbers: Tensor, height: int) -> Tensor:
         """The way back."""
-        return rearrange(self.out(self.codes[numbers]), "batch (height width) channels -> batch channels height width", height=height)
+        return rearrange(
+            self.out(self.codes[numbers]),
+            "batch (height width) channels -> batch channels height width",
+            height=height,
+        )
 
 
 class CodebookStage(nn.Module):
     """The codebook learns from pictures alone to give the latents back."""
+
     name, shown = "codebook", ("picture",)
 
     def __init__(self, decoder: Decoder, recipe: Recipe, codes: int = 256):
@@ -76,20 +88,29 @@ class CodebookStage(nn.Module):
         self.codebook = Codebook(decoder.latent_shape[0], codes)
         # Codes begin where latents are: one that is the nearest to nothing never learns.
         with torch.no_grad():
-            rng = random.Random(int(torch.randint(2 ** 31, ())))
-            latents = decoder.latents_of(pictures([sample_scene(rng, count=1) for _ in range(256)], toy.IMAGE_SIZE))
-            cells = self.codebook.into(rearrange(latents, "batch channels height width -> (batch height width) channels"))
+            rng = random.Random(int(torch.randint(2**31, ())))
+            latents = decoder.latents_of(
+                pictures([sample_scene(rng, count=1) for _ in range(256)], toy.IMAGE_SIZE)
+            )
+            cells = self.codebook.into(
+                rearrange(latents, "batch channels height width -> (batch height width) channels")
+            )
             # And drawn at random from them, nearly all would be background.
             self.codebook.codes.copy_(spread_out(cells, len(self.codebook.codes)))
 
     def batch(self, seed: int, step: int, process: int):
         """PIL images."""
         rng = random.Random(f"codebook {seed} {step} {process}")
-        return pictures([sample_scene(rng, count=1) for _ in range(self.recipe.batch)], toy.IMAGE_SIZE)
+        return pictures(
+            [sample_scene(rng, count=1) for _ in range(self.recipe.batch)], toy.IMAGE_SIZE
+        )
 
     def forward(self, batch, generator):
         """Squared error of the latents, and the codebook's own loss."""
-        latents = rearrange(self.decoder.latents_of(batch), "batch channels height width -> batch height width channels")
+        latents = rearrange(
+            self.decoder.latents_of(batch),
+            "batch channels height width -> batch height width channels",
+        )
         quantized, drawn = self.codebook.quantize(self.codebook.into(latents))
         error = F.mse_loss(self.codebook.out(quantized), latents)
         return {"total": error + drawn, "error": error}

@@ -11,8 +11,13 @@ from .family import QUERIES, Family, Plan, fresh, learned_together
 from .samples import PAINTED, TOLD
 
 
-def dreamllm(plan: Plan, name: str = "dreamllm", kinds: tuple[str, ...] = PAINTED + TOLD, queries: int = QUERIES,
-             weight: float | None = None) -> Family:
+def dreamllm(
+    plan: Plan,
+    name: str = "dreamllm",
+    kinds: tuple[str, ...] = PAINTED + TOLD,
+    queries: int = QUERIES,
+    weight: float | None = None,
+) -> Family:
     """Language model, dream queries and both projectors learn together.
 
     Args:

@@ -23,10 +23,19 @@ def projector(plan: Plan) -> Family:
 def captions(plan: Plan) -> Family:
     """The language model learns from captions alone."""
     model = fresh()
-    return Family("captions", model, plan.recipe(1e-3), TOLD, [model.llm, model.vision.projector], shown=("caption",))
+    return Family(
+        "captions",
+        model,
+        plan.recipe(1e-3),
+        TOLD,
+        [model.llm, model.vision.projector],
+        shown=("caption",),
+    )
 
 
 def instructions(plan: Plan, share: float = 1.0) -> Family:
     """The language model learns from captions and questions; in `share` of the plan's steps."""
     model = fresh()
-    return Family("instructions", model, plan.recipe(1e-3, share), TOLD, [model.llm, model.vision.projector])
+    return Family(
+        "instructions", model, plan.recipe(1e-3, share), TOLD, [model.llm, model.vision.projector]
+    )

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from PIL import Image
 from torch import Tensor
 
-from .. import toy
+from ..images import to_tensor
+from ..weights import toy
 from ..world.judge import Judge, scenes_by_colour
 from ..world.language import parse_caption
-from ..world.render import to_tensor
 from .boxes import box_of_words, overlap
 from .family import Family, Plan
 from .samples import KINDS, PAINTED, Sample, draw, true_box
 
-ENOUGH = 0.5        # intersection over union from which on a box counts as right
+ENOUGH = 0.5  # intersection over union from which on a box counts as right
 COMBINATIONS = {"seen": False, "held out": True}
 
 
@@ -45,10 +45,17 @@ def said_right(sample: Sample, reply: str) -> float:
     return float(reply == sample.reply)
 
 
-def painted_right(judge: Judge, samples: list[Sample], replies: list[Image.Image | None]) -> list[float]:
+def painted_right(
+    judge: Judge, samples: list[Sample], replies: list[Image.Image | None]
+) -> list[float]:
     """How right each picture is, by the facts that the judge reads from it, in [0, 1]; no picture is 0."""
-    readings = found_in(replies, lambda pictures: judge.read(pictures.to(next(judge.parameters()).device)))
-    return [0.0 if reading is None else facts_right(reading.facts, sample.wanted) for sample, reading in zip(samples, readings)]
+    readings = found_in(
+        replies, lambda pictures: judge.read(pictures.to(next(judge.parameters()).device))
+    )
+    return [
+        0.0 if reading is None else facts_right(reading.facts, sample.wanted)
+        for sample, reading in zip(samples, readings)
+    ]
 
 
 def found_in(replies: list[Image.Image | None], reader: Callable[[Tensor], list]) -> list:
@@ -60,14 +67,21 @@ def found_in(replies: list[Image.Image | None], reader: Callable[[Tensor], list]
 
 def stays(sample: Sample) -> bool:
     """Whether the thing of the last picture stands just where, and as large as, it did in the one before."""
-    before, after = ((thing.x, thing.y, thing.radius) for thing in (scene.things[0] for scene in sample.scenes[-2:]))
+    before, after = (
+        (thing.x, thing.y, thing.radius)
+        for thing in (scene.objects[0] for scene in sample.scenes[-2:])
+    )
     return before == after
 
 
 def in_place(samples: list[Sample], replies: list[Image.Image | None]) -> list[bool]:
     """Whether the painted thing overlaps enough with where it should stand; False where there is not one thing."""
-    return [scene is not None and len(scene.things) == 1 and overlap(true_box(scene), true_box(sample.scenes[-1])) >= ENOUGH
-            for sample, scene in zip(samples, found_in(replies, scenes_by_colour))]
+    return [
+        scene is not None
+        and len(scene.objects) == 1
+        and overlap(true_box(scene), true_box(sample.scenes[-1])) >= ENOUGH
+        for sample, scene in zip(samples, found_in(replies, scenes_by_colour))
+    ]
 
 
 class Exam:
@@ -95,14 +109,31 @@ class Exam:
         over union with the true ones ("overlap").
         """
         kind = samples[0].kind
-        right = painted_right(self.judge, samples, replies) if kind in PAINTED else list(map(said_right, samples, replies))
+        right = (
+            painted_right(self.judge, samples, replies)
+            if kind in PAINTED
+            else list(map(said_right, samples, replies))
+        )
         marks = {"right": right.count(1.0), "facts": round(sum(right) / len(right), 4)}
         if kind == "edit":
             stay = list(map(stays, samples))
-            marks |= {"stay": sum(stay), "in place": sum(placed for placed, asked in zip(in_place(samples, replies), stay) if asked)}
+            marks |= {
+                "stay": sum(stay),
+                "in place": sum(
+                    placed for placed, asked in zip(in_place(samples, replies), stay) if asked
+                ),
+            }
         if kind == "locate":
             found = [box_of_words(reply) for reply in replies]
-            marks["overlap"] = round(sum(overlap(box, box_of_words(sample.reply)) for box, sample in zip(found, samples) if box) / len(samples), 4)
+            marks["overlap"] = round(
+                sum(
+                    overlap(box, box_of_words(sample.reply))
+                    for box, sample in zip(found, samples)
+                    if box
+                )
+                / len(samples),
+                4,
+            )
         return marks
 
     def marks(self, family: Family) -> dict:
@@ -118,12 +149,23 @@ class Exam:
 
         def blind(samples: list[Sample]) -> list:
             if samples[0].kind == "question":
-                return [answers[sample.given[1]].most_common(1)[0][0] if sample.given[1] in answers else "" for sample in samples]
+                return [
+                    answers[sample.given[1]].most_common(1)[0][0]
+                    if sample.given[1] in answers
+                    else ""
+                    for sample in samples
+                ]
             return [sample.reply for sample in samples[1:] + samples[:1]]
 
         return self.marked(KINDS, blind)
 
     def marked(self, kinds: tuple[str, ...], replies: Callable[[list[Sample]], list]) -> dict:
         """`marks` of whoever gives these replies to samples of these kinds."""
-        asked = {kind: {name: self.samples(kind, held_out) for name, held_out in COMBINATIONS.items()} for kind in kinds}
-        return {kind: {name: self.mark(samples, replies(samples)) for name, samples in both.items()} for kind, both in asked.items()}
+        asked = {
+            kind: {name: self.samples(kind, held_out) for name, held_out in COMBINATIONS.items()}
+            for kind in kinds
+        }
+        return {
+            kind: {name: self.mark(samples, replies(samples)) for name, samples in both.items()}
+            for kind, both in asked.items()
+        }

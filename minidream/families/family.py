@@ -10,29 +10,32 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from .. import stages, toy
 from ..documents import Document, Layout
-from ..dream import ConditionProjector, new_dream_queries
-from ..lessons import dialogue, laid_out
+from ..dream_queries import ConditionProjector, new_dream_queries
 from ..llm import LLM
 from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
-from ..train import Recipe
+from ..train.lessons import dialogue, laid_out
+from ..train.loop import Recipe
+from ..weights import parts, toy
 from .samples import Sample, draw
 
-QUERIES = 32        # of every family that has dream queries: as many as CLIP has text states, so that only the teacher differs
+QUERIES = 32  # of every family that has dream queries: as many as CLIP has text states, so that only the teacher differs
 
 
 @dataclass(frozen=True)
 class Plan:
     """What all families share; results of another plan do not stand beside them."""
+
     steps: int = 600
     batch: int = 32
-    prompts: int = 48           # samples of each kind in the exam, seen and held out apart
+    prompts: int = 48  # samples of each kind in the exam, seen and held out apart
 
     def __post_init__(self):
         if min(self.steps, self.batch, self.prompts) < 1:
-            raise ValueError(f"steps, batch and prompts are at least 1, not {self.steps}, {self.batch} and {self.prompts}")
+            raise ValueError(
+                f"steps, batch and prompts are at least 1, not {self.steps}, {self.batch} and {self.prompts}"
+            )
 
     def recipe(self, learning_rate: float, share: float = 1.0) -> Recipe:
         """So long and so fast; `share` of the steps, where a family learns one part after another.
@@ -40,7 +43,9 @@ class Plan:
         Rates were set by hand for each size of what learns, before the first exam; none was tuned.
         """
         steps = max(1, round(share * self.steps))
-        return Recipe(steps, self.batch, learning_rate, weight_decay=0.0, warmup=min(50, steps // 4))
+        return Recipe(
+            steps, self.batch, learning_rate, weight_decay=0.0, warmup=min(50, steps // 4)
+        )
 
 
 class Family(nn.Module):
@@ -55,7 +60,15 @@ class Family(nn.Module):
         shown: kinds that it learns from, taking turns; None is all that it can.
     """
 
-    def __init__(self, name: str, model: DreamLLM, recipe: Recipe, kinds: tuple[str, ...], trained: list, shown: tuple[str, ...] | None = None):
+    def __init__(
+        self,
+        name: str,
+        model: DreamLLM,
+        recipe: Recipe,
+        kinds: tuple[str, ...],
+        trained: list,
+        shown: tuple[str, ...] | None = None,
+    ):
         super().__init__()
         self.name, self.model, self.recipe = name, model, recipe
         self.kinds, self.shown = kinds, shown or kinds
@@ -87,7 +100,14 @@ class Family(nn.Module):
         """The loss of the paper's equation 7, and the one of its two parts that a batch of this kind has."""
         layouts, documents = zip(*map(self.lay_out, batch))
         losses = self.model.loss_of_layouts(layouts, documents, generator)
-        return {"total": losses.total, **({"diffusion": losses.diffusion} if layouts[0].queries else {"language": losses.language})}
+        return {
+            "total": losses.total,
+            **(
+                {"diffusion": losses.diffusion}
+                if layouts[0].queries
+                else {"language": losses.language}
+            ),
+        }
 
     def beside(self, exam) -> dict:
         """What else a run of this family should tell, beside its marks in an `exam.Exam`."""
@@ -106,17 +126,17 @@ def fresh(queries: int = QUERIES) -> DreamLLM:
 
     What is new is drawn from torch's own generator.
     """
-    model = stages.toy_before("stage1-comprehension")
+    model = parts.toy_before("stage1-comprehension")
     model.vision.projector.reset_parameters()
-    model.dream_queries = new_dream_queries(queries, toy.LLM_SIZE, deviation=toy.EMBEDDING_DEVIATION)
+    model.dream_queries = new_dream_queries(queries, toy.LLM_SIZE, std=toy.EMBEDDING_STD)
     model.decoder.projector = ConditionProjector(toy.LLM_SIZE, toy.CONDITION_SIZE)
     return model
 
 
 def learned_together(model: DreamLLM) -> list[nn.Module]:
     """What DreamLLM's stage II trains: language model, dream queries and both projectors."""
-    parts = stages.parts_of(model)
-    return [parts[name] for name in stages.LEAVES["stage2"]]
+    modules = parts.parts_of(model)
+    return [modules[name] for name in parts.LEAVES["stage2"]]
 
 
 def with_words(model: DreamLLM, words: tuple[str, ...]) -> DreamLLM:
@@ -126,15 +146,23 @@ def with_words(model: DreamLLM, words: tuple[str, ...]) -> DreamLLM:
     """
     old, tokenizer = model.llm, ToyTokenizer([*model.tokenizer.words, *words])
     llm = LLM(replace(old.config, vocab_size=len(tokenizer)))
-    nn.init.normal_(llm.embed_tokens.weight, std=toy.EMBEDDING_DEVIATION)
+    nn.init.normal_(llm.embed_tokens.weight, std=toy.EMBEDDING_STD)
     nn.init.normal_(llm.lm_head.weight, std=0.05)
-    tables = {name: table for name, table in llm.state_dict().items() if name in ("embed_tokens.weight", "lm_head.weight")}
+    tables = {
+        name: table
+        for name, table in llm.state_dict().items()
+        if name in ("embed_tokens.weight", "lm_head.weight")
+    }
     for name, table in tables.items():
-        table[:old.config.vocab_size] = old.state_dict()[name]
+        table[: old.config.vocab_size] = old.state_dict()[name]
     llm.load_state_dict(old.state_dict() | tables)
     return DreamLLM(llm, model.vision, model.decoder, model.dream_queries, tokenizer, model.config)
 
 
 def learned_parameters(phases: list[nn.Module]) -> int:
     """How many numbers learn in all phases, each counted once."""
-    return sum(parameter.numel() for parameter in {parameter for phase in phases for parameter in phase.parameters()} if parameter.requires_grad)
+    return sum(
+        parameter.numel()
+        for parameter in {parameter for phase in phases for parameter in phase.parameters()}
+        if parameter.requires_grad
+    )

@@ -8,12 +8,12 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 
-from .. import toy
+from ..weights import toy
 from .attending import Beside, CrossAttention, feed_forward
 from .family import Plan, fresh
 from .samples import TOLD
 
-EVERY = 3           # a gated layer stands before every third layer
+EVERY = 3  # a gated layer stands before every third layer
 
 
 class Resampler(nn.Module):
@@ -53,7 +53,7 @@ class GatedLayer(nn.Module):
         self.norm, self.look = nn.LayerNorm(dim), CrossAttention(dim, seen_dim, seen_dim)
         self.think = feed_forward(dim, seen_dim)
         self.gates = nn.Parameter(torch.zeros(2))
-        self.seen: Tensor | None = None     # (batch, tokens, seen_dim); set before each reading
+        self.seen: Tensor | None = None  # (batch, tokens, seen_dim); set before each reading
 
     @property
     def added(self) -> list:
@@ -63,7 +63,9 @@ class GatedLayer(nn.Module):
     def forward(self, hidden: Tensor, *others) -> tuple[Tensor, tuple]:
         """As the layer's own; ValueError if there is not one picture per row (both numbers)."""
         if self.seen is None or len(self.seen) != len(hidden):
-            raise ValueError(f"{len(hidden)} rows need as many pictures, and {0 if self.seen is None else len(self.seen)} are watched")
+            raise ValueError(
+                f"{len(hidden)} rows need as many pictures, and {0 if self.seen is None else len(self.seen)} are watched"
+            )
         look, think = self.gates.tanh()
         hidden = hidden + look * self.look(self.norm(hidden), self.seen)
         return self.layer(hidden + think * self.think(hidden), *others)

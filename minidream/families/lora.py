@@ -65,4 +65,10 @@ def lora(plan: Plan) -> Family:
     """The detours and the projector learn."""
     model = fresh()
     added = wrap(model.llm)
-    return Family("lora", model, plan.recipe(2e-3), TOLD, [model.vision.projector, *(part for detour in added for part in (detour.down, detour.up))])
+    return Family(
+        "lora",
+        model,
+        plan.recipe(2e-3),
+        TOLD,
+        [model.vision.projector, *(part for detour in added for part in (detour.down, detour.up))],
+    )

@@ -9,10 +9,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .. import toy
-from ..dream import block_index
+from ..dream_queries import block_index
 from ..llm import causal_mask
 from ..model import DreamLLM
+from ..weights import toy
 from .family import Family, Plan, fresh
 from .samples import PAINTED, TOLD
 
@@ -27,19 +27,29 @@ class AmongQueries(nn.Module):
     def __init__(self, inner: nn.Module):
         super().__init__()
         self.inner = inner
-        self.blocks: list[tuple[int, int]] = []     # (row, first position) among the tokens of this reading
-        self.queries = 0                            # in each block
+        self.blocks: list[
+            tuple[int, int]
+        ] = []  # (row, first position) among the tokens of this reading
+        self.queries = 0  # in each block
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """As `DotProductAttention.forward`."""
         if self.blocks:
             tokens, inputs = query.shape[2], key.shape[2]
             if mask is None:
-                mask = causal_mask(torch.ones(len(query), inputs, dtype=torch.bool, device=query.device), tokens)
-            number = torch.zeros(len(query), inputs, dtype=torch.long, device=query.device)     # of its block; 0 is none
+                mask = causal_mask(
+                    torch.ones(len(query), inputs, dtype=torch.bool, device=query.device), tokens
+                )
+            number = torch.zeros(
+                len(query), inputs, dtype=torch.long, device=query.device
+            )  # of its block; 0 is none
             rows, positions = block_index(self.blocks, self.queries, query.device)
-            number[rows, positions + inputs - tokens] = 1 + torch.arange(len(self.blocks), device=query.device)[:, None]
-            alike = rearrange(number[:, inputs - tokens:], "batch tokens -> batch tokens 1") == rearrange(number, "batch inputs -> batch 1 inputs")
+            number[rows, positions + inputs - tokens] = (
+                1 + torch.arange(len(self.blocks), device=query.device)[:, None]
+            )
+            alike = rearrange(
+                number[:, inputs - tokens :], "batch tokens -> batch tokens 1"
+            ) == rearrange(number, "batch inputs -> batch 1 inputs")
             inside = alike & rearrange(number > 0, "batch inputs -> batch 1 inputs")
             mask = mask | rearrange(inside, "batch tokens inputs -> batch 1 tokens inputs")
         return self.inner(query, key, value, mask)
@@ -56,7 +66,10 @@ class Bidirectional(DreamLLM):
     def embed(self, batch, images):
         """As `DreamLLM.embed`; what is embedded is read next, so that the layers learn here where its queries stand."""
         for layer in self.llm.layers:
-            layer.self_attn.attend.blocks, layer.self_attn.attend.queries = batch.queries, self.queries
+            layer.self_attn.attend.blocks, layer.self_attn.attend.queries = (
+                batch.queries,
+                self.queries,
+            )
         return super().embed(batch, images)
 
 
@@ -66,8 +79,18 @@ class Connector(nn.Module):
     def __init__(self, llm_dim: int, condition_dim: int, layers: int = 1, heads: int = 6):
         super().__init__()
         self.norm = nn.LayerNorm(llm_dim)
-        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(llm_dim, heads, 3 * llm_dim // 2, dropout=0.0, activation="gelu", batch_first=True,
-                                                               norm_first=True) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                llm_dim,
+                heads,
+                3 * llm_dim // 2,
+                dropout=0.0,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(layers)
+        )
         self.out = nn.Linear(llm_dim, condition_dim)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -81,9 +104,17 @@ class Connector(nn.Module):
 def metaqueries(plan: Plan, name: str = "metaqueries", kind: type[DreamLLM] = DreamLLM) -> Family:
     """Queries, connector and the visual projector learn."""
     model = fresh()
-    model = kind(model.llm, model.vision, model.decoder, model.dream_queries, model.tokenizer, model.config)
+    model = kind(
+        model.llm, model.vision, model.decoder, model.dream_queries, model.tokenizer, model.config
+    )
     model.decoder.projector = Connector(toy.LLM_SIZE, toy.CONDITION_SIZE)
-    return Family(name, model, plan.recipe(2e-3), PAINTED + TOLD, [model.dream_queries, model.decoder.projector, model.vision.projector])
+    return Family(
+        name,
+        model,
+        plan.recipe(2e-3),
+        PAINTED + TOLD,
+        [model.dream_queries, model.decoder.projector, model.vision.projector],
+    )
 
 
 def bidirectional(plan: Plan) -> Family:

@@ -12,8 +12,8 @@ import re
 
 import torch
 
-from ..lessons import description, dialogue
-from ..studies import dream_of_clip
+from ..train.lessons import description, dialogue
+from ..weights.toy import dream_of_clip
 from ..world.language import DESCRIBE
 from .encode_only import instructions
 from .family import Family, Plan, fresh, with_words
@@ -21,8 +21,8 @@ from .samples import PAINTED, TOLD, Sample
 
 WORDS = ("draw", "look", "image", "(", ")", '"')
 LOOK, DRAW = re.compile(r'look \( image, " (.+) " \)'), re.compile(r'draw \( " (.+) " \)')
-TURNS = 3           # calls for one reply, at most
-LONGEST = 30        # words of a caption: the text tower reads 32 with <s> and </s>
+TURNS = 3  # calls for one reply, at most
+LONGEST = 30  # words of a caption: the text tower reads 32 with <s> and </s>
 
 
 def as_words(given) -> str:
@@ -49,7 +49,11 @@ def transcript(sample: Sample) -> list[tuple[str, str]]:
     given = as_words(sample.given)
     if sample.kind == "paint":
         return [(given, draw(sample.caption))]
-    question, seen = (sample.given[-1], sample.reply) if sample.kind in TOLD else (DESCRIBE, description(sample.scenes[0]))
+    question, seen = (
+        (sample.given[-1], sample.reply)
+        if sample.kind in TOLD
+        else (DESCRIBE, description(sample.scenes[0]))
+    )
     reply = sample.reply if sample.kind in TOLD else draw(sample.caption)
     return [(given, look(question)), (after(given, look(question), seen), reply)]
 
@@ -69,7 +73,9 @@ class Plugin(Family):
 
     def __init__(self, captioner: Family, *others):
         super().__init__(*others)
-        self.captioner = [captioner]        # in a list: it is trained before, and no part of this phase (nor of `.to()`)
+        self.captioner = [
+            captioner
+        ]  # in a list: it is trained before, and no part of this phase (nor of `.to()`)
 
     @property
     def phases(self):
@@ -79,7 +85,10 @@ class Plugin(Family):
     def batch(self, seed, step, process):
         """Samples, and which turn of each is learned."""
         rng = random.Random(f"plugin {seed} {step} {process}")
-        return [(sample, rng.randrange(len(transcript(sample)))) for sample in super().batch(seed, step, process)]
+        return [
+            (sample, rng.randrange(len(transcript(sample))))
+            for sample in super().batch(seed, step, process)
+        ]
 
     def lay_out(self, sample):
         """One turn of a sample's transcript, words only."""
@@ -92,7 +101,10 @@ class Plugin(Family):
         said = [self.solve(sample) for sample in samples]
         if isinstance(samples[0].reply, str):
             return [text if text else "" for text in said]
-        captions = [match[1] if (match := DRAW.fullmatch(text or "")) and self.drawable(match[1]) else None for text in said]
+        captions = [
+            match[1] if (match := DRAW.fullmatch(text or "")) and self.drawable(match[1]) else None
+            for text in said
+        ]
         # Something is painted in the place of what cannot be drawn, and thrown away: picture i has seed i.
         painted = dream_of_clip(self.captioner[0].model, [caption or "" for caption in captions])
         return [picture if caption else None for picture, caption in zip(painted, captions)]
@@ -128,4 +140,6 @@ def plugin(plan: Plan) -> Plugin:
     """The captioner learns, then the language model learns to call."""
     captioner = instructions(plan, share=0.5)
     model = with_words(fresh(), WORDS)
-    return Plugin(captioner, "plugin", model, plan.recipe(1e-3, share=0.5), PAINTED + TOLD, [model.llm])
+    return Plugin(
+        captioner, "plugin", model, plan.recipe(1e-3, share=0.5), PAINTED + TOLD, [model.llm]
+    )

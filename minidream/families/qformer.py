@@ -9,8 +9,8 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 
-from .. import toy
 from ..vision import VisionEncoder
+from ..weights import toy
 from .attending import CrossAttention, feed_forward
 from .family import Family, Plan, fresh
 from .samples import TOLD
@@ -24,7 +24,10 @@ class QueryLayer(nn.Module):
     def __init__(self, dim: int, seen_dim: int):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
-        self.among, self.at_patches = CrossAttention(dim, dim, dim), CrossAttention(dim, seen_dim, dim)
+        self.among, self.at_patches = (
+            CrossAttention(dim, dim, dim),
+            CrossAttention(dim, seen_dim, dim),
+        )
         self.think = feed_forward(dim, 4 * dim)
 
     def forward(self, queries: Tensor, patches: Tensor) -> Tensor:

@@ -16,4 +16,6 @@ WORDS = ("where", "at", *MARKS)
 def referring(plan: Plan) -> Family:
     """An encode-only family that also knows boxes."""
     model = with_words(fresh(), WORDS)
-    return Family("referring", model, plan.recipe(1e-3), TOLD + PLACED, [model.llm, model.vision.projector])
+    return Family(
+        "referring", model, plan.recipe(1e-3), TOLD + PLACED, [model.llm, model.vision.projector]
+    )

@@ -9,19 +9,25 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from .. import toy
-from ..lessons import description, document_of, pictures
+from ..train.lessons import description, document_of, pictures
+from ..weights import toy
 from ..world.language import DESCRIBE, ask, describe, parse_caption
 from ..world.render import render
 from ..world.scenes import Scene, place, sample_scene
 from ..world.stories import Story, sample_edit, sample_story
 from .boxes import box_of, overlap, words_of_box
 
-PAINTED = ("paint", "story", "edit")        # the reply is a picture
-TOLD = ("caption", "question")              # the reply is a text
-PLACED = ("locate", "verify")               # the reply, or the question, has a box in it
+PAINTED = ("paint", "story", "edit")  # the reply is a picture
+TOLD = ("caption", "question")  # the reply is a text
+PLACED = ("locate", "verify")  # the reply, or the question, has a box in it
 KINDS = PAINTED + TOLD + PLACED
-ASKED = ("colour", "shape", "size", "existence", "background")      # what is asked of one thing: never how many
+ASKED = (
+    "colour",
+    "shape",
+    "size",
+    "existence",
+    "background",
+)  # what is asked of one thing: never how many
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Sample:
     wanted: what the last picture must show, as `Scene.facts`; the background is None where nobody named or showed it.
     more: questions and answers that follow a text reply: a picture's patches are most of a sequence, so more is made of it.
     """
+
     kind: str
     given: tuple
     reply: str | Image.Image
@@ -90,7 +97,10 @@ def of_scene(kind: str, scene: Scene, rng: random.Random) -> Sample:
     if kind == "question":
         turns = [ask(scene, rng, rng.choice(ASKED)) for _ in range(4)]
     else:
-        turns = [(place_asked if kind == "locate" else box_asked)(scene, rng) for _ in range(1 if kind == "locate" else 4)]
+        turns = [
+            (place_asked if kind == "locate" else box_asked)(scene, rng)
+            for _ in range(1 if kind == "locate" else 4)
+        ]
     (question, reply), *more = turns
     return Sample(kind, (picture, question), reply, (scene,), scene.facts, tuple(more))
 
@@ -101,14 +111,14 @@ def true_box(scene: Scene) -> tuple[float, ...]:
 
 
 def place_asked(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """"where is the red circle?", "3 5 17 19"; or the same without the colour."""
-    thing = scene.things[0]
+    """ "where is the red circle?", "3 5 17 19"; or the same without the colour."""
+    thing = scene.objects[0]
     name = rng.choice((thing.shape, f"{thing.colour} {thing.shape}"))
     return f"where is the {name}?", words_of_box(true_box(scene))
 
 
 def box_asked(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """"is the circle at 3 5 17 19?", "yes": in half of the cases the box is where the same thing stands in another picture, far from here.
+    """ "is the circle at 3 5 17 19?", "yes": in half of the cases the box is where the same thing stands in another picture, far from here.
 
     Drawn anywhere else, boxes that touch an edge would give themselves away: things never do.
     """
@@ -116,5 +126,5 @@ def box_asked(scene: Scene, rng: random.Random) -> tuple[str, str]:
     if rng.random() < 0.5:
         here, said = box, "no"
         while overlap(box, here) > 0.1:
-            box = true_box(replace(scene, things=place(scene.things, rng)))
-    return f"is the {scene.things[0].shape} at {words_of_box(box)}?", said
+            box = true_box(replace(scene, objects=place(scene.objects, rng)))
+    return f"is the {scene.objects[0].shape} at {words_of_box(box)}?", said

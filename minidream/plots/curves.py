@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from ..drawing import LETTER, figure_function, plain_ticks
+from .drawing import LETTER, figure_function, plain_ticks
 
 
 @figure_function
@@ -17,15 +17,21 @@ def plot_losses(log: list[dict], title: str) -> Figure:
         title: of the run.
     """
     names = [name for name in log[0] if name not in ("step", "rate", "samples_per_second")]
-    figure, axes = plt.subplots(1, len(names), figsize=(max(3.6 * len(names), LETTER * len(title)), 2.8), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        1,
+        len(names),
+        figsize=(max(3.6 * len(names), LETTER * len(title)), 2.8),
+        layout="constrained",
+        squeeze=False,
+    )
     steps = np.array([line["step"] for line in log])
     window = max(1, len(log) // 25)
     for axis, name in zip(axes[0], names):
         values = np.array([line[name] for line in log], dtype=float)
         axis.plot(steps, values, linewidth=0.7, alpha=0.45)
-        if window > 1:      # only whole windows: at the ends an average over fewer lines would jump
+        if window > 1:  # only whole windows: at the ends an average over fewer lines would jump
             smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-            axis.plot(steps[window // 2:][:len(smooth)], smooth, color="C0")
+            axis.plot(steps[window // 2 :][: len(smooth)], smooth, color="C0")
         axis.set(xlabel="step", ylabel=name)
         if (values > 0).all():
             axis.set_yscale("log")
@@ -35,7 +41,9 @@ def plot_losses(log: list[dict], title: str) -> Figure:
 
 
 @figure_function
-def plot_seed_losses(panels: dict[str, dict[str, list]], title: str, xlabel: str = "step") -> Figure:
+def plot_seed_losses(
+    panels: dict[str, dict[str, list]], title: str, xlabel: str = "step"
+) -> Figure:
     """Loss curves of several runs of the same thing: each seed thinly, the mean over the seeds boldly.
 
     Args:
@@ -47,20 +55,26 @@ def plot_seed_losses(panels: dict[str, dict[str, list]], title: str, xlabel: str
     Raises:
         ValueError: if the curves of a condition have different steps, or there are none.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 2.7), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(3.7 * len(panels), 2.7), layout="constrained", squeeze=False
+    )
     for axis, (measured, conditions) in zip(axes[0], panels.items()):
         for number, (name, curves) in enumerate(conditions.items()):
             steps = [tuple(step for step, _ in curve) for curve in curves]
             if not curves or len(set(steps)) != 1:
-                raise ValueError(f"{name!r} has {len(curves)} curves with {len(set(steps))} different lists of steps; one list for all is needed")
+                raise ValueError(
+                    f"{name!r} has {len(curves)} curves with {len(set(steps))} different lists of steps; one list for all is needed"
+                )
             losses = np.array([[loss for _, loss in curve] for curve in curves])
             for seed in losses:
                 axis.plot(steps[0], seed, color=cycle(number), linewidth=0.7, alpha=0.5)
             axis.plot(steps[0], losses.mean(axis=0), color=cycle(number), linewidth=2.2, label=name)
         axis.set(xlabel=xlabel, ylabel=measured, yscale="log")
         plain_ticks(axis.yaxis)
-        if len(conditions) > 1:     # below, where no curve runs
-            axis.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=len(conditions), columnspacing=1)
+        if len(conditions) > 1:  # below, where no curve runs
+            axis.legend(
+                loc="upper left", bbox_to_anchor=(0, -0.2), ncols=len(conditions), columnspacing=1
+            )
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
@@ -71,7 +85,9 @@ def cycle(number: int) -> str:
     return colours[number % len(colours)]
 
 
-def draw_spread(axis, place: float, spread: tuple, colour: str, across: bool = True, label: str | None = None) -> None:
+def draw_spread(
+    axis, place: float, spread: tuple, colour: str, across: bool = True, label: str | None = None
+) -> None:
     """One condition's dots: every seed small, the mean large, the interval a line, along x (`across`) or along y.
 
     Args:
@@ -91,7 +107,13 @@ def draw_spread(axis, place: float, spread: tuple, colour: str, across: bool = T
 
 
 @figure_function
-def plot_spreads(panels: dict[str, dict[str, dict[str, tuple]]], title: str, label: str, logarithmic: bool = False, shares: bool = True) -> Figure:
+def plot_spreads(
+    panels: dict[str, dict[str, dict[str, tuple]]],
+    title: str,
+    label: str,
+    logarithmic: bool = False,
+    shares: bool = True,
+) -> Figure:
     """Conditions beside one another, over seeds: a row per quantity, in it a diamond per condition with its interval.
 
     Args:
@@ -110,13 +132,25 @@ def plot_spreads(panels: dict[str, dict[str, dict[str, tuple]]], title: str, lab
         raise ValueError(f"every row needs the same conditions, and there are {sorted(set(names))}")
     rows = max(map(len, panels.values()))
     high = 0.24 + 0.11 * len(names[0])
-    figure, axes = plt.subplots(1, len(panels), figsize=(max(1.2 + 3.4 * len(panels), LETTER * len(title)), 1.2 + high * rows),
-                                layout="constrained", squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(max(1.2 + 3.4 * len(panels), LETTER * len(title)), 1.2 + high * rows),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
+    )
     for axis, (panel, content) in zip(axes[0], panels.items()):
         for row, conditions in enumerate(content.values()):
             for number, (name, spread) in enumerate(conditions.items()):
                 offset = (number - (len(conditions) - 1) / 2) * 0.7 / len(conditions)
-                draw_spread(axis, row + offset, spread, cycle(number), label=name if row == 0 and axis is axes[0][0] else None)
+                draw_spread(
+                    axis,
+                    row + offset,
+                    spread,
+                    cycle(number),
+                    label=name if row == 0 and axis is axes[0][0] else None,
+                )
             if row:
                 axis.axhline(row - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
         axis.set_yticks(range(len(content)), list(content))
@@ -151,11 +185,19 @@ def plot_gains(panels: dict[str, dict[str, tuple]], title: str, label: str) -> F
     if len(names) != 1:
         raise ValueError(f"every panel needs the same rows, and there are {sorted(names)}")
     (rows,) = names
-    figure, axes = plt.subplots(1, len(panels), figsize=(max(1.8 + 3.2 * len(panels), LETTER * len(title)), 1.2 + 0.3 * len(rows)),
-                                layout="constrained", squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(max(1.8 + 3.2 * len(panels), LETTER * len(title)), 1.2 + 0.3 * len(rows)),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
+    )
     for axis, (panel, content) in zip(axes[0], panels.items()):
         for number, (*spread, detectable) in enumerate(content.values()):
-            axis.barh(number, 2 * detectable, left=-detectable, height=0.8, color="#E8E8E8", zorder=0)
+            axis.barh(
+                number, 2 * detectable, left=-detectable, height=0.8, color="#E8E8E8", zorder=0
+            )
             draw_spread(axis, number, spread, cycle(0))
         axis.axvline(0, color="#888888", linewidth=0.8, zorder=1)
         axis.set(title=panel, ylim=(len(rows) - 0.5, -0.5))
@@ -168,7 +210,9 @@ def plot_gains(panels: dict[str, dict[str, tuple]], title: str, label: str) -> F
 
 
 @figure_function
-def plot_costs(points: dict[str, tuple[int, tuple]], title: str, xlabel: str, ylabel: str) -> Figure:
+def plot_costs(
+    points: dict[str, tuple[int, tuple]], title: str, xlabel: str, ylabel: str
+) -> Figure:
     """What is reached for how much: a point with its interval for each name.
 
     Args:
@@ -180,8 +224,18 @@ def plot_costs(points: dict[str, tuple[int, tuple]], title: str, xlabel: str, yl
     figure, axis = plt.subplots(figsize=(7.6, 3.4), layout="constrained")
     for number, (name, (cost, spread)) in enumerate(points.items()):
         # Costs that are nearly equal stand a little apart, around where they are, so that no interval hides another.
-        near = sorted((other for other in points if 0.9 < points[other][0] / cost < 1.1), key=lambda other: points[other][0])
-        draw_spread(axis, cost * 1.06 ** (near.index(name) - (len(near) - 1) / 2), spread, cycle(number), across=False, label=name)
+        near = sorted(
+            (other for other in points if 0.9 < points[other][0] / cost < 1.1),
+            key=lambda other: points[other][0],
+        )
+        draw_spread(
+            axis,
+            cost * 1.06 ** (near.index(name) - (len(near) - 1) / 2),
+            spread,
+            cycle(number),
+            across=False,
+            label=name,
+        )
     axis.set_xscale("log")
     plain_ticks(axis.xaxis, subs=(1, 3))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:,.0f}"))
@@ -193,8 +247,13 @@ def plot_costs(points: dict[str, tuple[int, tuple]], title: str, xlabel: str, yl
 
 
 @figure_function
-def plot_by_count(panels: dict[str, dict[str, dict[int, tuple]]], title: str, xlabel: str, shares: bool = True,
-                  levels: dict[str, float] | None = None) -> Figure:
+def plot_by_count(
+    panels: dict[str, dict[str, dict[int, tuple]]],
+    title: str,
+    xlabel: str,
+    shares: bool = True,
+    levels: dict[str, float] | None = None,
+) -> Figure:
     """How results depend on a number that doubles, with intervals over seeds.
 
     Args:
@@ -204,17 +263,37 @@ def plot_by_count(panels: dict[str, dict[str, dict[int, tuple]]], title: str, xl
         shares: the values are shares in [0, 1]; else positive numbers on a logarithmic scale.
         levels: {name: height} of lines to compare with, in all panels.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.3 * len(panels), 2.8), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(3.3 * len(panels), 2.8), layout="constrained", squeeze=False
+    )
     for axis, (panel, lines) in zip(axes[0], panels.items()):
         for number, (name, points) in enumerate(lines.items()):
             counts = sorted(points)
-            axis.plot(counts, [points[count][1] for count in counts], color=cycle(number), linewidth=1.4)
+            axis.plot(
+                counts, [points[count][1] for count in counts], color=cycle(number), linewidth=1.4
+            )
             for count in counts:
                 # Lines that share a number stand a little apart, so that no interval hides another.
-                draw_spread(axis, count * 1.05 ** number, points[count], cycle(number), across=False, label=name if count == counts[0] else None)
+                draw_spread(
+                    axis,
+                    count * 1.05**number,
+                    points[count],
+                    cycle(number),
+                    across=False,
+                    label=name if count == counts[0] else None,
+                )
         for name, height in (levels or {}).items():
             axis.axhline(height, color="#888888", linestyle="dashed", linewidth=1)
-            axis.text(1, height, name, transform=axis.get_yaxis_transform(), ha="right", va="bottom", fontsize=8, color="#444444")
+            axis.text(
+                1,
+                height,
+                name,
+                transform=axis.get_yaxis_transform(),
+                ha="right",
+                va="bottom",
+                fontsize=8,
+                color="#444444",
+            )
         axis.set_xscale("log", base=2)
         everyone = sorted({count for points in lines.values() for count in points})
         axis.set_xticks(everyone, [f"{count}" for count in everyone])

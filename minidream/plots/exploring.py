@@ -17,13 +17,13 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..drawing import KINDS, LETTER, figure_function, kind_of, short
 from .attention import line_width
+from .drawing import KINDS, LETTER, figure_function, kind_of, short
 
-WIDE = 9                # inches: width of a figure
-BARS = 24               # in one column; more go on in the next
+WIDE = 9  # inches: width of a figure
+BARS = 24  # in one column; more go on in the next
 COLUMNS = 3
-CHOSEN = "#D55E00"      # marks what was chosen: no colour of a map or of a kind
+CHOSEN = "#D55E00"  # marks what was chosen: no colour of a map or of a kind
 
 
 def groups(inputs: list) -> dict[str, list[int]]:
@@ -44,13 +44,19 @@ def groups(inputs: list) -> dict[str, list[int]]:
             seen[label] += 1
             found[label if seen[label] == 1 else f"{label} ({seen[label]})"] = [place]
         else:
-            found.setdefault(f"image {label[0]}" if isinstance(label, tuple) else "the queries", []).append(place)
+            found.setdefault(
+                f"image {label[0]}" if isinstance(label, tuple) else "the queries", []
+            ).append(place)
     return found
 
 
 def sources(inputs: list) -> dict[str, list[int]]:
     """Those of `groups` that tell something of the prompt: words, and the patches of images."""
-    return {name: places for name, places in groups(inputs).items() if kind_of(inputs[places[0]]) in ("words", "patches")}
+    return {
+        name: places
+        for name, places in groups(inputs).items()
+        if kind_of(inputs[places[0]]) in ("words", "patches")
+    }
 
 
 def shares_of(hops, inputs: list, places: dict[str, list[int]]) -> dict[str, np.ndarray]:
@@ -98,35 +104,78 @@ def plot_hop(image, hops, inputs: list, word: str, cell: tuple[int, int]) -> Fig
         raise ValueError(f"{word!r} is not among the inputs: {', '.join(maps)}")
     (row, column), (height, width) = cell, maps[word].shape
     if not (0 <= row < height and 0 <= column < width):
-        raise ValueError(f"cell {(row, column)} was asked for; there are {height} rows and {width} columns of them, counted from 0")
+        raise ValueError(
+            f"cell {(row, column)} was asked for; there are {height} rows and {width} columns of them, counted from 0"
+        )
     shares = {name: map_[row, column] for name, map_ in maps.items()}
-    most = sorted(maps, key=lambda name: (name != word, -maps[name].sum()))[:BARS * COLUMNS]    # the same for all cells
+    most = sorted(maps, key=lambda name: (name != word, -maps[name].sum()))[
+        : BARS * COLUMNS
+    ]  # the same for all cells
     names, first = [name for name in maps if name in most], max(shares, key=shares.get)
     columns, longest = math.ceil(len(names) / BARS), min(len(names), BARS)
-    figure, axes = plt.subplots(1, 2 + columns, figsize=(WIDE, max(3.0, 0.16 * longest + 0.95)), layout="constrained",
-                                width_ratios=[1, 1, *[max(1 / columns, 0.4)] * columns])
+    figure, axes = plt.subplots(
+        1,
+        2 + columns,
+        figsize=(WIDE, max(3.0, 0.16 * longest + 0.95)),
+        layout="constrained",
+        width_ratios=[1, 1, *[max(1 / columns, 0.4)] * columns],
+    )
     for axis in axes[:2]:
         _draw_under(axis, image, height, width, faint=axis is axes[1])
-        axis.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=CHOSEN, linewidth=2, zorder=3,
-                                 path_effects=[withStroke(linewidth=4, foreground="white")]))       # seen on every colour
+        axis.add_patch(
+            Rectangle(
+                (column, row),
+                1,
+                1,
+                fill=False,
+                edgecolor=CHOSEN,
+                linewidth=2,
+                zorder=3,
+                path_effects=[withStroke(linewidth=4, foreground="white")],
+            )
+        )  # seen on every colour
     axes[0].set_title(f"painted; cell ({row}, {column})")
     axes[1].set_title(f"“{short(word)}” over the cells")
-    mesh = axes[1].pcolormesh(maps[word], alpha=0.72, edgecolors="white", linewidth=line_width(height, 2.2))
+    mesh = axes[1].pcolormesh(
+        maps[word], alpha=0.72, edgecolors="white", linewidth=line_width(height, 2.2)
+    )
     # Beside both, so that they stay of one size.
-    figure.colorbar(mesh, ax=list(axes[:2]), pad=0.02, aspect=18, shrink=0.75, anchor=(0, 0.94), panchor="N", format=PercentFormatter(1),
-                    ticks=MaxNLocator(4), label="share of a cell's\nattention, own range")
+    figure.colorbar(
+        mesh,
+        ax=list(axes[:2]),
+        pad=0.02,
+        aspect=18,
+        shrink=0.75,
+        anchor=(0, 0.94),
+        panchor="N",
+        format=PercentFormatter(1),
+        ticks=MaxNLocator(4),
+        label="share of a cell's\nattention, own range",
+    )
     top = max(map_.max() for map_ in maps.values())
     for number, axis in enumerate(axes[2:]):
-        part = names[number * BARS:(number + 1) * BARS]
-        colours = [CHOSEN if name == word else KINDS[kind_of(inputs[places[name][0]])] for name in part]
+        part = names[number * BARS : (number + 1) * BARS]
+        colours = [
+            CHOSEN if name == word else KINDS[kind_of(inputs[places[name][0]])] for name in part
+        ]
         axis.barh(range(len(part)), [shares[name] for name in part], color=colours)
         axis.set_yticks(range(len(part)), map(short, part), fontsize=8)
         axis.set(xlim=(0, top), ylim=(longest - 0.4, -0.6))
-        axis.xaxis.set(major_locator=MaxNLocator(3 if columns == 1 else 1), major_formatter=PercentFormatter(1))
+        axis.xaxis.set(
+            major_locator=MaxNLocator(3 if columns == 1 else 1), major_formatter=PercentFormatter(1)
+        )
         axis.tick_params(axis="y", length=0)
-    axes[2].set_title(f"cell ({row}, {column}) over {'the' if len(names) == len(maps) else f'{len(names)} of {len(maps)}'} words")
-    axes[2].set_xlabel(f"share of its attention; <s>, markers\nand queries have the other {1 - sum(shares.values()):.0%}")
-    figure.suptitle(f"Cell ({row}, {column}) comes from “{short(first)}” more than from any other: {shares[first]:.1%}", x=0.01, ha="left")
+    axes[2].set_title(
+        f"cell ({row}, {column}) over {'the' if len(names) == len(maps) else f'{len(names)} of {len(maps)}'} words"
+    )
+    axes[2].set_xlabel(
+        f"share of its attention; <s>, markers\nand queries have the other {1 - sum(shares.values()):.0%}"
+    )
+    figure.suptitle(
+        f"Cell ({row}, {column}) comes from “{short(first)}” more than from any other: {shares[first]:.1%}",
+        x=0.01,
+        ha="left",
+    )
     return figure
 
 
@@ -156,12 +205,22 @@ def hover_two_hops(image, hops, inputs: list) -> HTML:
     image.save(file, format="png")
     painted = base64.b64encode(file.getvalue()).decode()
     # In parts of a thousand with one digit: more than a colour shows, and the page stays small.
-    numbers = {"maps": [[round(1000 * share, 1) for share in map_.flatten().tolist()] for map_ in maps.values()],
-               "top": round(1000 * float(top), 1), "columns": width}
-    words = [f'<span data-input tabindex="0">{html.escape(inputs[group[0]] if isinstance(inputs[group[0]], str) else f"[{name}]")}</span>'
-             for name, group in places.items()]
-    cells = [f'<span data-cell tabindex="{-1 if row or column else 0}" role="img" aria-label="cell ({row}, {column})"></span>'
-             for row in range(height) for column in range(width)]
+    numbers = {
+        "maps": [
+            [round(1000 * share, 1) for share in map_.flatten().tolist()] for map_ in maps.values()
+        ],
+        "top": round(1000 * float(top), 1),
+        "columns": width,
+    }
+    words = [
+        f'<span data-input tabindex="0">{html.escape(inputs[group[0]] if isinstance(inputs[group[0]], str) else f"[{name}]")}</span>'
+        for name, group in places.items()
+    ]
+    cells = [
+        f'<span data-cell tabindex="{-1 if row or column else 0}" role="img" aria-label="cell ({row}, {column})"></span>'
+        for row in range(height)
+        for column in range(width)
+    ]
     return HTML(f"""<div class="minidream-hops" data-hops="{html.escape(json.dumps(numbers, separators=(",", ":")))}">
 <style>{HOVER_STYLE}</style>
 <div class="minidream-picture">
@@ -233,7 +292,10 @@ for (const page of document.querySelectorAll(".minidream-hops[data-hops]:not([da
   }));
   clear();
 }
-""".replace("VIRIDIS", json.dumps([to_hex(colour) for colour in plt.get_cmap("viridis")(np.linspace(0, 1, 17))]))
+""".replace(
+    "VIRIDIS",
+    json.dumps([to_hex(colour) for colour in plt.get_cmap("viridis")(np.linspace(0, 1, 17))]),
+)
 
 
 def _draw_under(axis, image, height: int, width: int, faint: bool) -> None:
@@ -261,11 +323,21 @@ def plot_ablation(before, after, off: list[str], change) -> Figure:
     """
     change = np.asarray(change)
     if not before.size == after.size == change.shape[::-1]:
-        raise ValueError(f"pictures of {before.size} and {after.size} and a change of {change.shape[::-1]} pixels: all must be of one size")
-    title = f"Without {_told(off)}: pixels change by {change.mean():.3f} on average" if off else "Nothing is taken away: the whole picture"
+        raise ValueError(
+            f"pictures of {before.size} and {after.size} and a change of {change.shape[::-1]} pixels: all must be of one size"
+        )
+    title = (
+        f"Without {_told(off)}: pixels change by {change.mean():.3f} on average"
+        if off
+        else "Nothing is taken away: the whole picture"
+    )
     title = textwrap.fill(title, int(WIDE / LETTER))
-    figure, axes = plt.subplots(1, 3, figsize=(WIDE, 2.9 + 0.2 * title.count("\n")), layout="constrained")
-    for axis, picture, name in zip(axes, (before, after), ("all queries", "these left out" if off else "none left out")):
+    figure, axes = plt.subplots(
+        1, 3, figsize=(WIDE, 2.9 + 0.2 * title.count("\n")), layout="constrained"
+    )
+    for axis, picture, name in zip(
+        axes, (before, after), ("all queries", "these left out" if off else "none left out")
+    ):
         axis.imshow(picture)
         axis.set_title(name)
     mesh = axes[2].imshow(change, vmin=0, vmax=1)
@@ -295,27 +367,45 @@ def plot_single_ablations(before, pictures: list, names: list[str]) -> Figure:
         ValueError: without pictures, or if there are not as many names (both numbers).
     """
     if not pictures or len(names) != len(pictures):
-        raise ValueError(f"{len(pictures)} pictures and {len(names)} names: at least one picture is needed, and a name for each")
+        raise ValueError(
+            f"{len(pictures)} pictures and {len(names)} names: at least one picture is needed, and a name for each"
+        )
     whole, *others = (np.asarray(picture.convert("RGB")) / 255 for picture in (before, *pictures))
     changes = [np.abs(other - whole).mean() for other in others]
     columns = min(9, len(pictures) + 1)
     rows = math.ceil((len(pictures) + 1) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(max(columns, 6) * WIDE / 9, 1.3 * rows + 0.35), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(max(columns, 6) * WIDE / 9, 1.3 * rows + 0.35),
+        layout="constrained",
+        squeeze=False,
+    )
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    for axis, picture, title, label in zip(axes.flat, (before, *pictures), ("all", *(f"no {name}" for name in names)),
-                                           ("change", *(f"{change:.3f}" for change in changes))):
+    for axis, picture, title, label in zip(
+        axes.flat,
+        (before, *pictures),
+        ("all", *(f"no {name}" for name in names)),
+        ("change", *(f"{change:.3f}" for change in changes)),
+    ):
         axis.imshow(picture)
         axis.set_title(title)
         axis.set_xlabel(label, labelpad=2)
     most = int(np.argmax(changes))
-    figure.suptitle(f"Without {_told([names[most]])} the picture changes most: by {changes[most]:.3f} per pixel", x=0.01, ha="left")
+    figure.suptitle(
+        f"Without {_told([names[most]])} the picture changes most: by {changes[most]:.3f} per pixel",
+        x=0.01,
+        ha="left",
+    )
     return figure
 
 
 @figure_function
-def plot_denoising(noisy, guess, map, step: int, query: int, timestep: int, top: float | None = None) -> Figure:
+def plot_denoising(
+    noisy, guess, map, step: int, query: int, timestep: int, top: float | None = None
+) -> Figure:
     """One step of sampling: what stood before it, what the model took the picture to be, and where it looked at one query.
 
     Args:
@@ -332,18 +422,42 @@ def plot_denoising(noisy, guess, map, step: int, query: int, timestep: int, top:
     """
     map = np.asarray(map)
     figure, axes = plt.subplots(1, 3, figsize=(WIDE, 3.05), layout="constrained")
-    for axis, picture, name in zip(axes, (noisy, guess, guess), ("before the step", "its guess of the picture", f"where it looks at query {query}")):
+    for axis, picture, name in zip(
+        axes,
+        (noisy, guess, guess),
+        ("before the step", "its guess of the picture", f"where it looks at query {query}"),
+    ):
         _draw_under(axis, picture, *map.shape, faint=axis is axes[2])
         axis.set_title(name)
-    mesh = axes[2].pcolormesh(map, vmin=0, vmax=top, alpha=0.72, edgecolors="white", linewidth=line_width(len(map), 2.4))
-    figure.colorbar(mesh, ax=axes[2], pad=0.02, aspect=16, label="share of a cell's attention", format=PercentFormatter(1))
-    figure.suptitle(f"Step {step}, timestep {timestep}: what the model guesses, and where it looks at query {query}", x=0.01, ha="left")
+    mesh = axes[2].pcolormesh(
+        map, vmin=0, vmax=top, alpha=0.72, edgecolors="white", linewidth=line_width(len(map), 2.4)
+    )
+    figure.colorbar(
+        mesh,
+        ax=axes[2],
+        pad=0.02,
+        aspect=16,
+        label="share of a cell's attention",
+        format=PercentFormatter(1),
+    )
+    figure.suptitle(
+        f"Step {step}, timestep {timestep}: what the model guesses, and where it looks at query {query}",
+        x=0.01,
+        ha="left",
+    )
     return figure
 
 
 @figure_function
-def plot_denoising_steps(noisy: list, guesses: list, maps, timesteps: list[int], query: int, columns: int = 5,
-                         title: str = "The noise goes step by step; the guess of the picture is there early") -> Figure:
+def plot_denoising_steps(
+    noisy: list,
+    guesses: list,
+    maps,
+    timesteps: list[int],
+    query: int,
+    columns: int = 5,
+    title: str = "The noise goes step by step; the guess of the picture is there early",
+) -> Figure:
     """Sampling from its first step to its last, in a few columns: what `plot_denoising` shows of each; all maps share one scale.
 
     Args:
@@ -359,23 +473,43 @@ def plot_denoising_steps(noisy: list, guesses: list, maps, timesteps: list[int],
     """
     counts = [len(noisy), len(guesses), len(maps), len(timesteps)]
     if len(set(counts)) > 1 or not counts[0]:
-        raise ValueError(f"{counts[0]} noisy pictures, {counts[1]} guesses, {counts[2]} maps, {counts[3]} timesteps: "
-                         "as many of each are needed, at least one")
+        raise ValueError(
+            f"{counts[0]} noisy pictures, {counts[1]} guesses, {counts[2]} maps, {counts[3]} timesteps: "
+            "as many of each are needed, at least one"
+        )
     steps = sorted({round(step) for step in np.linspace(0, counts[0] - 1, columns)})
     maps = np.stack([np.asarray(maps[step]) for step in steps])
-    figure, axes = plt.subplots(3, len(steps), figsize=(max(1.4 * len(steps) + 1.2, LETTER * len(title)), 4.9), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        3,
+        len(steps),
+        figsize=(max(1.4 * len(steps) + 1.2, LETTER * len(title)), 4.9),
+        layout="constrained",
+        squeeze=False,
+    )
     for row, name in zip(axes, ("before the step", "guessed picture", f"looks at query {query}")):
         row[0].set_ylabel(name)
     for step, map_, (above, middle, below) in zip(steps, maps, axes.T):
         above.imshow(noisy[step])
         middle.imshow(guesses[step])
-        mesh = below.pcolormesh(map_, vmin=0, vmax=maps.max(), edgecolors="white", linewidth=line_width(len(map_), 1.3))
-        below.set(ylim=(len(map_), 0), aspect=map_.shape[1] * guesses[step].size[1] / (len(map_) * guesses[step].size[0]))
+        mesh = below.pcolormesh(
+            map_, vmin=0, vmax=maps.max(), edgecolors="white", linewidth=line_width(len(map_), 1.3)
+        )
+        below.set(
+            ylim=(len(map_), 0),
+            aspect=map_.shape[1] * guesses[step].size[1] / (len(map_) * guesses[step].size[0]),
+        )
         above.set_title(f"step {step}\ntimestep {timesteps[step]}")
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    figure.colorbar(mesh, ax=list(axes[2]), pad=0.01, aspect=10, label="share of a\ncell's attention", format=PercentFormatter(1))
+    figure.colorbar(
+        mesh,
+        ax=list(axes[2]),
+        pad=0.01,
+        aspect=10,
+        label="share of a\ncell's attention",
+        format=PercentFormatter(1),
+    )
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
@@ -390,7 +524,9 @@ def plot_choice(image, prompt: str, setting: str) -> Figure:
         setting: what else was chosen, as the title.
     """
     prompt = textwrap.fill(prompt, 50)
-    figure, axis = plt.subplots(figsize=(3.6, 3.7 + 0.17 * prompt.count("\n")), layout="constrained")
+    figure, axis = plt.subplots(
+        figsize=(3.6, 3.7 + 0.17 * prompt.count("\n")), layout="constrained"
+    )
     axis.imshow(image)
     axis.set_axis_off()
     axis.set_title(prompt)

@@ -10,10 +10,24 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
 
-from ..diagrams import pieces_of
-from ..drawing import INK, KINDS, canvas, draw_arrow, draw_box, draw_picture, figure_function, kind_of, short
+from .diagrams import pieces_of
+from .drawing import (
+    INK,
+    KINDS,
+    canvas,
+    draw_arrow,
+    draw_box,
+    draw_picture,
+    figure_function,
+    kind_of,
+    short,
+)
 
-HIGH, THUMB, QUERY = 0.27, 0.62, 0.19      # inches: height of a token, width of an image, width of a query
+HIGH, THUMB, QUERY = (
+    0.27,
+    0.62,
+    0.19,
+)  # inches: height of a token, width of an image, width of a query
 ORIGINS = {"given": "#BBBBBB", "written": "#56B4E9", "by rule": "#E3E3E3", "painted": "#E69F00"}
 
 
@@ -31,11 +45,19 @@ def plot_sight(sees, inputs: list, title: str) -> Figure:
     """
     sees, count = np.asarray(sees, dtype=bool), len(inputs)
     if sees.shape != (count, count):
-        raise ValueError(f"who sees whom has shape {sees.shape}; {count} inputs need {(count, count)}")
+        raise ValueError(
+            f"who sees whom has shape {sees.shape}; {count} inputs need {(count, count)}"
+        )
     kinds = [kind_of(label) for label in inputs]
     colours = np.array([to_rgb(KINDS[kind]) for kind in kinds])
-    names = [f"query {label}" if kind == "queries" else f"patch {label[1]}, {label[2]}" if kind == "patches" else short(label)
-             for kind, label in zip(kinds, inputs)]
+    names = [
+        f"query {label}"
+        if kind == "queries"
+        else f"patch {label[1]}, {label[2]}"
+        if kind == "patches"
+        else short(label)
+        for kind, label in zip(kinds, inputs)
+    ]
     side = 0.15 * count
     figure, axis = plt.subplots(figsize=(side + 2.3, side + 1.3), layout="constrained")
     axis.imshow(np.where(sees[..., None], colours[None], 1.0), extent=(0, count, count, 0))
@@ -52,7 +74,12 @@ def plot_sight(sees, inputs: list, title: str) -> Figure:
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     axis.set(xlabel="at whom", ylabel="who looks")
-    axis.legend(handles=[Patch(color=KINDS[kind], label=kind) for kind in KINDS if kind in kinds], loc="upper left", bbox_to_anchor=(1, 1), title="what is seen")
+    axis.legend(
+        handles=[Patch(color=KINDS[kind], label=kind) for kind in KINDS if kind in kinds],
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+        title="what is seen",
+    )
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
@@ -81,6 +108,7 @@ def _blocks(inputs: list) -> list[tuple[str, list]]:
 @dataclass
 class _Part:
     """What is drawn as one: its kind, its labels, where it begins, who put it there, and the image that its queries paint."""
+
     kind: str
     labels: list
     first: int
@@ -90,21 +118,34 @@ class _Part:
     @property
     def cells(self) -> list[str]:
         """Queries as they are written out: all of a few, else the first two and the last."""
-        return [str(label) for label in (self.labels if len(self.labels) <= 4 else [*self.labels[:2], "…", self.labels[-1]])]
+        return [
+            str(label)
+            for label in (
+                self.labels if len(self.labels) <= 4 else [*self.labels[:2], "…", self.labels[-1]]
+            )
+        ]
 
     @property
     def text(self) -> str:
-        return f"{len(self.labels)} patches" if self.kind == "patches" else short(str(self.labels[0]))
+        return (
+            f"{len(self.labels)} patches" if self.kind == "patches" else short(str(self.labels[0]))
+        )
 
     def width(self, images: list) -> float:
         """Inches that it takes, with the picture beneath it."""
         if self.kind == "queries":
             return max(QUERY * len(self.cells), THUMB)
-        return THUMB if self.kind == "patches" and images else 0.13 + (0.075 if self.kind == "words" else 0.064) * len(self.text)
+        return (
+            THUMB
+            if self.kind == "patches" and images
+            else 0.13 + (0.075 if self.kind == "words" else 0.064) * len(self.text)
+        )
 
 
 @figure_function
-def plot_origins(inputs: list, origins: list[str], images: list, title: str, width: float = 9.0) -> Figure:
+def plot_origins(
+    inputs: list, origins: list[str], images: list, title: str, width: float = 9.0
+) -> Figure:
     """A row that was written and painted, every position in the colour of who put it there.
 
     From each block of queries an arrow leads to the picture that they painted; where its patches stand, it is drawn again.
@@ -120,13 +161,17 @@ def plot_origins(inputs: list, origins: list[str], images: list, title: str, wid
         ValueError: if there is not one origin for each input (both numbers), or an unknown one.
     """
     if len(origins) != len(inputs):
-        raise ValueError(f"{len(inputs)} inputs and {len(origins)} origins: each position needs one")
+        raise ValueError(
+            f"{len(inputs)} inputs and {len(origins)} origins: each position needs one"
+        )
     if unknown := set(origins) - set(ORIGINS):
         raise ValueError(f"{sorted(unknown)[0]!r} is no origin; there are {', '.join(ORIGINS)}")
     blocks, parts, place = _blocks(inputs), [], 0
     for number, (kind, labels) in enumerate(blocks):
         read = next((later[0][0] for kind, later in blocks[number:] if kind == "patches"), None)
-        parts.append(_Part(kind, labels, place, origins[place], read if kind == "queries" else None))
+        parts.append(
+            _Part(kind, labels, place, origins[place], read if kind == "queries" else None)
+        )
         place += len(labels)
     rows: list[list[tuple[float, _Part]]] = [[]]
     x = 0.1
@@ -137,8 +182,18 @@ def plot_origins(inputs: list, origins: list[str], images: list, title: str, wid
             x = 0.1
         rows[-1].append((x, part))
         x += wide + 0.06
-    heights = [0.5 + max([0.0] + [THUMB + 0.17 if part.kind == "queries" else THUMB - HIGH for _, part in row
-                                  if part.kind in ("queries", "patches")]) for row in rows]
+    heights = [
+        0.5
+        + max(
+            [0.0]
+            + [
+                THUMB + 0.17 if part.kind == "queries" else THUMB - HIGH
+                for _, part in row
+                if part.kind in ("queries", "patches")
+            ]
+        )
+        for row in rows
+    ]
     total = 0.4 + sum(heights) + 0.3
     figure, axis = canvas(width, total)
     axis.text(0.1, total - 0.2, title, fontsize=11, weight="bold", va="center")
@@ -160,23 +215,52 @@ def plot_origins(inputs: list, origins: list[str], images: list, title: str, wid
 def _draw(axis: Axes, part: _Part, images: list, x: float, top: float) -> None:
     """A part that hangs from `top`: its positions above, what its queries painted beneath."""
     wide, colour, last = part.width(images), ORIGINS[part.origin], part.first + len(part.labels) - 1
-    axis.text(x + wide / 2, top + 0.065, str(part.first) if last == part.first else f"{part.first}–{last}", ha="center", va="center", fontsize=5.5, color="#888888")
+    axis.text(
+        x + wide / 2,
+        top + 0.065,
+        str(part.first) if last == part.first else f"{part.first}–{last}",
+        ha="center",
+        va="center",
+        fontsize=5.5,
+        color="#888888",
+    )
     if part.kind == "queries":
         left = x + (wide - QUERY * len(part.cells)) / 2
         for number, text in enumerate(part.cells):
-            draw_box(axis, left + QUERY * number, top - HIGH, QUERY - 0.015, HIGH, colour, text, 6.5)
+            draw_box(
+                axis, left + QUERY * number, top - HIGH, QUERY - 0.015, HIGH, colour, text, 6.5
+            )
         if part.painted is not None and images:
             middle = x + wide / 2
             draw_arrow(axis, (middle, top - HIGH - 0.01), (middle, top - HIGH - 0.16), INK)
-            draw_picture(axis, images[part.painted], middle - THUMB / 2, top - HIGH - 0.17 - THUMB, THUMB, edge=colour)
+            draw_picture(
+                axis,
+                images[part.painted],
+                middle - THUMB / 2,
+                top - HIGH - 0.17 - THUMB,
+                THUMB,
+                edge=colour,
+            )
     elif part.kind == "patches" and images:
-        draw_picture(axis, images[part.labels[0][0]], x, top - THUMB, THUMB, grid=1 + max(label[1] for label in part.labels), edge=colour)
+        draw_picture(
+            axis,
+            images[part.labels[0][0]],
+            x,
+            top - THUMB,
+            THUMB,
+            grid=1 + max(label[1] for label in part.labels),
+            edge=colour,
+        )
     else:
-        draw_box(axis, x, top - HIGH, wide, HIGH, colour, part.text, 8.5 if part.kind == "words" else 7.0)
+        draw_box(
+            axis, x, top - HIGH, wide, HIGH, colour, part.text, 8.5 if part.kind == "words" else 7.0
+        )
 
 
 @figure_function
-def plot_conditions(panels: dict[str, dict], title: str, label: str, levels: dict[str, float] | None = None) -> Figure:
+def plot_conditions(
+    panels: dict[str, dict], title: str, label: str, levels: dict[str, float] | None = None
+) -> Figure:
     """Shares with their intervals under several conditions: a panel for each thing that is counted, a row for each condition.
 
     Args:
@@ -190,18 +274,41 @@ def plot_conditions(panels: dict[str, dict], title: str, label: str, levels: dic
     """
     conditions = list(next(iter(panels.values()), {}))
     if not conditions or any(list(points) != conditions for points in panels.values()):
-        raise ValueError(f"every panel needs the same conditions, at least one: {[list(points) for points in panels.values()]}")
+        raise ValueError(
+            f"every panel needs the same conditions, at least one: {[list(points) for points in panels.values()]}"
+        )
     for points in panels.values():
-        if wrong := [point for point in points.values() if not point[1] - 1e-9 <= point[0] <= point[2] + 1e-9]:
+        if wrong := [
+            point for point in points.values() if not point[1] - 1e-9 <= point[0] <= point[2] + 1e-9
+        ]:
             raise ValueError(f"a share lies outside its interval: {tuple(wrong[0])}")
-    figure, axes = plt.subplots(1, len(panels), figsize=(0.8 + 0.07 * max(map(len, conditions)) + 2.5 * len(panels), 1.15 + 0.33 * len(conditions)),
-                                layout="constrained", squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(
+            0.8 + 0.07 * max(map(len, conditions)) + 2.5 * len(panels),
+            1.15 + 0.33 * len(conditions),
+        ),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
+    )
     for axis, (name, points) in zip(axes[0], panels.items()):
         shares, lows, highs = np.array(list(points.values()), dtype=float).T
-        axis.errorbar(shares, range(len(points)), xerr=np.maximum([shares - lows, highs - shares], 0), marker="o", linestyle="none", capsize=3, elinewidth=1.2)
+        axis.errorbar(
+            shares,
+            range(len(points)),
+            xerr=np.maximum([shares - lows, highs - shares], 0),
+            marker="o",
+            linestyle="none",
+            capsize=3,
+            elinewidth=1.2,
+        )
         if name in (levels or {}):
             axis.axvline(levels[name], color="#888888", linestyle="dashed", linewidth=1, zorder=0)
-            axis.text(levels[name], -0.62, " by guessing", fontsize=7.5, color="#666666", va="center")
+            axis.text(
+                levels[name], -0.62, " by guessing", fontsize=7.5, color="#666666", va="center"
+            )
         axis.set(xlim=(-0.03, 1.03), ylim=(len(points) - 0.5, -0.85), xlabel=label, title=name)
         axis.xaxis.set_major_formatter(PercentFormatter(1))
         axis.tick_params(axis="y", length=0)

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..drawing import figure_function, plain_ticks, short
 from .attention import line_width
+from .drawing import figure_function, plain_ticks, short
 
 
 @figure_function
@@ -28,10 +28,17 @@ def plot_film(rows: dict[str, list], columns: list[str], title: str, label: str 
         raise ValueError("a film needs at least one row of images")
     for name, images in rows.items():
         if len(images) != len(columns):
-            raise ValueError(f"the row {name!r} has {len(images)} images for {len(columns)} columns")
+            raise ValueError(
+                f"the row {name!r} has {len(images)} images for {len(columns)} columns"
+            )
     size = min(1.1, 8.4 / len(columns))
-    figure, axes = plt.subplots(len(rows), len(columns), squeeze=False, layout="constrained",
-                                figsize=(size * len(columns) + 0.6, (size + 0.06) * len(rows) + 0.45 + 0.25 * bool(label)))
+    figure, axes = plt.subplots(
+        len(rows),
+        len(columns),
+        squeeze=False,
+        layout="constrained",
+        figsize=(size * len(columns) + 0.6, (size + 0.06) * len(rows) + 0.45 + 0.25 * bool(label)),
+    )
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015)
     for row, (name, images) in zip(axes, rows.items()):
         row[0].set_ylabel(name)
@@ -66,23 +73,53 @@ def plot_latents(images: list, latents, decoded: list, errors, title: str) -> Fi
     latents, errors = np.asarray(latents), np.asarray(errors)
     counts = [len(images), len(latents), len(decoded), len(errors)]
     if len(set(counts)) > 1:
-        raise ValueError(f"{counts[0]} images, {counts[1]} latents, {counts[2]} decoded images, {counts[3]} maps of errors: as many of each are needed")
+        raise ValueError(
+            f"{counts[0]} images, {counts[1]} latents, {counts[2]} decoded images, {counts[3]} maps of errors: as many of each are needed"
+        )
     channels = latents.shape[1]
-    figure, axes = plt.subplots(len(images), channels + 3, figsize=(1.2 * (channels + 3) + 1.2, 1.25 * len(images) + 0.6),
-                                layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        len(images),
+        channels + 3,
+        figsize=(1.2 * (channels + 3) + 1.2, 1.25 * len(images) + 0.6),
+        layout="constrained",
+        squeeze=False,
+    )
     top, worst = np.abs(latents).max(), errors.max()
     for row, image, latent, back, error in zip(axes, images, latents, decoded, errors):
         row[0].imshow(image)
         for axis, channel in zip(row[1:], latent):
-            signed = axis.pcolormesh(channel, vmin=-top, vmax=top, cmap="RdBu_r", edgecolors="white", linewidth=line_width(len(channel), 1.0))
+            signed = axis.pcolormesh(
+                channel,
+                vmin=-top,
+                vmax=top,
+                cmap="RdBu_r",
+                edgecolors="white",
+                linewidth=line_width(len(channel), 1.0),
+            )
             axis.set(aspect="equal", ylim=(len(channel), 0))
         row[-2].imshow(back)
         lost = row[-1].imshow(error, vmin=0, vmax=worst)
         for axis in row:
             axis.set_axis_off()
-    for axis, name in zip(axes[0], ["picture", *(f"channel {number}" for number in range(channels)), "and back", "what is lost"]):
+    for axis, name in zip(
+        axes[0],
+        [
+            "picture",
+            *(f"channel {number}" for number in range(channels)),
+            "and back",
+            "what is lost",
+        ],
+    ):
         axis.set_title(name)
-    figure.colorbar(signed, ax=list(axes[:, 1:-2].flat), location="bottom", fraction=0.08, pad=0.02, aspect=40, label="latent number")
+    figure.colorbar(
+        signed,
+        ax=list(axes[:, 1:-2].flat),
+        location="bottom",
+        fraction=0.08,
+        pad=0.02,
+        aspect=40,
+        label="latent number",
+    )
     figure.colorbar(lost, ax=list(axes[:, -1]), pad=0.04, aspect=14, label="error, of 1")
     figure.suptitle(title, x=0.01, ha="left")
     return figure
@@ -102,7 +139,9 @@ def plot_schedule(signal, noise, snr, title: str, marks: list[int] | None = None
         ValueError: if the three are not of one length (all numbers).
     """
     if not len(signal) == len(noise) == len(snr):
-        raise ValueError(f"{len(signal)}, {len(noise)} and {len(snr)} timesteps: one schedule has as many of each")
+        raise ValueError(
+            f"{len(signal)}, {len(noise)} and {len(snr)} timesteps: one schedule has as many of each"
+        )
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.3), layout="constrained")
     left.plot(np.asarray(signal), label="the picture")
     left.plot(np.asarray(noise), label="the noise")
@@ -110,7 +149,9 @@ def plot_schedule(signal, noise, snr, title: str, marks: list[int] | None = None
     left.legend(loc="center right")
     right.plot(np.asarray(snr), color="C2")
     right.axhline(1, color="#999999", linewidth=0.9)
-    right.text(len(snr), 1, "as much of either ", fontsize=8, ha="right", va="bottom", color="#555555")
+    right.text(
+        len(snr), 1, "as much of either ", fontsize=8, ha="right", va="bottom", color="#555555"
+    )
     right.set(xlabel="timestep", ylabel="signal-to-noise ratio")
     right.set_yscale("log")
     plain_ticks(right.yaxis, subs=(1,))
@@ -122,7 +163,9 @@ def plot_schedule(signal, noise, snr, title: str, marks: list[int] | None = None
 
 
 @figure_function
-def plot_lines(x, lines: dict[str, list], title: str, xlabel: str, ylabel: str, log: bool = False) -> Figure:
+def plot_lines(
+    x, lines: dict[str, list], title: str, xlabel: str, ylabel: str, log: bool = False
+) -> Figure:
     """Curves over one axis, each with a dot per measurement.
 
     Args:
@@ -163,12 +206,30 @@ def plot_shares(panels: dict[str, dict], title: str, label: str) -> Figure:
     Raises:
         ValueError: for a share outside its interval (all three).
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 2.4), layout="constrained", sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(3.6 * len(panels), 2.4),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
+    )
     for axis, (name, points) in zip(axes[0], panels.items()):
         shares, lows, highs = np.array(list(points.values()), dtype=float).T
-        if ((shares < lows - 1e-9) | (shares > highs + 1e-9)).any():      # 1 may be above a bound of 0.9999999999999998
-            raise ValueError(f"a share lies outside its interval: {[tuple(point) for point in points.values()]}")
-        axis.errorbar(range(len(points)), shares, np.maximum([shares - lows, highs - shares], 0), marker="o", capsize=3, elinewidth=1)
+        if (
+            (shares < lows - 1e-9) | (shares > highs + 1e-9)
+        ).any():  # 1 may be above a bound of 0.9999999999999998
+            raise ValueError(
+                f"a share lies outside its interval: {[tuple(point) for point in points.values()]}"
+            )
+        axis.errorbar(
+            range(len(points)),
+            shares,
+            np.maximum([shares - lows, highs - shares], 0),
+            marker="o",
+            capsize=3,
+            elinewidth=1,
+        )
         axis.set_xticks(range(len(points)), [f"{value:g}" for value in points])
         axis.set(xlabel=name, ylim=(-0.02, 1.04))
         axis.yaxis.set_major_formatter(PercentFormatter(1))
@@ -196,15 +257,31 @@ def plot_looks(image, maps, words: list[str], title: str, columns: int = 7) -> F
         raise ValueError(f"{len(maps)} maps and {len(words)} words: a word is needed for each map")
     columns = min(columns, len(words) + 1)
     rows = math.ceil((len(words) + 1) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.2 * columns + 0.8, 1.4 * rows + 0.35), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(1.2 * columns + 0.8, 1.4 * rows + 0.35),
+        layout="constrained",
+        squeeze=False,
+    )
     for axis in axes.flat:
         axis.set_axis_off()
     axes.flat[0].imshow(image)
     axes.flat[0].set_title("the picture")
     for axis, map_, word in zip(axes.flat[1:], maps, words):
-        mesh = axis.pcolormesh(map_, vmin=0, vmax=maps.max(), edgecolors="white", linewidth=line_width(len(map_), 1.1))
+        mesh = axis.pcolormesh(
+            map_, vmin=0, vmax=maps.max(), edgecolors="white", linewidth=line_width(len(map_), 1.1)
+        )
         axis.set(aspect="equal", ylim=(len(map_), 0))
         axis.set_title(short(word))
-    figure.colorbar(mesh, ax=list(axes.flat), pad=0.01, aspect=14 * rows, label="share of a cell's\nattention", format=PercentFormatter(1, 0), ticks=MaxNLocator(5))
+    figure.colorbar(
+        mesh,
+        ax=list(axes.flat),
+        pad=0.01,
+        aspect=14 * rows,
+        label="share of a cell's\nattention",
+        format=PercentFormatter(1, 0),
+        ticks=MaxNLocator(5),
+    )
     figure.suptitle(title, x=0.01, ha="left")
     return figure

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..drawing import figure_function, kind_of, short
 from .attention import line_width
+from .drawing import figure_function, kind_of, short
 
 
 @figure_function
@@ -28,31 +28,58 @@ def plot_attributions(attributions: dict, title: str, label: str) -> Figure:
     """
     rows = list(attributions.values())
     if not rows or any(row.inputs != rows[0].inputs for row in rows):
-        raise ValueError(f"{len(rows)} attributions were given: at least one is needed, and all of the same inputs")
+        raise ValueError(
+            f"{len(rows)} attributions were given: at least one is needed, and all of the same inputs"
+        )
     inputs = rows[0].inputs
     words = [place for place, label in enumerate(inputs) if kind_of(label) == "words"]
-    patches: dict[int, list[int]] = {}      # of each image, where they stand among the inputs
+    patches: dict[int, list[int]] = {}  # of each image, where they stand among the inputs
     for place, entry in enumerate(inputs):
         if isinstance(entry, tuple):
             patches.setdefault(entry[0], []).append(place)
-    tops = {image: max(row.values[places].abs().max().item() for row in rows) or 1.0 for image, places in patches.items()}
+    tops = {
+        image: max(row.values[places].abs().max().item() for row in rows) or 1.0
+        for image, places in patches.items()
+    }
     both = np.stack([row.values[words].numpy() for row in rows])
     reach = (both.max() - both.min()) or 1.0
-    figure, axes = plt.subplots(len(rows), 1 + 2 * len(patches), figsize=(9, 1.35 * len(rows) + 1.25), layout="constrained", squeeze=False,
-                                width_ratios=[6 - 1.6 * min(2, len(patches))] + [1] * 2 * len(patches))
+    figure, axes = plt.subplots(
+        len(rows),
+        1 + 2 * len(patches),
+        figsize=(9, 1.35 * len(rows) + 1.25),
+        layout="constrained",
+        squeeze=False,
+        width_ratios=[6 - 1.6 * min(2, len(patches))] + [1] * 2 * len(patches),
+    )
     for number, (axis, (name, row)) in enumerate(zip(axes[:, 0], attributions.items())):
         values = row.values[words].numpy()
-        axis.bar(range(len(words)), values, width=0.72, color=np.where(values < 0, "#0072B2", "#D55E00"))
+        axis.bar(
+            range(len(words)), values, width=0.72, color=np.where(values < 0, "#0072B2", "#D55E00")
+        )
         axis.axhline(0, color="#444444", linewidth=0.7)
         axis.set_ylim(min(both.min(), 0) - 0.08 * reach, max(both.max(), 0) + 0.08 * reach)
-        axis.set_title(f"{name}: {abs(row.delta / (row.whole - row.nothing)):.0%} not accounted for")
-        axis.set_xticks(range(len(words)), [short(inputs[place]) for place in words] if number == len(rows) - 1 else [],
-                        rotation=35, ha="right", rotation_mode="anchor")
+        axis.set_title(
+            f"{name}: {abs(row.delta / (row.whole - row.nothing)):.0%} not accounted for"
+        )
+        axis.set_xticks(
+            range(len(words)),
+            [short(inputs[place]) for place in words] if number == len(rows) - 1 else [],
+            rotation=35,
+            ha="right",
+            rotation_mode="anchor",
+        )
         for pair, (image, places) in enumerate(patches.items()):
-            bare, spread = axes[number, 1 + 2 * pair:3 + 2 * pair]
+            bare, spread = axes[number, 1 + 2 * pair : 3 + 2 * pair]
             map_ = row.values[places].reshape(inputs[places[-1]][1] + 1, -1).numpy()
             bare.imshow(row.images[image])
-            spread.pcolormesh(map_, cmap="RdBu_r", vmin=-tops[image], vmax=tops[image], edgecolors="white", linewidth=line_width(len(map_), 1.0))
+            spread.pcolormesh(
+                map_,
+                cmap="RdBu_r",
+                vmin=-tops[image],
+                vmax=tops[image],
+                edgecolors="white",
+                linewidth=line_width(len(map_), 1.0),
+            )
             spread.set(aspect="equal", ylim=(len(map_), 0))
             spread.set_title(f"patches, ±{tops[image]:.2g}")
             for other in (bare, spread):

@@ -11,12 +11,22 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
 
 from ..documents import IGNORED, Layout
-from ..drawing import INK, KINDS, canvas, draw_arrow, draw_box, draw_picture, figure_function, kind_of, short
+from .drawing import (
+    INK,
+    KINDS,
+    canvas,
+    draw_arrow,
+    draw_box,
+    draw_picture,
+    figure_function,
+    kind_of,
+    short,
+)
 
-HIGH = 0.27         # inches: height of a token
-THUMB = 0.66        # inches: width of an image whose patches stand in the row, or which is painted
-SMALL = 0.19        # inches: width of a dream query
-GAP = 0.06          # inches between tokens
+HIGH = 0.27  # inches: height of a token
+THUMB = 0.66  # inches: width of an image whose patches stand in the row, or which is painted
+SMALL = 0.19  # inches: width of a dream query
+GAP = 0.06  # inches between tokens
 PADDING = "[PAD]"
 
 
@@ -28,6 +38,7 @@ class TokenStrip:
     predicts: the token that the language loss asks of each, as text; None where it asks nothing.
     painted: for every block of queries, in order, the number of the image that it shall paint.
     """
+
     inputs: list
     predicts: list
     painted: list[int]
@@ -45,14 +56,21 @@ def token_strip(layout, tokenizer, queries: int, grid: int) -> TokenStrip:
     Raises:
         ValueError: if the layout keeps another number of places for patches and queries (both numbers).
     """
-    kept, needed = layout.ids.count(tokenizer.special.im_patch), len(layout.queries) * queries + len(layout.patches) * grid ** 2
+    kept, needed = (
+        layout.ids.count(tokenizer.special.im_patch),
+        len(layout.queries) * queries + len(layout.patches) * grid**2,
+    )
     if kept != needed:
-        raise ValueError(f"the layout keeps {kept} places for patches and queries; {queries} queries and {grid}x{grid} patches take {needed}")
+        raise ValueError(
+            f"the layout keeps {kept} places for patches and queries; {queries} queries and {grid}x{grid} patches take {needed}"
+        )
     inputs: list = [tokenizer.label(token) for token in layout.ids]
     for number, first in layout.patches:
-        inputs[first:first + grid ** 2] = [(number, row, column) for row in range(grid) for column in range(grid)]
+        inputs[first : first + grid**2] = [
+            (number, row, column) for row in range(grid) for column in range(grid)
+        ]
     for _, first in layout.queries:
-        inputs[first:first + queries] = range(queries)
+        inputs[first : first + queries] = range(queries)
     predicts = [None if label == IGNORED else tokenizer.label(label) for label in layout.labels[1:]]
     return TokenStrip(inputs, [*predicts, None], [number for number, _ in layout.queries])
 
@@ -66,8 +84,10 @@ def batch_strips(batch, tokenizer, queries: int, grid: int) -> list[TokenStrip]:
     """
     strips = []
     for row, (ids, labels) in enumerate(zip(batch.ids.tolist(), batch.labels.tolist())):
-        patches, painted = ([(number, first) for number, (line, first) in enumerate(blocks) if line == row]
-                            for blocks in (batch.patches, batch.queries))
+        patches, painted = (
+            [(number, first) for number, (line, first) in enumerate(blocks) if line == row]
+            for blocks in (batch.patches, batch.queries)
+        )
         strips.append(token_strip(Layout(ids, labels, patches, painted), tokenizer, queries, grid))
     return strips
 
@@ -75,6 +95,7 @@ def batch_strips(batch, tokenizer, queries: int, grid: int) -> list[TokenStrip]:
 @dataclass
 class _Piece:
     """Positions `first` to `last` that are drawn as one, what the last of them has to predict, and which image the queries paint."""
+
     kind: str
     first: int
     last: int
@@ -85,16 +106,31 @@ class _Piece:
     @property
     def text(self) -> str:
         count = len(self.labels)
-        return f"{count} patches" if self.kind == "patches" else short(self.labels[0]) + (f" x {count}" if count > 1 else "")
+        return (
+            f"{count} patches"
+            if self.kind == "patches"
+            else short(self.labels[0]) + (f" x {count}" if count > 1 else "")
+        )
 
     @property
     def cells(self) -> list[str]:
         """Queries as they are written out: all of a few, else the first two and the last."""
-        return [str(label) for label in (self.labels if len(self.labels) <= 4 else [*self.labels[:2], "…", self.labels[-1]])]
+        return [
+            str(label)
+            for label in (
+                self.labels if len(self.labels) <= 4 else [*self.labels[:2], "…", self.labels[-1]]
+            )
+        ]
 
     def width(self, images: list) -> float:
         """Inches that it takes, with what stands beneath it."""
-        beneath = THUMB if self.painted is not None and images else 0.1 + 0.068 * len(short(self.predicts)) if self.predicts else 0.0
+        beneath = (
+            THUMB
+            if self.painted is not None and images
+            else 0.1 + 0.068 * len(short(self.predicts))
+            if self.predicts
+            else 0.0
+        )
         if self.kind == "queries":
             own = SMALL * len(self.cells)
         elif self.kind == "patches" and images:
@@ -111,18 +147,39 @@ def _pieces(strip: TokenStrip) -> list[_Piece]:
     for place, (label, predicts) in enumerate(zip(strip.inputs, strip.predicts)):
         kind = kind_of(label)
         last = pieces[-1] if pieces else None
-        same = last is not None and last.kind == kind and last.predicts is None and (
-            kind == "patches" and last.labels[0][0] == label[0] or kind == "queries" and label > 0 or PADDING == label == last.labels[0])
+        same = (
+            last is not None
+            and last.kind == kind
+            and last.predicts is None
+            and (
+                kind == "patches"
+                and last.labels[0][0] == label[0]
+                or kind == "queries"
+                and label > 0
+                or PADDING == label == last.labels[0]
+            )
+        )
         if same:
             last.last, last.predicts = place, predicts
             last.labels.append(label)
         else:
-            pieces.append(_Piece(kind, place, place, [label], predicts, next(painted, None) if kind == "queries" and label == 0 else None))
+            pieces.append(
+                _Piece(
+                    kind,
+                    place,
+                    place,
+                    [label],
+                    predicts,
+                    next(painted, None) if kind == "queries" and label == 0 else None,
+                )
+            )
     return pieces
 
 
 @figure_function
-def plot_token_strip(strip: TokenStrip, images: list | None = None, title: str = "", width: float = 9.0) -> Figure:
+def plot_token_strip(
+    strip: TokenStrip, images: list | None = None, title: str = "", width: float = 9.0
+) -> Figure:
     """A document as the model reads it, and beneath every position what is asked of it.
 
     Above each token stands its position, beneath it, behind an arrow, the token that the language loss asks of this
@@ -141,9 +198,13 @@ def plot_token_strip(strip: TokenStrip, images: list | None = None, title: str =
     images = images or []
     blocks = sum(label == 0 for label in strip.inputs if isinstance(label, int))
     if len(strip.predicts) != len(strip.inputs):
-        raise ValueError(f"{len(strip.inputs)} inputs and {len(strip.predicts)} predictions: each position needs one, or None")
+        raise ValueError(
+            f"{len(strip.inputs)} inputs and {len(strip.predicts)} predictions: each position needs one, or None"
+        )
     if len(strip.painted) != blocks:
-        raise ValueError(f"{blocks} blocks of queries and {len(strip.painted)} painted images: each block paints one")
+        raise ValueError(
+            f"{blocks} blocks of queries and {len(strip.painted)} painted images: each block paints one"
+        )
     rows: list[list[tuple[float, float, _Piece]]] = [[]]
     x = 0.0
     for piece in _pieces(strip):
@@ -191,31 +252,72 @@ def _draw_piece(axis: Axes, piece: _Piece, images: list, x: float, wide: float, 
         for number, text in enumerate(piece.cells):
             draw_box(axis, left + SMALL * number, base, SMALL - 0.015, HIGH, colour, text, 6.5)
     elif piece.kind == "patches" and images:
-        draw_picture(axis, images[piece.labels[0][0]], middle - THUMB / 2, top - THUMB, THUMB, grid=1 + max(label[1] for label in piece.labels), edge=colour)
+        draw_picture(
+            axis,
+            images[piece.labels[0][0]],
+            middle - THUMB / 2,
+            top - THUMB,
+            THUMB,
+            grid=1 + max(label[1] for label in piece.labels),
+            edge=colour,
+        )
     else:
         padding = piece.labels[0] == PADDING
-        draw_box(axis, x, base, wide, HIGH, "white" if padding else colour if piece.kind in ("markers", "<s>") else colour + "77", piece.text,
-                 7.0 if piece.kind in ("markers", "<s>") else 8.5, edge="#BBBBBB" if padding else "none")
+        draw_box(
+            axis,
+            x,
+            base,
+            wide,
+            HIGH,
+            "white" if padding else colour if piece.kind in ("markers", "<s>") else colour + "77",
+            piece.text,
+            7.0 if piece.kind in ("markers", "<s>") else 8.5,
+            edge="#BBBBBB" if padding else "none",
+        )
     if piece.painted is not None and images:
         draw_arrow(axis, (middle, base - 0.01), (middle, base - 0.16), colour)
-        draw_picture(axis, images[piece.painted], middle - THUMB / 2, base - 0.17 - THUMB, THUMB, edge=colour)
+        draw_picture(
+            axis, images[piece.painted], middle - THUMB / 2, base - 0.17 - THUMB, THUMB, edge=colour
+        )
     elif piece.predicts:
         draw_arrow(axis, (middle, base - 0.01), (middle, base - 0.16), INK)
         text, kind = short(piece.predicts), kind_of(piece.predicts)
-        draw_box(axis, x, base - 0.17 - HIGH + 0.04, wide, HIGH - 0.04, "white", text, 7.0 if kind == "markers" else 8.0, edge=INK)
+        draw_box(
+            axis,
+            x,
+            base - 0.17 - HIGH + 0.04,
+            wide,
+            HIGH - 0.04,
+            "white",
+            text,
+            7.0 if kind == "markers" else 8.0,
+            edge=INK,
+        )
 
 
 def _legend(axis: Axes, strip: TokenStrip) -> None:
     """Kinds with their counts, and how many positions are asked something."""
     x = 0.1
     kinds = [kind_of(label) if label != PADDING else PADDING for label in strip.inputs]
-    entries = [(KINDS.get(kind, "white"), "none" if kind in KINDS else "#BBBBBB", _counted(kind, kinds.count(kind))) for kind in [*KINDS, PADDING] if kind in kinds]
+    entries = [
+        (
+            KINDS.get(kind, "white"),
+            "none" if kind in KINDS else "#BBBBBB",
+            _counted(kind, kinds.count(kind)),
+        )
+        for kind in [*KINDS, PADDING]
+        if kind in kinds
+    ]
     asked = sum(token is not None for token in strip.predicts)
     entries.append(("white", INK, f"beneath: asked by the language loss ({asked})"))
     if strip.painted:
-        entries.append(("white", KINDS["queries"], f"beneath: to be painted ({len(strip.painted)})"))
+        entries.append(
+            ("white", KINDS["queries"], f"beneath: to be painted ({len(strip.painted)})")
+        )
     for colour, edge, text in entries:
-        axis.add_patch(Rectangle((x, 0.1), 0.13, 0.13, facecolor=colour, edgecolor=edge, linewidth=0.8))
+        axis.add_patch(
+            Rectangle((x, 0.1), 0.13, 0.13, facecolor=colour, edgecolor=edge, linewidth=0.8)
+        )
         axis.text(x + 0.18, 0.165, text, va="center_baseline", fontsize=8, color=INK)
         x += 0.36 + 0.067 * len(text)
 
@@ -249,12 +351,24 @@ def plot_strips(strips: dict[str, TokenStrip], title: str) -> Figure:
     for row, strip in enumerate(strips.values()):
         for place, (label, asked) in enumerate(zip(strip.inputs, strip.predicts)):
             if label == PADDING:
-                axis.add_patch(Rectangle((place, row), 1, 0.5, facecolor="white", edgecolor="#DDDDDD", linewidth=0.4))
+                axis.add_patch(
+                    Rectangle(
+                        (place, row), 1, 0.5, facecolor="white", edgecolor="#DDDDDD", linewidth=0.4
+                    )
+                )
                 continue
             kind = kind_of(label)
             axis.add_patch(Rectangle((place, row), 1, 0.5, facecolor=KINDS[kind], **edge))
             if asked is not None or kind == "queries":
-                axis.add_patch(Rectangle((place, row + 0.54), 1, 0.16, facecolor=INK if asked is not None else KINDS["queries"], linewidth=0))
+                axis.add_patch(
+                    Rectangle(
+                        (place, row + 0.54),
+                        1,
+                        0.16,
+                        facecolor=INK if asked is not None else KINDS["queries"],
+                        linewidth=0,
+                    )
+                )
     axis.set(xlim=(0, longest), ylim=(len(strips), -0.1), xlabel="position")
     axis.set_yticks(np.arange(len(strips)) + 0.27, list(strips))
     axis.tick_params(axis="y", length=0)
@@ -266,13 +380,26 @@ def plot_strips(strips: dict[str, TokenStrip], title: str) -> Figure:
         handles += [Patch(color=KINDS["queries"], label="beneath: paints")]
     if any(PADDING in strip.inputs for strip in strips.values()):
         handles += [Patch(facecolor="white", edgecolor="#BBBBBB", label="padding")]
-    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), handlelength=1, columnspacing=1.2, handletextpad=0.5)
+    figure.legend(
+        handles=handles,
+        loc="outside lower left",
+        ncols=len(handles),
+        handlelength=1,
+        columnspacing=1.2,
+        handletextpad=0.5,
+    )
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
 
 # What a word of a caption speaks of, and its colour: the two things, and what belongs to neither.
-SPEAKS_OF = {0: "#0072B2", 1: "#D55E00", "relation": "#CC79A7", "background": "#999999", None: "#E8E8E8"}
+SPEAKS_OF = {
+    0: "#0072B2",
+    1: "#D55E00",
+    "relation": "#CC79A7",
+    "background": "#999999",
+    None: "#E8E8E8",
+}
 
 
 @figure_function
@@ -291,7 +418,9 @@ def plot_scene(image, masks, phrase, title: str) -> Figure:
     masks = np.asarray(masks)
     named = [role[1] for role in phrase.roles if role is not None and role[1] is not None]
     if named and max(named) >= len(masks):
-        raise ValueError(f"a word names thing {max(named)}, counted from 0; there are {len(masks)} masks")
+        raise ValueError(
+            f"a word names thing {max(named)}, counted from 0; there are {len(masks)} masks"
+        )
     figure = plt.figure(figsize=(max(2.2 * (len(masks) + 1) + 1.2, 6), 3.5), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(2.5, 0.75))
     axes = above.subplots(1, len(masks) + 1)
@@ -304,7 +433,14 @@ def plot_scene(image, masks, phrase, title: str) -> Figure:
         mesh = axis.imshow(masks[number], vmin=0, vmax=1)
         axis.set_title(f"mask of thing {number}")
         axis.spines[:].set(visible=True, color=SPEAKS_OF[number], linewidth=3)
-    above.colorbar(mesh, ax=list(axes), pad=0.01, aspect=14, label="share of the pixel\nthat is covered", format=PercentFormatter(1))
+    above.colorbar(
+        mesh,
+        ax=list(axes),
+        pad=0.01,
+        aspect=14,
+        label="share of the pixel\nthat is covered",
+        format=PercentFormatter(1),
+    )
     figure.suptitle(title, x=0.01, ha="left")
     _draw_words(below, phrase, figure.get_figwidth())
     return figure
@@ -312,15 +448,37 @@ def plot_scene(image, masks, phrase, title: str) -> Figure:
 
 def _draw_words(part, phrase, width: float) -> None:
     """The words of a phrase as boxes, and beneath each what it says."""
-    widths = [0.16 + max(0.082 * len(word), 0.066 * len(role[0]) if role else 0) for word, role in zip(phrase.words, phrase.roles)]
-    scale = min(1.0, (width - 0.3) / (sum(widths) + GAP * len(widths)))     # a long caption is set smaller
+    widths = [
+        0.16 + max(0.082 * len(word), 0.066 * len(role[0]) if role else 0)
+        for word, role in zip(phrase.words, phrase.roles)
+    ]
+    scale = min(
+        1.0, (width - 0.3) / (sum(widths) + GAP * len(widths))
+    )  # a long caption is set smaller
     axis = part.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, 0.75))
     axis.set_axis_off()
     x = 0.1
     for word, role, wide in zip(phrase.words, phrase.roles, widths):
         speaks_of = None if role is None else role[0] if role[1] is None else role[1]
-        draw_box(axis, x, 0.34, wide * scale, 0.3, SPEAKS_OF[speaks_of] + ("" if role is None else "77"), word, 9 * scale)
-        axis.text(x + wide * scale / 2, 0.2, role[0] if role else "", ha="center", va="center", fontsize=7.5 * scale, color="#666666")
+        draw_box(
+            axis,
+            x,
+            0.34,
+            wide * scale,
+            0.3,
+            SPEAKS_OF[speaks_of] + ("" if role is None else "77"),
+            word,
+            9 * scale,
+        )
+        axis.text(
+            x + wide * scale / 2,
+            0.2,
+            role[0] if role else "",
+            ha="center",
+            va="center",
+            fontsize=7.5 * scale,
+            color="#666666",
+        )
         x += (wide + GAP) * scale
 
 
@@ -342,14 +500,34 @@ def plot_distances(distances: dict, title: str, reach: float = 1.2) -> Figure:
     top = max(np.abs(values).max() for values in arrays.values())
     columns = min(6, len(arrays))
     rows = math.ceil(len(arrays) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.35 * columns + 1.1, 1.65 * rows + 0.35), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(1.35 * columns + 1.1, 1.65 * rows + 0.35),
+        layout="constrained",
+        squeeze=False,
+    )
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, (name, values) in zip(axes.flat, arrays.items()):
-        mesh = axis.imshow(values, cmap=plt.get_cmap("RdBu_r", 13), vmin=-top, vmax=top, extent=(-reach, reach, reach, -reach))
-        axis.contour(np.linspace(-reach, reach, values.shape[1]), np.linspace(-reach, reach, values.shape[0]), values, levels=[0], colors=INK,
-                     linewidths=1.2)
+        mesh = axis.imshow(
+            values,
+            cmap=plt.get_cmap("RdBu_r", 13),
+            vmin=-top,
+            vmax=top,
+            extent=(-reach, reach, reach, -reach),
+        )
+        axis.contour(
+            np.linspace(-reach, reach, values.shape[1]),
+            np.linspace(-reach, reach, values.shape[0]),
+            values,
+            levels=[0],
+            colors=INK,
+            linewidths=1.2,
+        )
         axis.set_title(name)
-    figure.colorbar(mesh, ax=list(axes.flat), pad=0.01, aspect=12, label="distance to the edge,\nin radii")
+    figure.colorbar(
+        mesh, ax=list(axes.flat), pad=0.01, aspect=12, label="distance to the edge,\nin radii"
+    )
     figure.suptitle(title, x=0.01, ha="left")
     return figure

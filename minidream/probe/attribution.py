@@ -12,16 +12,21 @@ from einops import rearrange, repeat
 from PIL import Image
 from torch import Tensor, nn
 
-from .. import dream as dreams
+from .. import dream_queries as dreams
 from ..documents import collate
 from ..generate import turn_layout
 from ..model import as_document
 from ..world.judge import BACKGROUND_WORDS, COLOUR_WORDS, HEADS, SIZE_WORDS
 from ..world.scenes import SHAPES
-from .input import labels_of
+from .llm_attention import labels_of
 
 # What the heads of the judge choose from, by the last word of their names.
-CHOICES = {"background": BACKGROUND_WORDS, "size": SIZE_WORDS, "colour": COLOUR_WORDS, "shape": SHAPES}
+CHOICES = {
+    "background": BACKGROUND_WORDS,
+    "size": SIZE_WORDS,
+    "colour": COLOUR_WORDS,
+    "shape": SHAPES,
+}
 
 
 @dataclass
@@ -35,6 +40,7 @@ class Attribution:
     delta: sum of the values less (whole - nothing): how far the sum is from complete. Integrated gradients promise 0, up to the
         number of steps; feature ablation promises nothing.
     """
+
     values: Tensor
     inputs: list
     images: list[Image.Image] = field(default_factory=list)
@@ -57,10 +63,18 @@ class DenoisingTarget:
         seed: of the noise.
     """
 
-    def __init__(self, model, image: Image.Image, timesteps: tuple[int, ...] = (300, 500, 700, 900), seed: int = 0):
+    def __init__(
+        self,
+        model,
+        image: Image.Image,
+        timesteps: tuple[int, ...] = (300, 500, 700, 900),
+        seed: int = 0,
+    ):
         self.decoder, self.timesteps = model.decoder, torch.tensor(timesteps, device=model.device)
         latents = self.decoder.latents_of([image])
-        noise = torch.randn(len(timesteps), *latents.shape[1:], generator=torch.Generator().manual_seed(seed)).to(latents)
+        noise = torch.randn(
+            len(timesteps), *latents.shape[1:], generator=torch.Generator().manual_seed(seed)
+        ).to(latents)
         scheduler = self.decoder.scheduler
         self.noisy = scheduler.add_noise(latents.expand_as(noise), noise, self.timesteps)
         self.wanted = noise
@@ -70,8 +84,14 @@ class DenoisingTarget:
     def __call__(self, states: Tensor) -> Tensor:
         """States (batch, queries, hidden) to mean squared errors (batch,)."""
         batch, times = len(states), len(self.timesteps)
-        condition = repeat(self.decoder.projector(states), "batch queries dim -> (batch times) queries dim", times=times)
-        guess = self.decoder.predict(self.noisy.repeat(batch, 1, 1, 1), self.timesteps.repeat(batch), condition)
+        condition = repeat(
+            self.decoder.projector(states),
+            "batch queries dim -> (batch times) queries dim",
+            times=times,
+        )
+        guess = self.decoder.predict(
+            self.noisy.repeat(batch, 1, 1, 1), self.timesteps.repeat(batch), condition
+        )
         error = (guess - self.wanted.repeat(batch, 1, 1, 1)).square().flatten(1).mean(dim=1)
         return rearrange(error, "(batch times) -> batch times", times=times).mean(dim=1)
 
@@ -92,22 +112,44 @@ class VerdictTarget:
         ValueError: for an unknown head or word (what there is).
     """
 
-    def __init__(self, model, judge: nn.Module, head: str, word: str, seed: int = 0, num_inference_steps: int | None = None,
-                 guidance_scale: float | None = None):
+    def __init__(
+        self,
+        model,
+        judge: nn.Module,
+        head: str,
+        word: str,
+        seed: int = 0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ):
         heads = [name for name in HEADS if name.split()[-1] in CHOICES]
         if head not in heads:
             raise ValueError(f"{head!r} is none of {', '.join(heads)}")
         choices = CHOICES[head.split()[-1]]
         if word not in choices:
             raise ValueError(f"{word!r} is none of {', '.join(choices)}")
-        self.decoder, self.judge, self.head, self.answer, self.seed = model.decoder, judge, head, choices.index(word), seed
-        self.steps, self.scale = self.decoder.sampling(num_inference_steps, guidance_scale)
+        self.decoder, self.judge, self.head, self.answer, self.seed = (
+            model.decoder,
+            judge,
+            head,
+            choices.index(word),
+            seed,
+        )
+        self.steps, self.scale = self.decoder.sampling_options(num_inference_steps, guidance_scale)
         self.null = self.decoder.projector(model.null_states()) if self.scale > 1 else None
 
     def __call__(self, states: Tensor) -> Tensor:
         """States (batch, queries, hidden) to log-probabilities (batch,), in nats."""
-        latents = self.decoder.sample_seeded(self.decoder.projector(states), self.null, [self.seed] * len(states), self.steps, self.scale)
-        return self.judge(self.decoder.decode(latents))[self.head].log_softmax(dim=-1)[:, self.answer]
+        latents = self.decoder.sample_seeded(
+            self.decoder.projector(states),
+            self.null,
+            [self.seed] * len(states),
+            self.steps,
+            self.scale,
+        )
+        return self.judge(self.decoder.decode(latents))[self.head].log_softmax(dim=-1)[
+            :, self.answer
+        ]
 
 
 def prepared(model, prompt, target: Callable[[Tensor], Tensor], neutral: str):
@@ -125,23 +167,47 @@ def prepared(model, prompt, target: Callable[[Tensor], Tensor], neutral: str):
         gray = [Image.new("RGB", (8, 8), (128, 128, 128))] * len(layout.patches)
         baseline = model.embed(batch, gray)
         labels = labels_of(layout, model)
-        words = [place for place, label in enumerate(labels) if isinstance(label, str) and layout.ids[place] not in model.tokenizer.special.ids]
-        baseline[:, words] = model.llm.embed_tokens.weight[model.tokenizer.encode(neutral)].mean(dim=0)
+        words = [
+            place
+            for place, label in enumerate(labels)
+            if isinstance(label, str) and layout.ids[place] not in model.tokenizer.special.ids
+        ]
+        baseline[:, words] = model.llm.embed_tokens.weight[model.tokenizer.encode(neutral)].mean(
+            dim=0
+        )
 
     def forward(embeddings: Tensor) -> Tensor:
         hidden = model.llm(embeddings)
-        return target(dreams.gather(hidden, model.queries, [(row, layout.queries[-1][1]) for row in range(len(embeddings))]))
+        return target(
+            dreams.gather(
+                hidden,
+                model.queries,
+                [(row, layout.queries[-1][1]) for row in range(len(embeddings))],
+            )
+        )
 
     changing = words + [place for place, label in enumerate(labels) if isinstance(label, tuple)]
     if not changing:
         raise ValueError("there is no word and no patch among the inputs that could contribute")
     with torch.no_grad():
         whole, nothing = (forward(inputs).item() for inputs in (embeddings, baseline))
-    return forward, embeddings, baseline, changing, lambda values: Attribution(values.cpu(), labels, document.images, whole, nothing)
+    return (
+        forward,
+        embeddings,
+        baseline,
+        changing,
+        lambda values: Attribution(values.cpu(), labels, document.images, whole, nothing),
+    )
 
 
-def integrated_gradients(model, prompt, target: Callable[[Tensor], Tensor], steps: int = 128, batch: int = 16,
-                         neutral: str = "thing") -> Attribution:
+def integrated_gradients(
+    model,
+    prompt,
+    target: Callable[[Tensor], Tensor],
+    steps: int = 128,
+    batch: int = 16,
+    neutral: str = "thing",
+) -> Attribution:
     """Gradients summed on the straight way from the baseline to the prompt (Sundararajan et al. 2017), with captum.
 
     Args:
@@ -155,27 +221,35 @@ def integrated_gradients(model, prompt, target: Callable[[Tensor], Tensor], step
     Raises:
         ValueError: if nothing could contribute.
     """
-    from captum.attr import IntegratedGradients     # here, since captum takes a second to import
+    from captum.attr import IntegratedGradients  # here, since captum takes a second to import
+
     forward, embeddings, baseline, _, done = prepared(model, prompt, target, neutral)
-    values = IntegratedGradients(forward).attribute(embeddings, baseline, n_steps=steps, internal_batch_size=batch)
+    values = IntegratedGradients(forward).attribute(
+        embeddings, baseline, n_steps=steps, internal_batch_size=batch
+    )
     return done(values[0].sum(dim=-1).detach())
 
 
 @torch.no_grad()
-def feature_ablation(model, prompt, target: Callable[[Tensor], Tensor], batch: int = 16, neutral: str = "thing") -> Attribution:
+def feature_ablation(
+    model, prompt, target: Callable[[Tensor], Tensor], batch: int = 16, neutral: str = "thing"
+) -> Attribution:
     """What the target loses when one word or one patch is put to its baseline, and nothing else, with captum.
 
     The reference for other methods: it is what "matters" means. Arguments and errors: as `integrated_gradients`.
     """
     from captum.attr import FeatureAblation
+
     forward, embeddings, baseline, changing, done = prepared(model, prompt, target, neutral)
     # One feature for each input that changes, and one for all others, which are equal to their baseline.
     mask = torch.zeros(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
     mask[:, changing] = torch.arange(1, len(changing) + 1, device=embeddings.device)
     mask = repeat(mask, "batch inputs -> batch inputs dim", dim=embeddings.shape[-1])
-    values = FeatureAblation(forward).attribute(embeddings, baseline, feature_mask=mask, perturbations_per_eval=batch)
+    values = FeatureAblation(forward).attribute(
+        embeddings, baseline, feature_mask=mask, perturbations_per_eval=batch
+    )
     values = values[0, :, 0]
-    values[mask[0, :, 0] == 0] = 0      # nothing was taken away there
+    values[mask[0, :, 0] == 0] = 0  # nothing was taken away there
     return done(values)
 
 
@@ -199,13 +273,14 @@ class AnswerModel(nn.Module):
         if self.images:
             patches = self.model.vision(self.model.vision.pixels(self.images))
             blocks = [(row, first) for row in range(len(input_ids)) for _, first in batch.patches]
-            embeddings = dreams.place(embeddings, patches.repeat(len(input_ids), 1, 1), blocks)
+            embeddings = dreams.insert(embeddings, patches.repeat(len(input_ids), 1, 1), blocks)
         return Logits(self.model.llm.logits(self.model.llm(embeddings)))
 
 
 @dataclass
 class Logits:
     """Scores of the next token, shape (batch, tokens, vocabulary), under the name that captum reads."""
+
     logits: Tensor
 
 
@@ -215,7 +290,9 @@ class TurnTokenizer:
     def __init__(self, model, ids: list[int]):
         self.tokenizer, self.ids = model.tokenizer, ids
 
-    def __call__(self, text: str, return_offsets_mapping: bool, add_special_tokens: bool) -> dict[str, list]:
+    def __call__(
+        self, text: str, return_offsets_mapping: bool, add_special_tokens: bool
+    ) -> dict[str, list]:
         """A text's ids, and from where to where in it each of them stands: captum cuts the answer so."""
         ids, offsets, end = self.tokenizer.encode(text), [], 0
         for token in ids:
@@ -252,19 +329,30 @@ def answer_attribution(model, turn, answer: str) -> Attribution:
         Values in nats over all inputs of the turn, 0 at patches and special tokens.
     """
     from captum.attr import FeatureAblation, LLMAttribution, TextTokenInput
+
     asked = AnswerModel(model, turn)
     ids, special = asked.layout.ids, model.tokenizer.special
     tokenizer = TurnTokenizer(model, ids)
     text = TextTokenInput("", tokenizer, baselines=special.pad, skip_tokens=list(special.ids))
     wanted = torch.tensor(tokenizer.encode(answer))
-    found = LLMAttribution(FeatureAblation(asked), tokenizer).attribute(text, target=wanted, forward_in_tokens=False)
+    found = LLMAttribution(FeatureAblation(asked), tokenizer).attribute(
+        text, target=wanted, forward_in_tokens=False
+    )
     words = [place for place, token in enumerate(ids) if token not in special.ids]
     values = torch.zeros(len(ids))
     values[words] = found.seq_attr.cpu()
 
     def log_probability(prefix: list[int]) -> float:
-        logits = asked(torch.tensor([prefix + wanted.tolist()], device=model.device)).logits[0, len(prefix) - 1:-1]
+        logits = asked(torch.tensor([prefix + wanted.tolist()], device=model.device)).logits[
+            0, len(prefix) - 1 : -1
+        ]
         return logits.log_softmax(dim=-1).gather(1, wanted.to(model.device)[:, None]).sum().item()
 
     bare = [special.pad if place in words else token for place, token in enumerate(ids)]
-    return Attribution(values, labels_of(asked.layout, model), asked.images, log_probability(ids), log_probability(bare))
+    return Attribution(
+        values,
+        labels_of(asked.layout, model),
+        asked.images,
+        log_probability(ids),
+        log_probability(bare),
+    )

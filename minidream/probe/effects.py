@@ -19,13 +19,16 @@ def true_masks(images: Tensor) -> list[Tensor | None]:
         For each picture masks of shape (things, size, size), the share of each pixel that a thing covers, in [0, 1], in the
         order of `Scene.facts` (the left or upper thing first); None where the analytic reader finds no scene.
     """
-    return [None if scene is None else masks_of(scene, images.shape[-1]) for scene in scenes_by_colour(images)]
+    return [
+        None if scene is None else masks_of(scene, images.shape[-1])
+        for scene in scenes_by_colour(images)
+    ]
 
 
 def masks_of(scene: Scene, size: int) -> Tensor:
     """The masks of a scene's things in the order of `Scene.facts`, shape (things, size, size), in [0, 1]."""
-    drawn = render([scene], size)[1][0, :len(scene.things)]
-    return drawn if scene.facts[2][0] == scene.things[0].look else drawn.flip(0)
+    drawn = render([scene], size)[1][0, : len(scene.objects)]
+    return drawn if scene.facts[2][0] == scene.objects[0].look else drawn.flip(0)
 
 
 def on_cells(masks: Tensor, height: int, width: int) -> Tensor:
@@ -33,7 +36,13 @@ def on_cells(masks: Tensor, height: int, width: int) -> Tensor:
 
     EinopsError where cells are no whole number of pixels.
     """
-    return reduce(masks, "things (height tall) (width wide) -> things height width", "mean", height=height, width=width)
+    return reduce(
+        masks,
+        "things (height tall) (width wide) -> things height width",
+        "mean",
+        height=height,
+        width=width,
+    )
 
 
 def pixel_change(before: Tensor, after: Tensor, masks: Tensor) -> Tensor:
@@ -85,4 +94,7 @@ def verdict_changes(judge, before: Tensor, after: Tensor) -> dict[str, Tensor]:
     first, second = judge(before), judge(after)
     changes = {name: first[name].argmax(dim=-1) != second[name].argmax(dim=-1) for name in HEADS}
     two = first["count"].argmax(dim=-1) == 1
-    return {name: change & two if name == "axis" or name.startswith("second") else change for name, change in changes.items()}
+    return {
+        name: change & two if name == "axis" or name.startswith("second") else change
+        for name, change in changes.items()
+    }

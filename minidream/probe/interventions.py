@@ -11,14 +11,20 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .stream import changed
+from .residual_stream import changed
 
 
 def chosen_queries(model, queries: list[int]) -> list[int]:
     """The numbers of queries, checked: ValueError for none, for one named twice, or for one that the model does not have."""
     queries = list(queries)
-    if not queries or len(set(queries)) < len(queries) or not all(0 <= query < model.queries for query in queries):
-        raise ValueError(f"queries {queries} were named; it takes some of 0 to {model.queries - 1}, each once")
+    if (
+        not queries
+        or len(set(queries)) < len(queries)
+        or not all(0 <= query < model.queries for query in queries)
+    ):
+        raise ValueError(
+            f"queries {queries} were named; it takes some of 0 to {model.queries - 1}, each once"
+        )
     return queries
 
 
@@ -56,7 +62,9 @@ def patch(model, queries: list[int], states: Tensor, layer: int | None = None):
     queries, states = chosen_queries(model, queries), states.to(model.device)
     size = (model.queries, model.dream_queries.shape[-1])
     if tuple(states.shape[-2:]) != size or states.dim() not in (2, 3):
-        raise ValueError(f"states of shape {tuple(states.shape)} were given; it takes {size}, with or without a batch before")
+        raise ValueError(
+            f"states of shape {tuple(states.shape)} were given; it takes {size}, with or without a batch before"
+        )
 
     def change(before: Tensor) -> Tensor:
         if states.dim() == 3 and len(states) != len(before):
@@ -104,8 +112,14 @@ def swap(model, queries: list[int], layer: int | None = None):
     def change(before: Tensor) -> Tensor:
         if len(before) % 2:
             raise ValueError(f"prompts are swapped in pairs, and there are {len(before)}")
-        partners = rearrange(before, "(pairs two) queries hidden -> pairs two queries hidden", two=2).flip(1)
-        return replaced(before, queries, rearrange(partners, "pairs two queries hidden -> (pairs two) queries hidden"))
+        partners = rearrange(
+            before, "(pairs two) queries hidden -> pairs two queries hidden", two=2
+        ).flip(1)
+        return replaced(
+            before,
+            queries,
+            rearrange(partners, "pairs two queries hidden -> (pairs two) queries hidden"),
+        )
 
     with changed(model, change, layer):
         yield
@@ -123,6 +137,8 @@ def steer(model, direction: Tensor, strength: float = 1.0, layer: int | None = N
     """
     size = (model.queries, model.dream_queries.shape[-1])
     if tuple(direction.shape) != size:
-        raise ValueError(f"a direction of shape {tuple(direction.shape)} was given; it takes {size}")
+        raise ValueError(
+            f"a direction of shape {tuple(direction.shape)} was given; it takes {size}"
+        )
     with changed(model, lambda before: before + strength * direction.to(before), layer):
         yield

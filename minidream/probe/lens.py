@@ -7,7 +7,7 @@ through the final norm, the projector and the U-Net.
 import torch
 from torch import Tensor
 
-from .stream import query_stream
+from .residual_stream import query_stream
 
 
 @torch.no_grad()

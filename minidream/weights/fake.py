@@ -6,24 +6,23 @@ Everything about it is as in the published files, only nothing was ever learned:
 import shutil
 import tempfile
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import sentencepiece
 import torch
 from accelerate import init_empty_weights
-from pydoc_data.topics import topics
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..documents import SPECIAL_TOKENS
 from ..model import DreamLLM
-from ..tokenizers import LlamaTokenizer
+from ..tokenizers import SPECIAL_TOKENS, LlamaTokenizer
 from .building import build
 from .reading import SHIPPED_CONFIGS
 from .writing import write_folder, write_pickle
 
-PIECES = 32000          # of LLaMA's tokenizer; the special tokens follow them
-LEARNED = 8000          # pieces that the stand-in tokenizer learns from the little text that there is; the rest are fillers
-CONFIG = {"model_type": "dreamllm"}         # what a config does not say is what LLaMA-7B has
+PIECES = 32000  # of LLaMA's tokenizer; the special tokens follow them
+LEARNED = 8000  # pieces that the stand-in tokenizer learns from the little text that there is; the rest are fillers
+CONFIG = {"model_type": "dreamllm"}  # what a config does not say is what LLaMA-7B has
 
 
 def fake_7b(folder: str | Path, progress: bool = True) -> None:
@@ -41,11 +40,16 @@ def fake_7b(folder: str | Path, progress: bool = True) -> None:
     """
     folder = Path(folder)
     if folder.exists():
-        raise FileExistsError(f"{folder} exists already; the random checkpoint goes into a folder of its own")
+        raise FileExistsError(
+            f"{folder} exists already; the random checkpoint goes into a folder of its own"
+        )
     model = outline_7b(new_tokenizer()).to(torch.bfloat16)
     generator = torch.Generator().manual_seed(0)
     total = sum(tensor.nbytes for tensor in model.state_dict().values())
-    with tqdm(total=total, unit="B", unit_scale=True, desc=f"writing {folder}", disable=not progress) as bar:
+    with tqdm(
+        total=total, unit="B", unit_scale=True, desc=f"writing {folder}", disable=not progress
+    ) as bar:
+
         def value(name: str, tensor: Tensor) -> Tensor:
             bar.update(tensor.nbytes if tensor.is_meta else 0)
             return draw(name, tensor, generator) if tensor.is_meta else tensor
@@ -64,7 +68,9 @@ def outline_7b(tokenizer) -> DreamLLM:
         tokenizer: any; the sizes do not depend on it.
     """
     with init_empty_weights(include_buffers=False):
-        return build(Path("config.json"), CONFIG | {"vocab_size": PIECES + 8}, SHIPPED_CONFIGS, tokenizer)
+        return build(
+            Path("config.json"), CONFIG | {"vocab_size": PIECES + 8}, SHIPPED_CONFIGS, tokenizer
+        )
 
 
 def draw(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -74,7 +80,9 @@ def draw(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
     """
     if like.dim() > 1:
         inputs = like[0].numel()
-        return torch.empty(like.shape, dtype=like.dtype).normal_(0, inputs ** -0.5, generator=generator)
+        return torch.empty(like.shape, dtype=like.dtype).normal_(
+            0, inputs**-0.5, generator=generator
+        )
     return torch.full(like.shape, float(name.endswith("weight")), dtype=like.dtype)
 
 
@@ -83,8 +91,19 @@ def new_tokenizer() -> LlamaTokenizer:
     fillers = [f"<filler {number}>" for number in range(PIECES - LEARNED)]
     with tempfile.TemporaryDirectory() as folder:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter("\n".join(topics.values()).split("\n")), model_prefix=f"{folder}/tokenizer", model_type="bpe",
-            vocab_size=PIECES, byte_fallback=True, split_digits=True, normalization_rule_name="identity",
-            remove_extra_whitespaces=False, user_defined_symbols=fillers, minloglevel=2)
+            sentence_iterator=iter("\n".join(topics.values()).split("\n")),
+            model_prefix=f"{folder}/tokenizer",
+            model_type="bpe",
+            vocab_size=PIECES,
+            byte_fallback=True,
+            split_digits=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            user_defined_symbols=fillers,
+            minloglevel=2,
+        )
         names = [token for token in SPECIAL_TOKENS if token not in ("<s>", "</s>", "<unk>")]
-        return LlamaTokenizer(f"{folder}/tokenizer.model", {token: PIECES + number for number, token in enumerate(names)})
+        return LlamaTokenizer(
+            f"{folder}/tokenizer.model",
+            {token: PIECES + number for number, token in enumerate(names)},
+        )

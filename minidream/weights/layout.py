@@ -1,15 +1,21 @@
 """What lies in which file of a checkpoint, under which name: the official layout, and the names of older writers."""
 
 import re
+from pathlib import Path
 
 from torch import nn
 
 from ..model import DreamLLM
 
+PRETRAINED = Path(__file__).parents[1] / "pretrained"  # weights that ship with the package
+
 # The parts beside the language model, each in a file of its own. Training with FSDP leaves one `pytorch_model.bin` that
 # holds everything, with the tensors of the plugins repeated under these prefixes.
-PLUGINS = {"dream_embedding": "model.dream_embedding.", "clip_vision_embedding": "model.clip_vision_embedding.",
-           "stable_diffusion_head": "stable_diffusion_head."}
+PLUGINS = {
+    "dream_embedding": "model.dream_embedding.",
+    "clip_vision_embedding": "model.clip_vision_embedding.",
+    "stable_diffusion_head": "stable_diffusion_head.",
+}
 
 # Buffers that some writers stored and that are computed anew here, in float32.
 RECOMPUTED = ("rotary_emb.inv_freq", "embeddings.position_ids")
@@ -29,29 +35,51 @@ class Queries(nn.Module):
 def files_of(model: DreamLLM) -> dict[str, tuple[nn.Module, dict[str, str]]]:
     """What lies in which file: {stem of the file: (module, {name in the module: name in the file})}."""
     return {
-        "model": (model.llm, {name: name if name.startswith("lm_head.") else f"model.{name}" for name in model.llm.state_dict()}),
+        "model": (
+            model.llm,
+            {
+                name: name if name.startswith("lm_head.") else f"model.{name}"
+                for name in model.llm.state_dict()
+            },
+        ),
         "dream_embedding": (Queries(model.dream_queries), {"dream_queries": "dream_queries"}),
-        "clip_vision_embedding": (model.vision, {name: name_in_clip_file(name) for name in model.vision.state_dict()}),
-        "stable_diffusion_head": (model.decoder, {name: name for name in model.decoder.state_dict()}),
+        "clip_vision_embedding": (
+            model.vision,
+            {name: name_in_clip_file(name) for name in model.vision.state_dict()},
+        ),
+        "stable_diffusion_head": (
+            model.decoder,
+            {name: name for name in model.decoder.state_dict()},
+        ),
     }
 
 
 def part_sizes(model: DreamLLM) -> dict[str, int]:
     """How many numbers each part of a model has, from words to pictures; together all of its parameters."""
+
     def count(*modules: nn.Module) -> int:
         return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
     llm, vision, decoder = model.llm, model.vision, model.decoder
     attention, tower = count(*(layer.self_attn for layer in llm.layers)), count(vision.tower)
-    return {"words in and out": count(llm.embed_tokens, llm.lm_head), "LLM layers, attention": attention,
-            "LLM layers, the rest": count(llm.layers, llm.norm) - attention, "CLIP tower": tower, "visual projector": count(vision) - tower,
-            "dream queries": model.dream_queries.numel(), "condition projector": count(decoder.projector),
-            "U-Net": count(decoder.unet), "VAE": count(decoder.vae)}
+    return {
+        "words in and out": count(llm.embed_tokens, llm.lm_head),
+        "LLM layers, attention": attention,
+        "LLM layers, the rest": count(llm.layers, llm.norm) - attention,
+        "CLIP tower": tower,
+        "visual projector": count(vision) - tower,
+        "dream queries": model.dream_queries.numel(),
+        "condition projector": count(decoder.projector),
+        "U-Net": count(decoder.unet),
+        "VAE": count(decoder.vae),
+    }
 
 
 def name_in_clip_file(name: str) -> str:
     """The name of one of `VisionEncoder`'s tensors in the official file."""
-    if name.startswith("tower."):       # transformers 5 dropped the level "vision_model." that the official files have
+    if name.startswith(
+        "tower."
+    ):  # transformers 5 dropped the level "vision_model." that the official files have
         return f"clip_vision_model.vision_model.{name.removeprefix('tower.').removeprefix('vision_model.')}"
     return f"projector.{name}" if name.startswith("projector.") else name
 
@@ -62,5 +90,7 @@ def official_name(name: str) -> str | None:
         return None
     if name.startswith("clip_vision_model."):
         return f"clip_vision_model.vision_model.{name.removeprefix('clip_vision_model.').removeprefix('vision_model.')}"
-    old = re.fullmatch(r"(vae\..*\.attentions\.\d+\.)(query|key|value|proj_attn)(\.weight|\.bias)", name)
+    old = re.fullmatch(
+        r"(vae\..*\.attentions\.\d+\.)(query|key|value|proj_attn)(\.weight|\.bias)", name
+    )
     return f"{old[1]}{OLD_VAE_ATTENTION[old[2]]}{old[3]}" if old else name

@@ -13,18 +13,22 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..model import DreamLLM
-from .building import build, read_json, read_tokenizer
+from .building import build, read_tokenizer
+from .files import read_json
 from .layout import OLD_VAE_ATTENTION, PLUGINS, Queries, files_of, official_name
 
-SHIPPED_CONFIGS = Path(__file__).parents[1] / "configs" / "dreamllm-7b"     # CLIP ViT-L/14, Stable Diffusion 2.1-base
+SHIPPED_CONFIGS = (
+    Path(__file__).parents[1] / "configs" / "dreamllm-7b"
+)  # CLIP ViT-L/14, Stable Diffusion 2.1-base
 # Converted tensors are read this many bytes at a time, since the pages of a mapped file that were read count as resident
 # memory until the file is closed.
-PORTION = 2 ** 28
+PORTION = 2**28
 
 
 @dataclass(frozen=True)
 class Stored:
     """One tensor in a file, seen but not read."""
+
     path: Path
     name: str
     shape: tuple[int, ...]
@@ -34,12 +38,14 @@ class Stored:
 @dataclass(frozen=True)
 class Part:
     """What the files hold of one part of the model: `tensors` by official name; `path` is the file to name in errors."""
+
     path: Path
     tensors: dict[str, Stored]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Looking
+
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors`, `.bin` or `.pt` file, mapped into memory.
@@ -51,13 +57,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} is a pickle that holds more than tensors and could run code; it was refused: {error}") from error
+        raise ValueError(
+            f"{path} is a pickle that holds more than tensors and could run code; it was refused: {error}"
+        ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path} cannot be read, it may be cut short: {error}") from error
-    if isinstance(tensors, Tensor):         # the oldest files of dream queries hold them without a name
+    if isinstance(tensors, Tensor):  # the oldest files of dream queries hold them without a name
         return {path.stem: tensors}
-    if not isinstance(tensors, dict) or (others := [name for name, value in tensors.items() if not isinstance(value, Tensor)]):
-        raise ValueError(f"{path} holds more than named tensors: {others[:5] if isinstance(tensors, dict) else type(tensors).__name__}")
+    if not isinstance(tensors, dict) or (
+        others := [name for name, value in tensors.items() if not isinstance(value, Tensor)]
+    ):
+        raise ValueError(
+            f"{path} holds more than named tensors: {others[:5] if isinstance(tensors, dict) else type(tensors).__name__}"
+        )
     return tensors
 
 
@@ -68,14 +80,18 @@ def look(path: Path, names: set[str] | None = None) -> dict[str, Stored]:
     """
     tensors, found = read_tensors(path), {}
     if names is not None and names != set(tensors):
-        raise ValueError(f"{path} and its index name different tensors: {sorted(names ^ set(tensors))[:5]}")
+        raise ValueError(
+            f"{path} and its index name different tensors: {sorted(names ^ set(tensors))[:5]}"
+        )
     for name, tensor in tensors.items():
         prefix = next((prefix for prefix in PLUGINS.values() if name.startswith(prefix)), "")
         official = official_name(name.removeprefix(prefix))
         if official is None:
             continue
         if prefix + official in found:
-            raise ValueError(f"{path} holds {official} twice: as {found[prefix + official].name} and as {name}")
+            raise ValueError(
+                f"{path} holds {official} twice: as {found[prefix + official].name} and as {name}"
+            )
         found[prefix + official] = Stored(path, name, tuple(tensor.shape), tensor.dtype)
     return found
 
@@ -88,15 +104,21 @@ def look_at_llm(folder: Path) -> Part:
             tensors: dict[str, Stored] = {}
             listed = read_json(index).get("weight_map")
             if not isinstance(listed, dict):
-                raise ValueError(f"{index} has no \"weight_map\" that says which tensor lies in which shard")
+                raise ValueError(
+                    f'{index} has no "weight_map" that says which tensor lies in which shard'
+                )
             for shard in sorted(set(listed.values())):
                 if not (folder / shard).exists():
                     raise FileNotFoundError(f"{folder / shard} is missing; {index.name} lists it")
-                tensors |= look(folder / shard, {name for name, where in listed.items() if where == shard})
+                tensors |= look(
+                    folder / shard, {name for name, where in listed.items() if where == shard}
+                )
             return Part(index, tensors)
         if single.exists():
             return Part(single, look(single))
-    raise FileNotFoundError(f"{folder} holds no language model: neither model.safetensors nor pytorch_model.bin, nor an index of shards")
+    raise FileNotFoundError(
+        f"{folder} holds no language model: neither model.safetensors nor pytorch_model.bin, nor an index of shards"
+    )
 
 
 def look_at_folder(folder: Path) -> dict[str, Part]:
@@ -107,22 +129,43 @@ def look_at_folder(folder: Path) -> dict[str, Part]:
         ValueError: for one that is broken, or that repeats a plugin's tensors otherwise than the plugin's own file.
     """
     llm = look_at_llm(folder)
-    parts = {"model": Part(llm.path, {name: stored for name, stored in llm.tensors.items() if not name.startswith(tuple(PLUGINS.values()))})}
+    parts = {
+        "model": Part(
+            llm.path,
+            {
+                name: stored
+                for name, stored in llm.tensors.items()
+                if not name.startswith(tuple(PLUGINS.values()))
+            },
+        )
+    }
     for plugin, prefix in PLUGINS.items():
-        repeated = {name.removeprefix(prefix): stored for name, stored in llm.tensors.items() if name.startswith(prefix)}
+        repeated = {
+            name.removeprefix(prefix): stored
+            for name, stored in llm.tensors.items()
+            if name.startswith(prefix)
+        }
         path = plugin_file(folder, plugin)
         if path:
             parts[plugin] = Part(path, look(path))
             # The official code reads the plugin's own file, too. What is repeated is left aside, but must be the same.
-            differ = [name for name, stored in repeated.items()
-                      if name not in parts[plugin].tensors or parts[plugin].tensors[name].shape != stored.shape]
+            differ = [
+                name
+                for name, stored in repeated.items()
+                if name not in parts[plugin].tensors
+                or parts[plugin].tensors[name].shape != stored.shape
+            ]
             if differ:
-                raise ValueError(f"{llm.path} repeats tensors of {path.name} that are not there, or have another shape: "
-                                 f"{', '.join(prefix + name for name in differ[:5])}")
+                raise ValueError(
+                    f"{llm.path} repeats tensors of {path.name} that are not there, or have another shape: "
+                    f"{', '.join(prefix + name for name in differ[:5])}"
+                )
         elif repeated:
             parts[plugin] = Part(llm.path, repeated)
         else:
-            raise FileNotFoundError(f"{folder / plugin}.bin is missing{projector_alone(folder, plugin)}")
+            raise FileNotFoundError(
+                f"{folder / plugin}.bin is missing{projector_alone(folder, plugin)}"
+            )
     return parts
 
 
@@ -133,22 +176,32 @@ def inventory(folder: str | Path) -> dict[str, tuple[int, int, int]]:
         for tensor in part.tensors.values():
             tensors, numbers, stored = files.get(tensor.path.name, (0, 0, 0))
             size = math.prod(tensor.shape)
-            files[tensor.path.name] = (tensors + 1, numbers + size, stored + size * tensor.dtype.itemsize)
+            files[tensor.path.name] = (
+                tensors + 1,
+                numbers + size,
+                stored + size * tensor.dtype.itemsize,
+            )
     return files
 
 
 def plugin_file(folder: Path, plugin: str) -> Path | None:
     """`.bin` as the official code writes it, `.safetensors` as the toy is shipped, or the oldest form of the queries."""
-    names = [f"{plugin}.bin", f"{plugin}.safetensors", *(["dream_queries.pt"] if plugin == "dream_embedding" else [])]
+    names = [
+        f"{plugin}.bin",
+        f"{plugin}.safetensors",
+        *(["dream_queries.pt"] if plugin == "dream_embedding" else []),
+    ]
     return next((folder / name for name in names if (folder / name).exists()), None)
 
 
 def projector_alone(folder: Path, plugin: str) -> str:
     """What to add to an error, if a folder holds the projector of a missing plugin in one of the older files."""
-    if plugin == "dream_embedding":         # which has no projector
+    if plugin == "dream_embedding":  # which has no projector
         return ""
-    oldest, rest = {"clip_vision_embedding": ("clip_vision_model_projector.pt", "the CLIP tower"),
-                    "stable_diffusion_head": ("unet_projector.pt", "the VAE and the U-Net")}[plugin]
+    oldest, rest = {
+        "clip_vision_embedding": ("clip_vision_model_projector.pt", "the CLIP tower"),
+        "stable_diffusion_head": ("unet_projector.pt", "the VAE and the U-Net"),
+    }[plugin]
     for name in (oldest, f"{plugin}_projector.bin", f"{plugin}_projector.pt"):
         if (folder / name).is_file():
             return f": {name} is there, but holds the projector alone, and the weights of {rest} are not in this folder"
@@ -158,6 +211,7 @@ def projector_alone(folder: Path, plugin: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 # Refusing
 
+
 def check_fit(part: Part, shapes: dict[str, tuple[int, ...]], sources: str) -> None:
     """ValueError names up to five missing, extra and misshapen tensors, with both shapes.
 
@@ -166,6 +220,7 @@ def check_fit(part: Part, shapes: dict[str, tuple[int, ...]], sources: str) -> N
         shapes: what the model wants, by official name.
         sources: where the sizes of the model come from.
     """
+
     def where(name: str) -> str:
         stored = part.tensors[name]
         called = name if stored.name == name else f"{stored.name} (read as {name})"
@@ -174,11 +229,21 @@ def check_fit(part: Part, shapes: dict[str, tuple[int, ...]], sources: str) -> N
     faults = {
         "missing": [name for name in shapes if name not in part.tensors],
         "extra": [where(name) for name in part.tensors if name not in shapes],
-        "misshapen": [f"{where(name)} {part.tensors[name].shape} instead of {shape}" for name, shape in shapes.items()
-                      if name in part.tensors and not same_shape(part.tensors[name], shape)]}
-    said = [f"{len(found)} {kind}: {', '.join(sorted(found)[:5])}{' …' if len(found) > 5 else ''}" for kind, found in faults.items() if found]
+        "misshapen": [
+            f"{where(name)} {part.tensors[name].shape} instead of {shape}"
+            for name, shape in shapes.items()
+            if name in part.tensors and not same_shape(part.tensors[name], shape)
+        ],
+    }
+    said = [
+        f"{len(found)} {kind}: {', '.join(sorted(found)[:5])}{' …' if len(found) > 5 else ''}"
+        for kind, found in faults.items()
+        if found
+    ]
     if said:
-        raise ValueError(f"{part.path} does not fit the model. Tensors {'; '.join(said)}. The model's sizes are those of {sources}")
+        raise ValueError(
+            f"{part.path} does not fit the model. Tensors {'; '.join(said)}. The model's sizes are those of {sources}"
+        )
 
 
 def same_shape(stored: Stored, shape: tuple[int, ...]) -> bool:
@@ -192,23 +257,37 @@ def bytes_needed(parts: dict[str, Part], dtype: torch.dtype | None, quantize: st
     total = 0
     for stem, part in parts.items():
         for name, stored in part.tensors.items():
-            small = quantize == "int8" and stem == "model" and ".layers." in name and len(stored.shape) == 2
+            small = (
+                quantize == "int8"
+                and stem == "model"
+                and ".layers." in name
+                and len(stored.shape) == 2
+            )
             total += math.prod(stored.shape) * (1 if small else (dtype or stored.dtype).itemsize)
     return total
 
 
 def check_memory(what: str, needed: int, device: torch.device) -> None:
     """MemoryError with both numbers if fewer than `needed` bytes are free on a device."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = (
+        torch.cuda.mem_get_info(device)[0]
+        if device.type == "cuda"
+        else psutil.virtual_memory().available
+    )
     if needed > free:
-        raise MemoryError(f"{what} take {needed / 1e9:.1f} GB of memory on {device}, and {free / 1e9:.1f} GB are free. "
-                          "dtype=torch.bfloat16 halves what float32 takes, and quantize=\"int8\" halves that again for the language model")
+        raise MemoryError(
+            f"{what} take {needed / 1e9:.1f} GB of memory on {device}, and {free / 1e9:.1f} GB are free. "
+            'dtype=torch.bfloat16 halves what float32 takes, and quantize="int8" halves that again for the language model'
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Taking
 
-def take(tensors: dict[str, Stored], device: torch.device, dtype: torch.dtype | None) -> dict[str, Tensor]:
+
+def take(
+    tensors: dict[str, Stored], device: torch.device, dtype: torch.dtype | None
+) -> dict[str, Tensor]:
     """Tensors as they are wanted: mapped where they are stored so, converted and moved one by one where not."""
     taken: dict[str, Tensor] = {}
     for path in sorted({stored.path for stored in tensors.values()}):
@@ -219,12 +298,21 @@ def take(tensors: dict[str, Stored], device: torch.device, dtype: torch.dtype | 
             if read > PORTION:
                 mapped, read = read_tensors(path), 0
             taken[name] = mapped[stored.name].to(device=device, dtype=dtype)
-            read += 0 if taken[name].data_ptr() == mapped[stored.name].data_ptr() else mapped[stored.name].nbytes
+            read += (
+                0
+                if taken[name].data_ptr() == mapped[stored.name].data_ptr()
+                else mapped[stored.name].nbytes
+            )
     return taken
 
 
-def read_folder(folder: Path, device: torch.device, dtype: torch.dtype | None, component_configs: str | Path | None,
-                quantize: str | None) -> DreamLLM:
+def read_folder(
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    component_configs: str | Path | None,
+    quantize: str | None,
+) -> DreamLLM:
     """A DreamLLM from a folder in the official layout; arguments and errors as `load`, but nothing is quantized yet.
 
     What will be quantized is left on the CPU, so that a device needs room for the small form only.
@@ -240,12 +328,18 @@ def read_folder(folder: Path, device: torch.device, dtype: torch.dtype | None, c
         shapes = {names[name]: tuple(value.shape) for name, value in module.state_dict().items()}
         check_fit(parts[stem], shapes, f"{folder / 'config.json'} and {components}")
     check_memory(f"the weights in {folder}", bytes_needed(parts, dtype, quantize), device)
-    if quantize and dtype:      # converted on the CPU in full before it is made smaller
-        check_memory(f"the weights in {folder}", bytes_needed(parts, dtype, None), torch.device("cpu"))
+    if quantize and dtype:  # converted on the CPU in full before it is made smaller
+        check_memory(
+            f"the weights in {folder}", bytes_needed(parts, dtype, None), torch.device("cpu")
+        )
     for stem, (module, names) in files.items():
         tensors = take(parts[stem].tensors, torch.device("cpu") if quantize else device, dtype)
         wanted = module.state_dict()
-        module.load_state_dict({name: tensors[names[name]].reshape(wanted[name].shape) for name in wanted}, strict=True, assign=True)
+        module.load_state_dict(
+            {name: tensors[names[name]].reshape(wanted[name].shape) for name in wanted},
+            strict=True,
+            assign=True,
+        )
         if isinstance(module, Queries):
             model.dream_queries = module.dream_queries
     return model

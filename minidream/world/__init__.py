@@ -1,12 +1,48 @@
 """The toy world: scenes that are small, exact and unlimited, so that every picture and every word can be checked."""
 
+from ..images import to_pil, to_tensor
 from .judge import Judge, Reading, read_by_colour
 from .language import Phrase, ask, describe, parse_caption
-from .render import render, to_pil, to_tensor
-from .scenes import (BACKGROUNDS, COLOURS, RELATIONS, SHAPES, SIZES, Scene, Thing, is_held_out, relation_between,
-                     sample_scene)
+from .render import render
+from .scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Scene,
+    SceneObject,
+    is_held_out,
+    relation_between,
+    sample_scene,
+)
 from .stories import Story, edit_of, sample_copy, sample_edit, sample_story, sample_subject
 
-__all__ = ["BACKGROUNDS", "COLOURS", "RELATIONS", "SHAPES", "SIZES", "Judge", "Phrase", "Reading", "Scene", "Story",
-           "Thing", "ask", "describe", "edit_of", "is_held_out", "parse_caption", "read_by_colour", "relation_between",
-           "render", "sample_copy", "sample_edit", "sample_scene", "sample_story", "sample_subject", "to_pil", "to_tensor"]
+__all__ = [
+    "BACKGROUNDS",
+    "COLOURS",
+    "RELATIONS",
+    "SHAPES",
+    "SIZES",
+    "Judge",
+    "Phrase",
+    "Reading",
+    "Scene",
+    "Story",
+    "SceneObject",
+    "ask",
+    "describe",
+    "edit_of",
+    "is_held_out",
+    "parse_caption",
+    "read_by_colour",
+    "relation_between",
+    "render",
+    "sample_copy",
+    "sample_edit",
+    "sample_scene",
+    "sample_story",
+    "sample_subject",
+    "to_pil",
+    "to_tensor",
+]

@@ -15,18 +15,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .render import DISTANCES, render
-from .scenes import BACKGROUNDS, COLOURS, HELD_OUT_LOOKS, SHAPES, SIZES, Scene, Thing, sample_scene
+from .scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    HELD_OUT_LOOKS,
+    SHAPES,
+    SIZES,
+    Scene,
+    SceneObject,
+    sample_scene,
+)
 
-AXES = ("left of", "above")     # the relation of the first thing to the second, in the order of `Scene.facts`
+AXES = (
+    "left of",
+    "above",
+)  # the relation of the first thing to the second, in the order of `Scene.facts`
 SIZE_WORDS, COLOUR_WORDS, BACKGROUND_WORDS = tuple(SIZES), tuple(COLOURS), tuple(BACKGROUNDS)
 HEADS = {"background": len(BACKGROUNDS), "count": 2, "axis": 2}
 for slot in ("first", "second"):
-    HEADS |= {f"{slot} size": len(SIZES), f"{slot} colour": len(COLOURS), f"{slot} shape": len(SHAPES)}
+    HEADS |= {
+        f"{slot} size": len(SIZES),
+        f"{slot} colour": len(COLOURS),
+        f"{slot} shape": len(SHAPES),
+    }
 
 
 @dataclass(frozen=True)
 class Reading:
     """What a reader sees: `facts` as `Scene.facts` gives them; None where there is no scene of one or two things."""
+
     facts: tuple | None
 
     def agrees(self, wanted: tuple) -> bool:
@@ -47,7 +64,9 @@ class Judge(nn.Module):
     def __init__(self, width: int = 32):
         super().__init__()
         self.forms, self.colours = self._half(1, width), self._half(3, width)
-        self.heads = nn.ModuleDict({name: nn.Linear(256, choices) for name, choices in HEADS.items()})
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(256, choices) for name, choices in HEADS.items()}
+        )
 
     @staticmethod
     def _half(channels: int, width: int) -> nn.Sequential:
@@ -67,17 +86,24 @@ class Judge(nn.Module):
             {head: shape (batch, choices)}.
         """
         if images.shape[-1] != 32:
-            images = F.interpolate(images, size=(32, 32), mode="area" if images.shape[-1] > 32 else "bilinear")
+            images = F.interpolate(
+                images, size=(32, 32), mode="area" if images.shape[-1] > 32 else "bilinear"
+            )
         colours, forms = self.colours(images * 2 - 1), self.forms(contrast(images))
-        return {name: head(colours if "colour" in name or name == "background" else forms)
-                for name, head in self.heads.items()}
+        return {
+            name: head(colours if "colour" in name or name == "background" else forms)
+            for name, head in self.heads.items()
+        }
 
     def loss(self, images: Tensor, answers: Tensor) -> Tensor:
         """Sum over heads of the mean cross entropy; `answers` as from `targets`, what is -1 is not asked."""
         scores = self(images)
         # A head that no picture of the batch is asked has no mean.
-        return sum(F.cross_entropy(scores[name], answers[:, column], ignore_index=-1)
-                   for column, name in enumerate(HEADS) if (answers[:, column] >= 0).any())
+        return sum(
+            F.cross_entropy(scores[name], answers[:, column], ignore_index=-1)
+            for column, name in enumerate(HEADS)
+            if (answers[:, column] >= 0).any()
+        )
 
     @torch.no_grad()
     def read(self, images: Tensor) -> list[Reading]:
@@ -86,8 +112,14 @@ class Judge(nn.Module):
         readings = []
         for number in range(len(images)):
             answer = {name: choices[number] for name, choices in best.items()}
-            looks = tuple((SIZE_WORDS[answer[f"{slot} size"]], COLOUR_WORDS[answer[f"{slot} colour"]],
-                           SHAPES[answer[f"{slot} shape"]]) for slot in ("first", "second")[:answer["count"] + 1])
+            looks = tuple(
+                (
+                    SIZE_WORDS[answer[f"{slot} size"]],
+                    COLOUR_WORDS[answer[f"{slot} colour"]],
+                    SHAPES[answer[f"{slot} shape"]],
+                )
+                for slot in ("first", "second")[: answer["count"] + 1]
+            )
             relation = AXES[answer["axis"]] if answer["count"] else None
             readings.append(Reading((BACKGROUND_WORDS[answer["background"]], relation, looks)))
         return readings
@@ -101,7 +133,7 @@ def contrast(images: Tensor) -> Tensor:
     flat = rearrange(images, "batch rgb height width -> batch rgb (height width)")
     ground = rearrange(flat.median(dim=-1).values, "batch rgb -> batch rgb 1 1")
     distance = (images - ground).norm(dim=1, keepdim=True)
-    return (distance / 0.35).clamp(max=1)       # every colour is at least 0.35 from every background
+    return (distance / 0.35).clamp(max=1)  # every colour is at least 0.35 from every background
 
 
 def numbers_of(look: tuple[str, str, str]) -> list[int]:
@@ -113,7 +145,11 @@ def numbers_of(look: tuple[str, str, str]) -> list[int]:
 def answers_of(facts: tuple) -> list[int]:
     """The right answer of every head, in the order of `HEADS`, from facts as `Scene.facts`; -1 where they say nothing."""
     background, relation, looks = facts
-    answers = [BACKGROUND_WORDS.index(background) if background else -1, len(looks) - 1, AXES.index(relation) if relation else -1]
+    answers = [
+        BACKGROUND_WORDS.index(background) if background else -1,
+        len(looks) - 1,
+        AXES.index(relation) if relation else -1,
+    ]
     for look in looks:
         answers += numbers_of(look)
     return answers + [-1] * (len(HEADS) - len(answers))
@@ -129,7 +165,9 @@ def roughen(images: Tensor, generator: torch.Generator) -> Tensor:
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     amount = torch.rand(len(images), 2, 1, 1, 1, generator=generator)
     images = torch.lerp(images, blurred, 0.7 * amount[:, 0])
-    return (images + 0.08 * amount[:, 1] * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+    return (images + 0.08 * amount[:, 1] * torch.randn(images.shape, generator=generator)).clamp(
+        0, 1
+    )
 
 
 def judge_batch(seed: int | str, step: int, batch: int, size: int) -> tuple[Tensor, Tensor]:
@@ -143,34 +181,50 @@ def judge_batch(seed: int | str, step: int, batch: int, size: int) -> tuple[Tens
     images, _ = render(scenes, size)
     answers = targets(scenes)
     for number in range(batch // 2):
-        over = [replace(thing, shape=rng.choice([shape for shape in SHAPES if (shape, thing.colour) not in HELD_OUT_LOOKS]))
-                for thing in scenes[number].things]
-        _, masks = render([scenes[number], replace(scenes[number], things=tuple(over))], size)
+        over = [
+            replace(
+                thing,
+                shape=rng.choice(
+                    [shape for shape in SHAPES if (shape, thing.colour) not in HELD_OUT_LOOKS]
+                ),
+            )
+            for thing in scenes[number].objects
+        ]
+        _, masks = render([scenes[number], replace(scenes[number], objects=tuple(over))], size)
         colours = torch.tensor([COLOURS[thing.colour] for thing in over])
-        image = rearrange(torch.tensor(BACKGROUNDS[scenes[number].background]), "rgb -> rgb 1 1").expand(3, size, size)
+        image = rearrange(
+            torch.tensor(BACKGROUNDS[scenes[number].background]), "rgb -> rgb 1 1"
+        ).expand(3, size, size)
         for colour, cover in zip(colours, masks.amax(dim=0)):
             image = torch.lerp(image, rearrange(colour, "rgb -> rgb 1 1").expand_as(image), cover)
         images[number] = image
-        answers[number, [column for column, name in enumerate(HEADS) if "shape" in name or "size" in name]] = -1
+        answers[
+            number,
+            [column for column, name in enumerate(HEADS) if "shape" in name or "size" in name],
+        ] = -1
     return roughen(images, torch.Generator().manual_seed(rng.getrandbits(40))), answers
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The analytic reader
 
+
 @lru_cache
 def _areas() -> dict[str, float]:
     """Area of each shape of radius 1, measured on a fine grid."""
     axis = torch.linspace(-1.2, 1.2, 481)
-    return {shape: (distance(axis[None, :], axis[:, None]) < 0).float().sum().item() * (axis[1] - axis[0]).item() ** 2
-            for shape, distance in DISTANCES.items()}
+    return {
+        shape: (distance(axis[None, :], axis[:, None]) < 0).float().sum().item()
+        * (axis[1] - axis[0]).item() ** 2
+        for shape, distance in DISTANCES.items()
+    }
 
 
 def _components(mask: Tensor) -> Tensor:
     """Numbers the connected patches of masks of shape (batch, height, width): equal numbers > 0, outside 0."""
     labels = torch.arange(1, mask[0].numel() + 1, dtype=torch.float32, device=mask.device)
     labels = rearrange(labels, "(height width) -> 1 height width", height=mask.shape[1]) * mask
-    while True:     # the greatest number in a patch spreads over it
+    while True:  # the greatest number in a patch spreads over it
         spread = F.max_pool2d(labels.unsqueeze(1), 3, stride=1, padding=1).squeeze(1) * mask
         if torch.equal(spread, labels):
             return labels.long()
@@ -196,11 +250,19 @@ def scenes_by_colour(images: Tensor) -> list[Scene | None]:
     images = images.float().cpu()
     size = images.shape[-1]
     pixels = rearrange(images, "batch rgb height width -> batch height width rgb")
-    grounds, palette = torch.tensor(list(BACKGROUNDS.values())), torch.tensor(list(COLOURS.values()))
+    grounds, palette = (
+        torch.tensor(list(BACKGROUNDS.values())),
+        torch.tensor(list(COLOURS.values())),
+    )
     everything = torch.cat([grounds, palette])
     nearest = (pixels.unsqueeze(-2) - everything).norm(dim=-1).argmin(dim=-1)
-    votes = torch.stack([reduce((nearest == ground).float(), "batch height width -> batch", "sum")
-                         for ground in range(len(grounds))], dim=-1)
+    votes = torch.stack(
+        [
+            reduce((nearest == ground).float(), "batch height width -> batch", "sum")
+            for ground in range(len(grounds))
+        ],
+        dim=-1,
+    )
     background = votes.argmax(dim=-1)
     ground = rearrange(grounds[background], "batch rgb -> batch 1 1 rgb")
     labels = _components((pixels - ground).norm(dim=-1) > 0.28)
@@ -210,7 +272,9 @@ def scenes_by_colour(images: Tensor) -> list[Scene | None]:
         things = []
         for label in labels[number].unique().tolist():
             patch = labels[number] == label
-            if label == 0 or patch.sum() < 0.012 * size * size:     # a third of the smallest thing: a speck
+            if (
+                label == 0 or patch.sum() < 0.012 * size * size
+            ):  # a third of the smallest thing: a speck
                 continue
             inside = nearest[number][patch] - len(grounds)
             if not (inside >= 0).any():
@@ -218,21 +282,45 @@ def scenes_by_colour(images: Tensor) -> list[Scene | None]:
             # Edge pixels are mixtures and may resemble a third colour; the commonest colour is the thing's own.
             colour = torch.bincount(inside[inside >= 0], minlength=len(palette)).argmax()
             difference = palette[colour] - ground[number, 0, 0]
-            cover = ((pixels[number] - ground[number]) @ difference / difference.square().sum()).clamp(0, 1)
-            near = F.max_pool2d(patch[None, None].float(), 3, stride=1, padding=1)[0, 0]    # with its faint rim
+            cover = (
+                (pixels[number] - ground[number]) @ difference / difference.square().sum()
+            ).clamp(0, 1)
+            near = F.max_pool2d(patch[None, None].float(), 3, stride=1, padding=1)[
+                0, 0
+            ]  # with its faint rim
             cover = cover * near
-            area = cover.sum() / size ** 2
+            area = cover.sum() / size**2
             x, y = (cover.sum(dim=0) @ axis) / cover.sum(), (cover.sum(dim=1) @ axis) / cover.sum()
             best = (-1.0, None)
             for shape, unit in _areas().items():
                 radius = (area / unit).sqrt()
-                drawn = DISTANCES[shape]((axis[None, :] - x) / radius, (axis[:, None] - y) / radius) * radius * size
+                drawn = (
+                    DISTANCES[shape]((axis[None, :] - x) / radius, (axis[:, None] - y) / radius)
+                    * radius
+                    * size
+                )
                 drawn = (0.5 - drawn).clamp(0, 1)
-                overlap = (torch.minimum(drawn, cover).sum() / torch.maximum(drawn, cover).sum()).item()
+                overlap = (
+                    torch.minimum(drawn, cover).sum() / torch.maximum(drawn, cover).sum()
+                ).item()
                 if overlap > best[0]:
-                    best = (overlap, Thing(shape, COLOUR_WORDS[colour], _size_word(radius.item()), x.item(), y.item(), radius.item()))
+                    best = (
+                        overlap,
+                        SceneObject(
+                            shape,
+                            COLOUR_WORDS[colour],
+                            _size_word(radius.item()),
+                            x.item(),
+                            y.item(),
+                            radius.item(),
+                        ),
+                    )
             things.append(best[1])
-        scenes.append(Scene(tuple(things), BACKGROUND_WORDS[background[number]]) if len(things) in (1, 2) else None)
+        scenes.append(
+            Scene(tuple(things), BACKGROUND_WORDS[background[number]])
+            if len(things) in (1, 2)
+            else None
+        )
     return scenes
 
 

@@ -8,14 +8,33 @@ import random
 import re
 from dataclasses import dataclass
 
-from .scenes import (BACKGROUNDS, COLOURS, HELD_OUT_ARRANGEMENTS, HELD_OUT_LOOKS, OPPOSITE, RELATIONS, SHAPES, Scene,
-                     Thing, is_held_out, ordered_facts)
+from .scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    HELD_OUT_ARRANGEMENTS,
+    HELD_OUT_LOOKS,
+    OPPOSITE,
+    RELATIONS,
+    SHAPES,
+    Scene,
+    SceneObject,
+    is_held_out,
+    ordered_facts,
+)
 
 SIZE_SYNONYMS = {"small": ("small", "little"), "large": ("large", "big")}
-RELATION_SYNONYMS = {"left of": ("left of", "to the left of", "on the left of"),
-                     "right of": ("right of", "to the right of", "on the right of"),
-                     "above": ("above", "over"), "below": ("below", "under", "beneath")}
-AFTER_WITH = {"left of": "to its left", "right of": "to its right", "above": "above it", "below": "below it"}
+RELATION_SYNONYMS = {
+    "left of": ("left of", "to the left of", "on the left of"),
+    "right of": ("right of", "to the right of", "on the right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under", "beneath"),
+}
+AFTER_WITH = {
+    "left of": "to its left",
+    "right of": "to its right",
+    "above": "above it",
+    "below": "below it",
+}
 DESCRIBE = "describe the picture."
 # Every word and mark that captions, questions, stories and edits are made of (a test holds them to one another).
 VOCABULARY = (
@@ -23,7 +42,8 @@ VOCABULARY = (
     "colors colour counting cross cyan day describe disappears for goes gray green grows happens how in is it its large larger "
     "left little many no nothing now object objects of on one orange over passes picture pink places purple question red "
     "right ring same shape shrinks size small smaller square star story swap swapped the there they thing things this "
-    "time to triangle turns two under up what while white with without yellow yes").split()
+    "time to triangle turns two under up what while white with without yellow yes"
+).split()
 
 
 @dataclass(frozen=True)
@@ -33,6 +53,7 @@ class Phrase:
     `roles` has one entry per word: None, or (kind, thing) with kind "size", "colour", "shape", "relation" or
     "background" and thing 0 or 1 as in the scene (None for relation and background).
     """
+
     words: tuple[str, ...]
     roles: tuple
 
@@ -51,15 +72,21 @@ def plain(text: str, role: tuple | None = None) -> Phrase:
     return Phrase(words, (role,) * len(words))
 
 
-def name_of(thing: Thing, number: int, rng: random.Random | None = None) -> Phrase:
-    """"a large red circle": the thing with all that can be said of it."""
+def name_of(thing: SceneObject, number: int, rng: random.Random | None = None) -> Phrase:
+    """ "a large red circle": the thing with all that can be said of it."""
     size = rng.choice(SIZE_SYNONYMS[thing.size]) if rng else thing.size
     article = "an" if size[0] in "aeiou" else "a"
-    return (plain(article) + plain(size, ("size", number)) + plain(thing.colour, ("colour", number))
-            + plain(thing.shape, ("shape", number)))
+    return (
+        plain(article)
+        + plain(size, ("size", number))
+        + plain(thing.colour, ("colour", number))
+        + plain(thing.shape, ("shape", number))
+    )
 
 
-def describe(scene: Scene, rng: random.Random | None = None, background: bool | None = None) -> Phrase:
+def describe(
+    scene: Scene, rng: random.Random | None = None, background: bool | None = None
+) -> Phrase:
     """A caption that states every look and the relation.
 
     Args:
@@ -68,21 +95,26 @@ def describe(scene: Scene, rng: random.Random | None = None, background: bool | 
         background: whether the background is named; None draws it (without rng: no).
     """
     say_background = background if background is not None else bool(rng and rng.random() < 0.5)
-    order = [0, 1][:len(scene.things)]
+    order = [0, 1][: len(scene.objects)]
     relation = scene.relation
     if rng and len(order) == 2 and rng.random() < 0.5:
         order, relation = order[::-1], OPPOSITE[relation]
-    names = [name_of(scene.things[number], number, rng) for number in order]
+    names = [name_of(scene.objects[number], number, rng) for number in order]
     if relation is None:
         body = names[0]
     else:
         words = rng.choice(RELATION_SYNONYMS[relation]) if rng else relation
         way = rng.randrange(4) if rng else 0
-        if way <= 1:        # a red circle left of a blue square
+        if way <= 1:  # a red circle left of a blue square
             body = names[0] + plain(words, ("relation", None)) + names[1]
-        elif way == 2:      # a blue square with a red circle to its left
-            body = names[1] + plain("with") + names[0] + plain(AFTER_WITH[relation], ("relation", None))
-        else:               # left of a blue square is a red circle
+        elif way == 2:  # a blue square with a red circle to its left
+            body = (
+                names[1]
+                + plain("with")
+                + names[0]
+                + plain(AFTER_WITH[relation], ("relation", None))
+            )
+        else:  # left of a blue square is a red circle
             body = plain(words, ("relation", None)) + names[1] + plain("is") + names[0]
     opening = rng.choice(("", "", "there is", "a picture of")) if rng else ""
     if body.words[0] not in ("a", "an"):
@@ -97,8 +129,15 @@ def describe(scene: Scene, rng: random.Random | None = None, background: bool | 
 
 
 _SIZE = {word: size for size, words in SIZE_SYNONYMS.items() for word in words}
-_RELATION = {"left": "left of", "right": "right of", "above": "above", "over": "above", "below": "below",
-             "under": "below", "beneath": "below"}
+_RELATION = {
+    "left": "left of",
+    "right": "right of",
+    "above": "above",
+    "over": "above",
+    "below": "below",
+    "under": "below",
+    "beneath": "below",
+}
 
 
 def parse_caption(text: str) -> tuple | None:
@@ -110,7 +149,7 @@ def parse_caption(text: str) -> tuple | None:
     looks, relation, place, background = [], None, None, None
     for number, word in enumerate(words):
         if word in SHAPES:
-            size, colour = (words[number - 2:number] if number >= 2 else ("", ""))
+            size, colour = words[number - 2 : number] if number >= 2 else ("", "")
             if size not in _SIZE or colour not in COLOURS:
                 return None
             looks.append((_SIZE[size], colour, word))
@@ -140,8 +179,8 @@ QUESTION_KINDS = ("colour", "shape", "size", "count", "existence", "relation", "
 
 def reference(scene: Scene, number: int) -> str:
     """The shortest words that single out a thing: "circle", or "red circle" where both are circles."""
-    thing = scene.things[number]
-    alike = [other for other in scene.things if other.shape == thing.shape]
+    thing = scene.objects[number]
+    alike = [other for other in scene.objects if other.shape == thing.shape]
     return thing.shape if len(alike) == 1 else f"{thing.colour} {thing.shape}"
 
 
@@ -154,26 +193,31 @@ def ask(scene: Scene, rng: random.Random, kind: str | None = None) -> tuple[str,
         kind: one of `QUESTION_KINDS`; where the scene cannot be asked that (a relation with one thing), another.
     """
     kind = kind or rng.choice(QUESTION_KINDS)
-    number = rng.randrange(len(scene.things))
-    thing = scene.things[number]
-    unique_shape = sum(other.shape == thing.shape for other in scene.things) == 1
-    unique_colour = sum(other.colour == thing.colour for other in scene.things) == 1
+    number = rng.randrange(len(scene.objects))
+    thing = scene.objects[number]
+    unique_shape = sum(other.shape == thing.shape for other in scene.objects) == 1
+    unique_colour = sum(other.colour == thing.colour for other in scene.objects) == 1
     spelling = rng.choice(("color", "colour"))
     noun = rng.choice(("thing", "object"))
     if kind == "colour" and unique_shape:
         return f"what {spelling} is the {thing.shape}?", thing.colour
     if kind == "shape" and unique_colour:
-        return rng.choice((f"what shape is the {thing.colour} {noun}?", f"what is the shape of the {thing.colour} {noun}?")), thing.shape
+        return rng.choice(
+            (
+                f"what shape is the {thing.colour} {noun}?",
+                f"what is the shape of the {thing.colour} {noun}?",
+            )
+        ), thing.shape
     if kind == "size":
         name = f"{thing.colour} {thing.shape}"
         return rng.choice((f"what size is the {name}?", f"how large is the {name}?")), thing.size
     if kind == "existence":
         return _ask_existence(scene, thing, rng)
-    if kind == "relation" and len(scene.things) == 2:
+    if kind == "relation" and len(scene.objects) == 2:
         return _ask_relation(scene, number, rng)
     if kind == "background":
         return f"what {spelling} is the background?", scene.background
-    return f"how many {noun}s are there?", ("one", "two")[len(scene.things) - 1]
+    return f"how many {noun}s are there?", ("one", "two")[len(scene.objects) - 1]
 
 
 SIDES = {"left of": "on the left", "right of": "on the right", "above": "above", "below": "below"}
@@ -181,17 +225,23 @@ SIDES = {"left of": "on the left", "right of": "on the right", "above": "above",
 
 def ask_side(scene: Scene, number: int) -> tuple[str, str]:
     """Which of two things stands on a side, and its name: "what thing is on the left?", "a small red circle"."""
-    return f"what thing is {SIDES[scene.relation_of(number)]}?", name_of(scene.things[number], number).text
+    return f"what thing is {SIDES[scene.relation_of(number)]}?", name_of(
+        scene.objects[number], number
+    ).text
 
 
-def _ask_existence(scene: Scene, thing: Thing, rng: random.Random) -> tuple[str, str]:
+def _ask_existence(scene: Scene, thing: SceneObject, rng: random.Random) -> tuple[str, str]:
     shape, colour = thing.shape, thing.colour
     if rng.random() < 0.5:
-        looks = {(other.shape, other.colour) for other in scene.things}
-        while (shape, colour) in looks or ((shape, colour) in HELD_OUT_LOOKS and not is_held_out(scene)):
+        looks = {(other.shape, other.colour) for other in scene.objects}
+        while (shape, colour) in looks or (
+            (shape, colour) in HELD_OUT_LOOKS and not is_held_out(scene)
+        ):
             # Often a near miss, with only one word wrong: the shape of one thing in the colour of the other.
-            shape = rng.choice([other.shape for other in scene.things] + [rng.choice(SHAPES)])
-            colour = rng.choice([other.colour for other in scene.things] + [rng.choice(list(COLOURS))])
+            shape = rng.choice([other.shape for other in scene.objects] + [rng.choice(SHAPES)])
+            colour = rng.choice(
+                [other.colour for other in scene.objects] + [rng.choice(list(COLOURS))]
+            )
         return f"is there a {colour} {shape}?", "no"
     return f"is there a {colour} {shape}?", "yes"
 
@@ -200,9 +250,15 @@ def _ask_relation(scene: Scene, number: int, rng: random.Random) -> tuple[str, s
     relation = scene.relation_of(number)
     name, other = reference(scene, number), reference(scene, 1 - number)
     if rng.random() < 0.4:
-        return f"what is {relation} the {other}?", scene.things[number].shape
-    said = relation if rng.random() < 0.5 else rng.choice([word for word in RELATIONS if word != relation])
-    _, stated, looks = ordered_facts(None, said, scene.things[number].look, scene.things[1 - number].look)
+        return f"what is {relation} the {other}?", scene.objects[number].shape
+    said = (
+        relation
+        if rng.random() < 0.5
+        else rng.choice([word for word in RELATIONS if word != relation])
+    )
+    _, stated, looks = ordered_facts(
+        None, said, scene.objects[number].look, scene.objects[1 - number].look
+    )
     if not is_held_out(scene) and (looks[0][2], stated, looks[1][2]) in HELD_OUT_ARRANGEMENTS:
-        said = relation     # not even as something false do training texts name a held-out arrangement
+        said = relation  # not even as something false do training texts name a held-out arrangement
     return f"is the {name} {said} the {other}?", "yes" if said == relation else "no"

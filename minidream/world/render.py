@@ -2,10 +2,8 @@
 
 import math
 
-import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image
 from torch import Tensor
 
 from .scenes import BACKGROUNDS, COLOURS, SHAPES, Scene
@@ -48,7 +46,14 @@ def _ring(x: Tensor, y: Tensor) -> Tensor:
 
 
 # Signed distance (negative inside) at x, y in units of the thing's radius, y down.
-DISTANCES = {"circle": _circle, "square": _square, "triangle": _triangle, "star": _star, "cross": _cross, "ring": _ring}
+DISTANCES = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "star": _star,
+    "cross": _cross,
+    "ring": _ring,
+}
 
 
 def render(scenes: list[Scene], size: int = 32) -> tuple[Tensor, Tensor]:
@@ -62,37 +67,46 @@ def render(scenes: list[Scene], size: int = 32) -> tuple[Tensor, Tensor]:
         images, shape (batch, 3, size, size), RGB in [0, 1]; and masks, shape (batch, 2, size, size), the share of each
         pixel that thing 0 and thing 1 cover, in [0, 1]; all 0 for a thing that is not there.
     """
-    rows = [(number, slot, SHAPES.index(thing.shape), thing.x, thing.y, thing.radius, *COLOURS[thing.colour])
-            for number, scene in enumerate(scenes) for slot, thing in enumerate(scene.things)]
+    rows = [
+        (
+            number,
+            slot,
+            SHAPES.index(thing.shape),
+            thing.x,
+            thing.y,
+            thing.radius,
+            *COLOURS[thing.colour],
+        )
+        for number, scene in enumerate(scenes)
+        for slot, thing in enumerate(scene.objects)
+    ]
     table = torch.tensor(rows, dtype=torch.float32)
     centres = (torch.arange(size, dtype=torch.float32) + 0.5) / size
     masks = torch.zeros(len(scenes), 2, size, size)
-    for number, shape in enumerate(SHAPES):    # only the distance that each thing needs is computed
+    for number, shape in enumerate(SHAPES):  # only the distance that each thing needs is computed
         chosen = table[table[:, 2] == number]
         if not len(chosen):
             continue
-        x, y, radius = (rearrange(chosen[:, column], "things -> things 1 1") for column in (3, 4, 5))
-        distance = DISTANCES[shape]((rearrange(centres, "width -> 1 1 width") - x) / radius,
-                                    (rearrange(centres, "height -> 1 height 1") - y) / radius)
+        x, y, radius = (
+            rearrange(chosen[:, column], "things -> things 1 1") for column in (3, 4, 5)
+        )
+        distance = DISTANCES[shape](
+            (rearrange(centres, "width -> 1 1 width") - x) / radius,
+            (rearrange(centres, "height -> 1 height 1") - y) / radius,
+        )
         # Coverage of a pixel by a straight edge: half at distance 0, full half a pixel inside.
-        masks[chosen[:, 0].long(), chosen[:, 1].long()] = (0.5 - distance * radius * size).clamp(0, 1)
+        masks[chosen[:, 0].long(), chosen[:, 1].long()] = (0.5 - distance * radius * size).clamp(
+            0, 1
+        )
     images = torch.tensor([BACKGROUNDS[scene.background] for scene in scenes])
-    images = rearrange(images, "batch channels -> batch channels 1 1").expand(-1, -1, size, size).clone()
+    images = (
+        rearrange(images, "batch channels -> batch channels 1 1").expand(-1, -1, size, size).clone()
+    )
     colours = torch.zeros(len(scenes), 2, 3)
     colours[table[:, 0].long(), table[:, 1].long()] = table[:, 6:9]
     for slot in range(2):
         cover = rearrange(masks[:, slot], "batch height width -> batch 1 height width")
-        images += cover * (rearrange(colours[:, slot], "batch channels -> batch channels 1 1") - images)
+        images += cover * (
+            rearrange(colours[:, slot], "batch channels -> batch channels 1 1") - images
+        )
     return images, masks
-
-
-def to_pil(images: Tensor) -> list[Image.Image]:
-    """Pictures of shape (batch, 3, height, width) in [0, 1] as PIL images."""
-    pixels = (images.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
-    return [Image.fromarray(picture) for picture in rearrange(pixels, "batch rgb height width -> batch height width rgb").numpy()]
-
-
-def to_tensor(images: list[Image.Image]) -> Tensor:
-    """PIL images of one size as a tensor of shape (batch, 3, height, width), RGB in [0, 1]."""
-    pixels = np.stack([np.asarray(image.convert("RGB")) for image in images])
-    return rearrange(torch.from_numpy(pixels).float() / 255, "batch height width rgb -> batch rgb height width")

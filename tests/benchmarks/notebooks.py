@@ -19,21 +19,26 @@ import time
 import tomllib
 from pathlib import Path
 
-from minidream.train import write_atomically
 from PIL import Image
+
+from minidream.weights.files import write_atomically
 
 HOUSE = Path(__file__).parents[2]
 NOTEBOOKS = sorted((HOUSE / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 TIMES = HOUSE / "notebooks" / "results" / "times.json"
 THUMBNAILS = HOUSE / "notebooks" / "results" / "thumbnails"
-WIDTH, HEIGHT = 240, 150        # image pixels of a thumbnail at most
-BEGIN, END = "<!-- notebooks -->\n", "<!-- /notebooks -->"      # what stands between them in the README is written here
+WIDTH, HEIGHT = 240, 150  # image pixels of a thumbnail at most
+BEGIN, END = (
+    "<!-- notebooks -->\n",
+    "<!-- /notebooks -->",
+)  # what stands between them in the README is written here
 
 
 def measure(threads: int) -> dict:
     """Runs every notebook from a fresh kernel under both budgets; seconds, rounded to whole ones."""
-    from nbclient import NotebookClient
     import nbformat
+    from nbclient import NotebookClient
+
     os.environ |= {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     os.environ.pop("MINIDREAM_7B", None)
     seconds: dict[str, dict[str, int]] = {}
@@ -41,7 +46,10 @@ def measure(threads: int) -> dict:
         for budget in ("cpu", "ci"):
             os.environ["MINIDREAM_BUDGET"] = budget
             start = time.perf_counter()
-            NotebookClient(nbformat.read(path, as_version=4), resources={"metadata": {"path": str(path.parent)}}).execute()
+            NotebookClient(
+                nbformat.read(path, as_version=4),
+                resources={"metadata": {"path": str(path.parent)}},
+            ).execute()
             seconds.setdefault(path.stem, {})[budget] = round(time.perf_counter() - start)
             print(f"{path.stem}, {budget}: {seconds[path.stem][budget]} s", flush=True)
     return {"threads": threads, "seconds": seconds}
@@ -49,9 +57,18 @@ def measure(threads: int) -> dict:
 
 def figures(path: Path) -> list[bytes]:
     """The figures of a notebook as PNG: of the cells that are tagged "thumbnail", else of all."""
-    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    cells = [
+        cell
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code"
+    ]
     chosen = [cell for cell in cells if "thumbnail" in cell["metadata"].get("tags", [])] or cells
-    return [base64.b64decode(output["data"]["image/png"]) for cell in chosen for output in cell["outputs"] if "image/png" in output.get("data", {})]
+    return [
+        base64.b64decode(output["data"]["image/png"])
+        for cell in chosen
+        for output in cell["outputs"]
+        if "image/png" in output.get("data", {})
+    ]
 
 
 def thumbnail(figure: bytes) -> bytes:
@@ -69,19 +86,24 @@ def on_white(figure: bytes) -> Image.Image:
 
 def in_colours(image: Image.Image, colours: int) -> bytes:
     """A PNG with a palette of so many colours."""
-    image.quantize(colours, dither=Image.Dither.NONE).save(small := io.BytesIO(), format="PNG", optimize=True)
+    image.quantize(colours, dither=Image.Dither.NONE).save(
+        small := io.BytesIO(), format="PNG", optimize=True
+    )
     return small.getvalue()
 
 
 def shrink(path: Path) -> None:
     """Gives every figure of a notebook a palette of 256 colours: less than half of the bytes, and the same to the eye."""
     import nbformat
+
     book = nbformat.read(path, as_version=4)
     for cell in book["cells"]:
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 figure = base64.b64decode(output["data"]["image/png"])
-                output["data"]["image/png"] = base64.b64encode(in_colours(on_white(figure), 256)).decode()
+                output["data"]["image/png"] = base64.b64encode(
+                    in_colours(on_white(figure), 256)
+                ).decode()
     write_atomically(lambda temporary: nbformat.write(book, temporary), path)
 
 
@@ -97,8 +119,10 @@ def links(url: str | None, path: Path) -> str:
     if not home:
         return ""
     owner, name = home[1], home[2]
-    return (f"[Colab](https://colab.research.google.com/github/{owner}/{name}/blob/main/notebooks/{path.name}) "
-            f"[Binder](https://mybinder.org/v2/gh/{owner}/{name}/main?labpath=notebooks%2F{path.name})")
+    return (
+        f"[Colab](https://colab.research.google.com/github/{owner}/{name}/blob/main/notebooks/{path.name}) "
+        f"[Binder](https://mybinder.org/v2/gh/{owner}/{name}/main?labpath=notebooks%2F{path.name})"
+    )
 
 
 def table() -> str:
@@ -110,34 +134,56 @@ def table() -> str:
     for path in NOTEBOOKS:
         lasts = f"{seconds[path.stem]['cpu']} s" if path.stem in seconds else ""
         last = f'<img src="notebooks/results/thumbnails/{path.stem}.png" width="{WIDTH // 2}" alt="{question(path)}">'
-        lines.append(f"| [{path.stem[:2]}](notebooks/{path.name}) | {question(path)} {links(url, path)}".rstrip() + f" | {lasts} | {last} |")
+        lines.append(
+            f"| [{path.stem[:2]}](notebooks/{path.name}) | {question(path)} {links(url, path)}".rstrip()
+            + f" | {lasts} | {last} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--time", action="store_true", help="run every notebook under both budgets and write down the seconds")
-    parser.add_argument("--threads", type=int, default=2, help="of torch, while measuring (default: %(default)s)")
-    parser.add_argument("--shrink", type=Path, nargs="+", metavar="NOTEBOOK", help="only make the figures of these smaller")
+    parser.add_argument(
+        "--time",
+        action="store_true",
+        help="run every notebook under both budgets and write down the seconds",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=2, help="of torch, while measuring (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--shrink",
+        type=Path,
+        nargs="+",
+        metavar="NOTEBOOK",
+        help="only make the figures of these smaller",
+    )
     options = parser.parse_args()
     if options.shrink:
         for path in options.shrink:
             shrink(path)
         return
     if options.time:
-        with tempfile.TemporaryDirectory() as folder:       # what notebooks train lands here, if anywhere
+        with (
+            tempfile.TemporaryDirectory() as folder
+        ):  # what notebooks train lands here, if anywhere
             os.environ["TMPDIR"] = folder
             result = measure(options.threads)
         write_atomically(lambda path: path.write_text(json.dumps(result, indent=1) + "\n"), TIMES)
     THUMBNAILS.mkdir(exist_ok=True)
     for path in NOTEBOOKS:
         small = thumbnail(figures(path)[0])
-        write_atomically(lambda temporary: temporary.write_bytes(small), THUMBNAILS / f"{path.stem}.png")
+        write_atomically(
+            lambda temporary: temporary.write_bytes(small), THUMBNAILS / f"{path.stem}.png"
+        )
     readme = HOUSE / "README.md"
     before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    write_atomically(lambda path: path.write_text(f"{before}{BEGIN}{table()}{END}{after}", encoding="utf-8"), readme)
+    write_atomically(
+        lambda path: path.write_text(f"{before}{BEGIN}{table()}{END}{after}", encoding="utf-8"),
+        readme,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,235 @@
+"""Interactive explorers: controls that do nothing but call a pure figure function with other numbers, or other pictures."""
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from ipywidgets import Combobox, Layout
+from matplotlib.figure import Figure
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..plots import (
+    plot_ablation,
+    plot_choice,
+    plot_denoising,
+)
+from ..plots.controls import Explorer, Refused, Switches, slider
+from . import watch_image
+from .denoising import AT_ONCE, watch_denoising
+from .interventions import replaced
+
+SWITCHES = 16  # of an ablation bench; more queries are switched in groups
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is there already: attention, pictures
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is painted for it
+
+
+class Ablations:
+    """Pictures of one prompt without some of its queries, all from the same noise. What was painted once is kept.
+
+    Args:
+        model: a DreamLLM. With more than 16 queries, several that follow one another make up a group, which is taken away as one.
+        prompt: a str or Document.
+        seed: of the noise.
+        means: of each query over many prompts, shape (queries, hidden), as in `probe.ablate`; None puts zeros in their place.
+
+    groups: the numbers of the queries in each group. names: of the groups: "3", or "4–7" for several queries.
+
+    Raises:
+        ValueError: for means of another shape (both), or a prompt as in `DreamLLM.dream`.
+    """
+
+    def __init__(self, model, prompt, seed: int = 0, means: Tensor | None = None):
+        size = math.ceil(model.queries / SWITCHES)
+        self.groups = [
+            range(first, min(first + size, model.queries))
+            for first in range(0, model.queries, size)
+        ]
+        self.names = [
+            f"{group[0]}–{group[-1]}" if len(group) > 1 else f"{group[0]}" for group in self.groups
+        ]
+        self.model, self.seed, self.whole = model, seed, model.encode([prompt])
+        self.means = (
+            torch.zeros_like(self.whole[0]) if means is None else means.to(self.whole.device)
+        )
+        if self.means.shape != self.whole.shape[1:]:
+            raise ValueError(
+                f"means of shape {tuple(self.means.shape)} were given; it takes {tuple(self.whole.shape[1:])}"
+            )
+        self.kept: dict[tuple[int, ...], object] = {}
+
+    def states(self, sets: list[tuple[int, ...]]) -> Tensor:
+        """What `encode` would give inside of `probe.ablate`, for sets of groups, by number: shape (sets, queries, hidden)."""
+        return torch.cat(
+            [
+                replaced(
+                    self.whole,
+                    [query for number in off for query in self.groups[number]],
+                    self.means,
+                )
+                for off in sets
+            ]
+        )
+
+    def paint(self, sets: list[tuple[int, ...]], progress: bool = False) -> None:
+        """Paints the picture without each of several sets, those that are kept already left out; on demand it shows a bar."""
+        sets = [off for off in sets if off not in self.kept]
+        batches = [sets[first : first + AT_ONCE] for first in range(0, len(sets), AT_ONCE)]
+        for batch in tqdm(batches, desc="ablations", disable=not progress, leave=False):
+            self.kept.update(
+                zip(batch, self.model.paint(self.states(batch), [self.seed] * len(batch)))
+            )
+
+    def picture(self, off: tuple[int, ...]):
+        """Without some groups, by number in order: a PIL image."""
+        self.paint([off])
+        return self.kept[off]
+
+    def singles(self) -> list:
+        """Without each of the groups by itself: PIL images, for `plot_single_ablations`."""
+        sets = [(number,) for number in range(len(self.groups))]
+        self.paint(sets)
+        return [self.kept[off] for off in sets]
+
+    def change(self, off: tuple[int, ...]) -> np.ndarray:
+        """How far each pixel is from that of the whole picture: mean of the colours, shape (height, width), in [0, 1]."""
+        whole, other = (np.asarray(self.picture(groups), dtype=np.float32) for groups in ((), off))
+        return np.abs(other - whole).mean(axis=-1) / 255
+
+
+def explore_ablations(
+    model, prompt, seed: int = 0, means: Tensor | None = None, progress: bool = True
+) -> Explorer:
+    """An ablation bench: `plot_ablation` with a switch for each query, or for each group of them if there are more than 16.
+
+    Painted beforehand, under a bar if `progress` says so: the whole picture, the one without each query and, where queries stand alone, without
+    each two. Without more of them it is painted when it is asked for, and kept.
+
+    Args, errors: as `Ablations`.
+    """
+    ablations = Ablations(model, prompt, seed, means)
+    count = len(ablations.groups)
+    at_once = (1, 2) if count == model.queries else (1,)
+    ablations.paint(
+        [
+            off
+            for together in (0, *at_once)
+            for off in itertools.combinations(range(count), together)
+        ],
+        progress,
+    )
+
+    def draw(off: tuple[int, ...]) -> Figure:
+        return plot_ablation(
+            ablations.picture(()),
+            ablations.picture(off),
+            [ablations.names[number] for number in off],
+            ablations.change(off),
+        )
+
+    return Explorer(draw, {"off": Switches("take away", ablations.names)})
+
+
+def explore_denoising(model, prompt, seed: int = 0) -> Explorer:
+    """A denoising scrubber: `plot_denoising` with controls for the step and the query. All maps share one scale.
+
+    The picture is painted once; all that is shown is decoded beforehand.
+
+    Args:
+        model: a DreamLLM.
+        prompt: a str or Document.
+        seed: of the noise.
+
+    Raises:
+        ValueError: for a prompt, as in `DreamLLM.dream`.
+    """
+    with watch_denoising(model) as seen, watch_image(model, steps=True) as looks:
+        model.dream([prompt], seed)
+    noisy, guesses = seen.pictures(model)
+    maps = torch.stack([looks.mean(step=step) for step in range(looks.steps)]).numpy()
+
+    def draw(step: int, query: int) -> Figure:
+        return plot_denoising(
+            noisy[step],
+            guesses[step],
+            maps[step, query],
+            step,
+            query,
+            seen.timesteps[step],
+            top=maps.max(),
+        )
+
+    steps, queries, _, _ = maps.shape
+    return Explorer(
+        draw, {"step": slider("step", range(steps)), "query": slider("query", range(queries))}
+    )
+
+
+def paint_dreams(model, prompt, seeds=(0, 1, 2, 3), guidance=(1, 2, 3, 5)) -> dict[float, list]:
+    """A prompt painted from every seed with every guidance scale, all seeds at once: {guidance scale: PIL images, one for each seed}.
+
+    `plot_film` makes a figure of them.
+
+    Args:
+        model: a DreamLLM.
+        prompt: a str or Document.
+        seeds, guidance: as many as wanted, at least one of each.
+
+    Raises:
+        ValueError: for a prompt, as in `DreamLLM.dream`.
+    """
+    states = model.encode([prompt]).expand(len(seeds), -1, -1)
+    return {scale: model.paint(states, list(seeds), guidance_scale=scale) for scale in guidance}
+
+
+def explore_dreams(
+    model, prompts: list[str], seeds=(0, 1, 2, 3), guidance=(1, 2, 3, 5)
+) -> Explorer:
+    """A playground: `plot_choice` with controls for the prompt, the seed and the guidance scale.
+
+    A prompt may also be typed. All its pictures are painted when it is chosen for the first time, and kept. One that cannot be
+    painted, with a word that the toy does not know say, leaves the last picture, and what is wrong with it is shown.
+
+    Args:
+        model: a DreamLLM.
+        prompts: to choose from, at least one; the first is painted at once.
+        seeds, guidance: as in `paint_dreams`.
+
+    Raises:
+        ValueError: for one of the prompts, as in `DreamLLM.dream`.
+    """
+    painted: dict[str, dict[float, list]] = {}
+
+    def draw(prompt: str, seed: int, guidance: float) -> Figure:
+        if prompt not in painted:
+            try:
+                model.prompt_layout(prompt)
+            except ValueError as error:
+                raise Refused(str(error)) from error
+            painted[prompt] = paint_dreams(model, prompt, seeds, scales)
+        return plot_choice(
+            painted[prompt][guidance][seeds.index(seed)],
+            prompt,
+            f"seed {seed}, guidance scale {guidance:g}",
+        )
+
+    scales, seeds = list(guidance), list(seeds)
+    for prompt in prompts:
+        model.prompt_layout(prompt)
+    box = Combobox(
+        description="prompt",
+        options=list(prompts),
+        value=prompts[0],
+        continuous_update=False,
+        ensure_option=False,
+        layout=Layout(width="98%"),
+    )
+    return Explorer(
+        draw, {"prompt": box, "seed": slider("seed", seeds), "guidance": slider("guidance", scales)}
+    )

@@ -1,0 +1,1 @@
+"""Training: the one loop, the batches, the stages, and the command line."""

@@ -1,0 +1,106 @@
+"""The parts that training stages leave, and a DreamLLM put together from them."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ..model import DreamLLM
+from ..tokenizers import ToyTokenizer
+from ..world.language import VOCABULARY
+from . import toy
+from .layout import PRETRAINED, Queries
+from .reading import read_folder
+
+# In this order. Each leaves parts, `<stage>.<part>.safetensors`; a stage takes each part that it needs from the last
+# stage before it that leaves one.
+LEAVES = {
+    "judge": ("judge",),
+    "vae": ("vae",),
+    "decoder": ("vae",),
+    "text": ("clip_text",),
+    "unet": ("unet",),
+    "clip": ("clip_vision", "clip_text", "clip_visual_projection"),
+    "sight": ("clip_vision", "clip_text", "clip_visual_projection"),
+    "llm": ("llm",),
+    "stage1-comprehension": ("visual_projector",),
+    "stage1-creation": ("dream_queries", "condition_projector"),
+    "stage2": ("llm", "visual_projector", "dream_queries", "condition_projector"),
+    "stage3": ("llm", "visual_projector", "dream_queries", "condition_projector"),
+}
+
+ORDER = tuple(LEAVES)
+
+FROZEN = ("clip_vision", "vae", "unet")
+
+NEEDS = {
+    "stage1-comprehension": ("clip_vision", "llm"),
+    "stage1-creation": ("vae", "unet", "llm"),
+    "stage2": (*FROZEN, *LEAVES["stage2"]),
+    "stage3": (*FROZEN, *LEAVES["stage3"]),
+}
+
+# Stages whose parts ship beside the finished toy, so that each of the next can be tried without those before it.
+SHIPPED = ("llm", "stage1-comprehension", "stage1-creation", "stage2")
+
+
+def parts_of(model: DreamLLM) -> dict[str, nn.Module]:
+    """The parts of a DreamLLM, as stages leave them."""
+    return {
+        "llm": model.llm,
+        "clip_vision": model.vision.tower,
+        "visual_projector": model.vision.projector,
+        "vae": model.decoder.vae,
+        "unet": model.decoder.unet,
+        "condition_projector": model.decoder.projector,
+        "dream_queries": Queries(model.dream_queries),
+    }
+
+
+def part_file(folder: Path, part: str, before: str | None = None) -> Path:
+    """The file of a part, from the last stage that leaves it, before the stage `before` if one is named."""
+    stages = ORDER[: ORDER.index(before)] if before else ORDER
+    source = [stage for stage in stages if part in LEAVES[stage]][-1]
+    path = Path(folder) / f"{source}.{part}.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: run `python -m minidream.train {source}` first, or `all` for every stage"
+        )
+    return path
+
+
+def load_part(path: Path, module: nn.Module) -> nn.Module:
+    """Fills a module from a file, strictly, and freezes it."""
+    module.load_state_dict(load_file(path), strict=True)
+    return module.eval().requires_grad_(False)
+
+
+def assemble(
+    folder: Path, before: str | None = None, needs: tuple[str, ...] = NEEDS["stage3"]
+) -> DreamLLM:
+    """A DreamLLM from the parts that stages left; what is not needed stays untrained."""
+    model = toy.new_model(ToyTokenizer(VOCABULARY))
+    modules = parts_of(model)
+    for part in needs:
+        load_part(part_file(folder, part, before), modules[part])
+    return model
+
+
+def toy_before(name: str) -> DreamLLM:
+    """The shipped toy as it stood before one of the paper's stages, float32, on the CPU, frozen: for training on from there.
+
+    Args:
+        name: "stage1-comprehension", "stage1-creation", "stage2" or "stage3". What the stage trains and no earlier one
+            did is as it was drawn.
+    """
+    model, shipped = (
+        toy.new_model(ToyTokenizer(VOCABULARY)),
+        parts_of(read_folder(PRETRAINED / "toy", torch.device("cpu"), torch.float32, None, None)),
+    )
+    for part, module in parts_of(model).items():
+        if part in FROZEN:
+            module.load_state_dict(shipped[part].state_dict(), strict=True)
+        elif part in NEEDS[name]:
+            load_part(part_file(PRETRAINED / "toy" / "stages", part, name), module)
+    return model.eval().requires_grad_(False)

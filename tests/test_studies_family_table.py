@@ -1,0 +1,369 @@
+"""The families' runs and their table: resumed by family and seed, true to the JSON, with intervals worked by hand."""
+
+import json
+import math
+from copy import deepcopy
+from dataclasses import asdict
+
+import pytest
+
+from minidream.families import exam, family, samples
+from minidream.studies import __main__ as command
+from minidream.studies import family_runs, family_table, intervals
+from minidream.studies.intervals import wilson
+from minidream.studies.results import load_results
+from minidream.weights import parts
+
+TINY = family.Plan(steps=2, batch=2, prompts=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shared():
+    """The pretrained parts are read once."""
+    base = parts.toy_before("stage1-comprehension")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(family.stages, "toy_before", lambda name: deepcopy(base))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("families")
+
+
+def made_of(run, folder, wanted):
+    return family_runs.run_all(
+        run,
+        wanted,
+        TINY,
+        "python -m minidream.studies families all",
+        folder / "runs",
+        folder / "out.json",
+        progress=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def results(shared, folder):
+    """Two families, one of them with two phases, trained and examined for as short as can be."""
+    return made_of(family_runs.run, folder, [("projector", 5), ("plugin", 5)])
+
+
+def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
+    written = json.loads((folder / "out.json").read_text())
+    assert written == json.loads(json.dumps(results))
+    assert (
+        written["command"]
+        == "python -m minidream.studies families all --seeds 5 --steps 2 --batch 2 --prompts 1"
+    )
+    assert written["plan"] == asdict(TINY)
+    plugin, projector = written["runs"]
+    assert (projector["family"], projector["seed"], plugin["family"]) == ("projector", 5, "plugin")
+    assert projector["samples"] == {"caption": 2, "question": 2} and projector["cannot"] == [
+        "paint",
+        "story",
+        "edit",
+        "locate",
+        "verify",
+    ]
+    assert (
+        list(plugin["recipes"]) == list(plugin["curves"]) == ["instructions", "plugin"]
+        and sum(plugin["samples"].values()) == 4
+    )
+    assert projector["recipes"]["projector"]["steps"] == 2 and [
+        set(line) for line in projector["curves"]["projector"]
+    ] == [{"step", "total", "language"}]
+    for done in written["runs"]:
+        assert (
+            done["torch"]
+            and done["threads"] >= 1
+            and done["machine"]
+            and done["trained"] > 0
+            and done["samples_per_second"] > 0
+            and done["code"]
+        )
+        assert all(
+            set(marks) == set(exam.COMBINATIONS)
+            and all(
+                mark["right"] in (0, 1) and mark["right"] <= mark["facts"] <= 1
+                for mark in marks.values()
+            )
+            for marks in done["exam"].values()
+        )
+    assert set(projector["exam"]) == {"caption", "question"} and set(plugin["exam"]) == set(
+        samples.PAINTED + samples.TOLD
+    )
+
+
+def test_finished_runs_are_not_repeated_and_other_plans_are_refused(folder, results):
+    again = made_of(
+        lambda *arguments: pytest.fail(f"run again: {arguments[:2]}"),
+        folder,
+        [("projector", 5), ("plugin", 5)],
+    )
+    assert again == results
+    (folder / "out.json").unlink()  # a JSON that was lost is made again from what each run left
+    made = []
+    made_of(
+        lambda name, seed, *rest: (
+            made.append((name, seed)) or {**results["runs"][0], "family": name, "seed": seed}
+        ),
+        folder,
+        [("projector", 5), ("lora", 5), ("projector", 6), ("lora", 6)],
+    )
+    assert made == [("lora", 5), ("projector", 6), ("lora", 6)]
+    assert [
+        (done["family"], done["seed"]) for done in load_results(folder / "out.json")["runs"]
+    ] == [("lora", 5), ("lora", 6), ("plugin", 5), ("projector", 5), ("projector", 6)]
+    with pytest.raises(ValueError, match="another plan"):
+        load_results(folder / "out.json", family.Plan())
+
+
+def test_every_family_learns_from_as_many_samples():
+    plan = family.Plan(steps=60, batch=2, prompts=1)
+    for name in family_runs.FAMILIES:
+        assert (
+            sum(
+                family_runs.seen_by(
+                    family_runs.build(family_runs.FAMILIES[name][1], plan, 0)
+                ).values()
+            )
+            == 120
+        ), name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The table
+
+
+def done(name, seed, right, cannot=()):
+    """A run with the same number of right replies of every kind, of 8; one fewer of held-out combinations."""
+    marks = {
+        "seen": {"right": right, "facts": right / 8, "stay": 5, "in place": 1},
+        "held out": {"right": right - 1, "facts": 0.9, "stay": 5, "in place": 0},
+    }
+    chance = {
+        kind: {
+            name: {"right": 0, "facts": 0.25, "stay": 4, "in place": 1}
+            for name in exam.COMBINATIONS
+        }
+        for kind in samples.KINDS
+    }
+    return {
+        "family": name,
+        "seed": seed,
+        "trained": 1234,
+        "samples_per_second": 10.0 + seed,
+        "cannot": list(cannot),
+        "chance": chance,
+        "exam": {kind: marks for kind in samples.KINDS if kind not in cannot},
+    }
+
+
+BY_HAND = {
+    "plan": {"steps": 600, "prompts": 8},
+    "runs": [
+        done("dreamllm", 1, 6, ("locate", "verify")),
+        done("dreamllm", 0, 4, ("locate", "verify")),
+        done("alignment-text", 0, 2),
+        done("alignment-text", 1, 4),
+        done("plugin", 0, 8),
+    ],
+}
+
+
+def test_a_cell_by_hand():
+    assert family_table.rows_of(BY_HAND) == [
+        "plugin",
+        "alignment-text",
+        "dreamllm",
+    ]  # what was not run does not appear
+    shares, mean, low, high = family_table.cell(BY_HAND, "dreamllm", "captions")
+    assert (
+        shares == [4 / 8, 6 / 8] and mean == 10 / 16 and (low, high) == (0, 1)
+    )  # Student's over two seeds: 0.625 +- 12.7 * 0.125
+    assert (
+        family_table.cell(BY_HAND, "plugin", "captions") == ([1.0], 1.0, *wilson(8, 8))
+        and family_table.cell(BY_HAND, "plugin", "text to image, held out")[1] == 7 / 8
+    )
+    assert (
+        family_table.cell(BY_HAND, "plugin", "text to image, held out", "facts")[1]
+        == pytest.approx(0.9)
+        and family_table.cell(BY_HAND, "dreamllm", "captions", "facts")[1] == 10 / 16
+    )
+    assert family_table.cell(BY_HAND, "dreamllm", "locate") is None
+    assert (
+        family_table.cell(BY_HAND, "plugin", family_table.IN_PLACE)
+        == family_table.cell(BY_HAND, "plugin", family_table.IN_PLACE, "facts")
+        == ([0.2], 0.2, *wilson(1, 5))
+    )
+    alike = {
+        "plan": {"steps": 600, "prompts": 8},
+        "runs": [done("lora", seed, 4) for seed in range(3)],
+    }
+    assert family_table.cell(alike, "lora", "captions") == (
+        [0.5] * 3,
+        0.5,
+        *wilson(12, 24),
+    )  # equal seeds do not make certain
+    with pytest.raises(ValueError, match="no run of 'lora'"):
+        family_runs.runs_of(BY_HAND, "lora")
+
+
+def test_the_text_by_hand():
+    text = family_table.text_of(BY_HAND).splitlines()
+    assert (
+        text[0].count("|")
+        == text[1].count("|")
+        == text[2].count("|")
+        == len(family_table.COLUMNS) + 5
+    )
+    assert text[2].startswith("| plug-ins | 100 [68, 100] | 88 [53, 98] |") and text[2].endswith(
+        "| 1,234 | 10 | 1 |"
+    )
+    assert text[4].startswith("| DreamLLM | 62 [0, 100] |") and text[4].count("cannot") == 2
+    assert text[5].startswith("| without looking | 0 | 0 | 0 |") and text[5].split(" | ")[8] == "25"
+    assert text[7].startswith("| facts right, ") and text[9].startswith(
+        "| plug-ins | 100 [68, 100] | 90 ["
+    )
+    assert (
+        text[14].startswith("Facts painted right, after 600 steps")
+        and "3 comparisons" in text[14]
+        and len(text) == 19
+    )
+    low, high = intervals.newcombe(
+        (10, 16), (6, 16)
+    )  # every seed leads by the same: the replies are few all the same
+    assert (
+        text[16]
+        == f"- learning from the score beats aligning to text states, paint: +25 [{100 * low:+.0f}, {100 * high:+.0f}]. No difference that is larger than what seeds make."
+    )
+
+
+def test_newcombes_interval_of_a_known_difference():
+    low, high = intervals.newcombe(
+        (56, 70), (48, 80)
+    )  # Newcombe 1998, table II: 0.2, from 0.0524 to 0.3339
+    assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+    assert intervals.newcombe((0, 5), (0, 5))[0] == -intervals.newcombe((0, 5), (0, 5))[1] < 0
+
+
+def test_a_claim_needs_two_seeds_of_both_families():
+    assert family_table.claims_of({**BY_HAND, "runs": BY_HAND["runs"][:3]}) == []
+    other = {
+        **BY_HAND,
+        "runs": [
+            done("dreamllm", 0, 4),
+            done("dreamllm", 1, 6),
+            done("alignment-image", 0, 6),
+            done("alignment-image", 1, 4),
+        ],
+    }
+    assert family_table.claims_of(other) == [
+        f"learning from the score beats aligning to image states, {kind}: +0 [-318, +318]. "
+        "No difference that is larger than what seeds make."
+        for kind in samples.PAINTED
+    ]
+
+
+def test_the_figure_shows_every_cell(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        "minidream.plots.plot_table",
+        lambda *arguments: seen.update(
+            zip(("values", "rows", "columns", "title", "label", "words"), arguments)
+        ),
+    )
+    family_table.figure_of(BY_HAND)
+    assert [name.replace("\n", " ") for name in seen["rows"]] == [
+        "plug-ins",
+        "alignment: text states",
+        "DreamLLM",
+        "without looking",
+    ] and [name.replace("\n", " ") for name in seen["columns"]] == list(family_table.COLUMNS)
+    assert seen["values"][0][:2] == [1.0, 7 / 8] and math.isnan(seen["values"][2][-1])
+    assert seen["words"][0][0] == "100%\n68-100" and seen["words"][2][-1] == "cannot"
+
+
+def test_the_committed_table_is_that_of_the_committed_runs():
+    results = load_results(family_runs.RESULTS)
+    assert family_runs.RESULTS.with_suffix(".md").read_text() == family_table.text_of(results)
+    assert results["plan"] == asdict(family.Plan())
+    for name in family_runs.FAMILIES:
+        assert len(family_runs.runs_of(results, name)) >= 3, name
+
+
+def test_the_readme_says_what_the_committed_runs_say():
+    results, readme = (
+        load_results(family_runs.RESULTS),
+        (family_runs.RESULTS.parents[2] / "README.md").read_text(encoding="utf-8"),
+    )
+
+    def leads(one, other, kinds, *options):
+        return [
+            "{:.0f} [{:.0f}, {:.0f}]".format(
+                *(
+                    100 * number
+                    for number in family_table.lead_of(results, one, other, kind, *options)[1:4]
+                )
+            )
+            for kind in kinds
+        ]
+
+    for one, other in (("alignment-text", "dreamllm"), ("dreamllm", "alignment-image")):
+        assert "by {}, {} and {} points".format(*leads(one, other, samples.PAINTED)) in readme
+    assert "(+11 points [+4, +19])" in readme and leads(
+        "projector", "instructions", ("caption",), "held out", "right"
+    ) == ["11 [4, 19]"]
+
+
+def test_the_command_line(tmp_path, capsys, monkeypatch):
+    seen, out = {}, tmp_path / "o.json"
+    monkeypatch.setattr(
+        family_runs,
+        "run_all",
+        lambda run, wanted, plan, command, folder, out, progress: seen.update(locals()) or BY_HAND,
+    )
+    command.main(
+        [
+            "lora",
+            "flamingo",
+            "--steps",
+            "2",
+            "--seeds",
+            "3",
+            "4",
+            "--folder",
+            str(tmp_path),
+            "--out",
+            str(out),
+            "--quiet",
+        ]
+    )
+    assert (
+        seen["wanted"] == [("lora", 3), ("flamingo", 3), ("lora", 4), ("flamingo", 4)]
+        and seen["command"] == "python -m minidream.studies families all"
+    )
+    assert (
+        seen["plan"] == family.Plan(steps=2)
+        and seen["progress"] is False
+        and seen["run"] is family_runs.run
+    )
+    assert (
+        out.with_suffix(".md").read_text() == family_table.text_of(BY_HAND)
+        and out.with_suffix(".png").stat().st_size > 1000
+    )
+    assert "| DreamLLM |" in capsys.readouterr().out
+    command.main(["all", "--out", str(out)])
+    assert seen["wanted"] == [(name, seed) for seed in (0, 1, 2) for name in family_runs.FAMILIES]
+    for wrong, words in (
+        (["table", "--out", str(out)], "nothing was run yet"),
+        (["lora", "--steps", "0"], "at least 1, not 0, 32 and 48"),
+        (["nobody"], "invalid choice"),
+    ):
+        with pytest.raises(SystemExit):
+            command.main(wrong)
+        assert words in capsys.readouterr().err
+    out.write_text(json.dumps(BY_HAND))
+    command.main(["table", "--out", str(out)])
+    assert "| plug-ins |" in capsys.readouterr().out
