@@ -50,7 +50,7 @@ def base():
 @pytest.fixture(autouse=True)
 def shared(base, monkeypatch):
     """The pretrained parts are read once; every family gets a copy."""
-    monkeypatch.setattr(family.stages, "toy_before", lambda name: deepcopy(base))
+    monkeypatch.setattr(family.parts, "toy_before", lambda name: deepcopy(base))
 
 
 def tiny_llm(seed: int = 0) -> LLM:
@@ -492,7 +492,7 @@ def test_codes_begin_far_from_one_another():
 def words_and_codes(base):
     """The family without its training: codes of random numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(family.stages, "toy_before", lambda name: deepcopy(base))
+        patch.setattr(family.parts, "toy_before", lambda name: deepcopy(base))
         return family_runs.build(family_runs.FAMILIES["discrete"][1], PLAN, 0)
 
 
