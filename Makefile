@@ -1,8 +1,11 @@
-# Each target sets up what it needs in .venv, once: the stamp is redone only when the packages asked for change.
-# pip's own environment variables (index, proxy, certificates, cache) pass through untouched.
+# Each target first creates .venv if needed; the stamp is made again only when the required packages change.
+# pip's own environment variables (index, proxy, certificates, cache) are passed through unchanged.
 
 PYTHON ?= python3
-THREADS ?= 2
+# One torch thread in each process. Two threads that share a busy core wait for each other, up to fifty times as long.
+THREADS ?= 1
+# Processes that `make test` starts; each runs whole files, so that a notebook keeps its one kernel.
+WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
@@ -16,14 +19,14 @@ AT_LEAST_311 = -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lab notebooks weights bench clean
 
-help:  ## this list
+help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP)  ## .venv with everything in it (the others see to this themselves)
+setup: $(STAMP)  ## creates .venv with all dependencies (every other target does this first)
 
-# A .venv that is there already is kept, unless it has no working pip.
-# torch comes first and by itself, spelled just so: then a CPU build that pip was shown (PIP_FIND_LINKS, PIP_INDEX_URL)
-# is taken as it is, and what follows finds torch settled instead of fetching gigabytes of CUDA beside it.
+# An existing .venv is kept, unless its pip does not work.
+# torch is installed first, by itself and with exactly this version: if pip has been pointed at a CPU build
+# (PIP_FIND_LINKS, PIP_INDEX_URL), it takes that build, and the second command does not download CUDA (gigabytes) as well.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PY) -m pip --version >/dev/null 2>&1 || { $(PYTHON) $(AT_LEAST_311) && $(PYTHON) -m venv $(VENV); }
 	@$(PY) $(AT_LEAST_311)
@@ -31,25 +34,25 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PY) -m pip install -c constraints.txt -e '.[test]'
 	@touch $@
 
-demo: $(STAMP)  ## runs notebook 00 without a browser and leaves its pictures in out/
+demo: $(STAMP)  ## runs notebook 00 without a browser and saves its pictures in out/
 	$(PY) -m minidream.course.demo
 
-# One pytest for tests and notebooks: one closing line, and a failure in either fails it.
-# The smallest budget, no GPU, no network, threads pinned: what passes here passes on another machine.
-test: $(STAMP)  ## unit tests, then every notebook against its committed outputs
+# One pytest run for tests and notebooks: one summary line, and a failure in either makes the command fail.
+# The smallest budget, no GPU, no network, pinned threads: what passes here passes on another machine.
+test: $(STAMP)  ## unit tests, and every notebook compared with its committed outputs
 	env -u MINIDREAM_7B MINIDREAM_BUDGET=ci CUDA_VISIBLE_DEVICES= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=$(THREADS) \
-	$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 \
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300 \
 		--nbval-sanitize-with=notebooks/sanitize.cfg tests notebooks
 
 lab: $(STAMP)  ## opens the first notebook in JupyterLab
 	$(PY) -m jupyterlab notebooks/00_quickstart.ipynb
 
-# Kept of the metadata: tags of cells, the kernel, the language. Not kept: widget state (large, and GitHub refuses many
-# such files), times of execution, the exact Python, so that running a notebook again changes only what it shows.
-# The state is dropped at the end, not left unrecorded: with store_widget_state=False nbclient 0.11 fails on any Output
-# widget, and every `interact` holds one.
-notebooks: $(STAMP)  ## runs the notebooks again for committing; NB=00 picks one
-	$(if $(NOTEBOOKS),,$(error no notebook is called notebooks/$(NB)_*.ipynb))
+# The metadata keeps cell tags, the kernel and the language. It drops widget state (large, and GitHub does not display
+# many such files), execution times and the exact Python version, so that a new run changes only what the notebook shows.
+# Widget state is removed afterwards instead of not being recorded: with store_widget_state=False, nbclient 0.11 fails
+# on any Output widget, and every `interact` contains one.
+notebooks: $(STAMP)  ## executes the notebooks again for committing; NB=00 picks one
+	$(if $(NOTEBOOKS),,$(error there is no notebook notebooks/$(NB)_*.ipynb))
 	MINIDREAM_BUDGET=cpu OMP_NUM_THREADS=$(THREADS) $(PY) -m nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.kernel_name=python3 \
 		--ExecutePreprocessor.record_timing=False \
@@ -61,12 +64,12 @@ notebooks: $(STAMP)  ## runs the notebooks again for committing; NB=00 picks one
 		$(NOTEBOOKS)
 	$(PY) tests/benchmarks/notebooks.py --shrink $(NOTEBOOKS)
 
-weights: $(STAMP)  ## trains the toy weights from nothing, all stages (hours on a CPU)
+weights: $(STAMP)  ## trains the toy weights from scratch, all stages (hours on a CPU)
 	$(PY) -m minidream.train all
 
 bench: $(STAMP)  ## speed and memory as ratios to transformers and diffusers, measured in the same run
 	$(PY) tests/benchmarks/bench.py
 
-clean:  ## removes what can be made again, except .venv and runs/
+clean:  ## removes everything that can be made again, except .venv and runs/
 	rm -rf out build dist *.egg-info .pytest_cache
 	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -print0 | xargs -0 rm -rf
