@@ -8,10 +8,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import traitlets
-from ipywidgets import HTML, HBox, Label, Layout, SelectionSlider, ToggleButton, VBox, Widget
+from ipywidgets import HTML, HBox, Image, Label, Layout, SelectionSlider, ToggleButton, VBox, Widget
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 from .attention import plot_trace
 from .exploring import plot_hop, shares_of, sources
