@@ -64,7 +64,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     ] == list(range(20, 201, 20))
 
 
-def test_training_learns_keeps_what_is_frozen_and_leaves_a_figure(tmp_path):
+def test_training_learns_and_keeps_what_is_frozen(tmp_path):
     stage = SmallStage()
     frozen = {name: value.clone() for name, value in stage.frozen.state_dict().items()}
     log = fit(stage, tmp_path, progress=False)
@@ -72,7 +72,6 @@ def test_training_learns_keeps_what_is_frozen_and_leaves_a_figure(tmp_path):
     assert all(
         torch.equal(value, stage.frozen.state_dict()[name]) for name, value in frozen.items()
     )
-    assert (tmp_path / "small.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob("*.tmp"))
 
 

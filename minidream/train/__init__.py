@@ -1,1 +1,5 @@
 """Training: the one loop, the batches, the stages, and the command line."""
+
+from .loop import Recipe, fit
+
+__all__ = ["Recipe", "fit"]

@@ -1,38 +1,49 @@
 """The command line of training: `python -m minidream.train STAGE`."""
 
-import argparse
+from dataclasses import dataclass
+from pathlib import Path
 
 from ..weights import parts
 from . import stages
+from .commands import option, parse, parser_for
 
 
-def main() -> None:
-    """The command line: `python -m minidream.train STAGE`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m minidream.train",
-        description="Trains a part of the toy, or all of it, from nothing.",
-    )
-    parser.add_argument(
-        "stage",
+@dataclass(frozen=True)
+class Options:
+    """What the command takes."""
+
+    stage: str = option(
+        help="what to train; each stage needs those before it. 'all' runs every stage that has not "
+        "finished; 'ship' writes the finished parts into the package",
+        positional=True,
         choices=[*parts.ORDER, "all", "ship"],
-        help="what to train; each needs the ones before it; 'all' runs every stage that has not finished; "
-        "'ship' writes the finished parts into the package",
     )
-    parser.add_argument(
-        "--folder",
-        default="runs/toy",
-        help="where checkpoints, logs and finished parts go (default: %(default)s)",
+    folder: Path = option(Path("runs/toy"), "where checkpoints, logs and finished parts go")
+    seed: int = option(0, "of initial weights, batches and noise")
+    steps: int | None = option(None, "number of steps, instead of the recipe's")
+    quiet: bool = option(False, "no progress bar")
+
+    def __post_init__(self):
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"--steps is at least 1, not {self.steps}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Trains one stage or all of them, or ships the result.
+
+    Args:
+        arguments: None takes those of the process.
+    """
+    parser = parser_for(
+        Options,
+        "python -m minidream.train",
+        "Trains one stage of the toy, or all of them, from random weights.",
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=None, help="instead of the recipe's number")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    options = parser.parse_args()
+    options = parse(parser, Options, arguments)
     if options.stage == "ship":
         return stages.ship(options.folder)
     for name in parts.ORDER if options.stage == "all" else [options.stage]:
-        stages.run(
-            name, options.folder, seed=options.seed, steps=options.steps, progress=not options.quiet
-        )
+        stages.run(name, options.folder, options.seed, options.steps, progress=not options.quiet)
 
 
 if __name__ == "__main__":
