@@ -27,14 +27,20 @@ LONGEST = 14  # characters of a token that are written out
 
 
 def figure_function(function):
-    """Draws in the package's style, and closes the figure: an open one would be shown twice in a notebook."""
+    """Draws in the package's style and closes the figure: an open one would be shown twice in a notebook.
+
+    A figure that an error left unfinished is closed as well.
+    """
 
     @functools.wraps(function)
     def styled(*arguments, **options) -> Figure:
-        with plt.style.context(STYLE):
-            figure = function(*arguments, **options)
-            plt.close(figure)
-        return figure
+        open_before = set(plt.get_fignums())
+        try:
+            with plt.style.context(STYLE):
+                return function(*arguments, **options)
+        finally:
+            for number in set(plt.get_fignums()) - open_before:
+                plt.close(number)
 
     return styled
 

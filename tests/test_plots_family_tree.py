@@ -55,7 +55,7 @@ PARTS = {
 
 def test_what_is_drawn_as_learned_learns(monkeypatch):
     base = parts.toy_before("stage1-comprehension")
-    monkeypatch.setattr(family.stages, "toy_before", lambda name: deepcopy(base))
+    monkeypatch.setattr(family.parts, "toy_before", lambda name: deepcopy(base))
     checked = set()
     for name, (boxes, _) in family_tree.FLOWS.items():
         system = family_runs.build(family_runs.FAMILIES[name][1], PLAN, 0)
