@@ -13,10 +13,10 @@ from minidream.documents import IGNORED, Document, lay_out
 from minidream.families import (
     adapter,
     alignment,
-    attending,
     boxes,
     codebook,
-    exam,
+    cross_attention,
+    evaluation,
     family,
     flamingo,
     lora,
@@ -38,7 +38,7 @@ from minidream.world.language import DESCRIBE, VOCABULARY, parse_caption
 from minidream.world.scenes import Scene, SceneObject, sample_scene
 from minidream.world.stories import Story
 
-PLAN = family.Plan(steps=4, batch=3, prompts=1)
+PLAN = family.FamilyPlan(steps=4, batch=3, prompts=1)
 RING = Scene((SceneObject("ring", "green", "large", x=0.6, y=0.4),), "gray")
 
 
@@ -94,54 +94,57 @@ def test_a_box_that_fits_the_pixels_comes_back_from_its_words():
 def test_the_box_of_a_mask_by_hand():
     mask = torch.zeros(4, 8)  # not square, so that width and height cannot be exchanged
     mask[1:3, 2:7], mask[0, 0] = 0.5, 0.4
-    assert boxes.box_of(mask) == (2 / 8, 1 / 4, 7 / 8, 3 / 4)
+    assert boxes.box_around(mask) == (2 / 8, 1 / 4, 7 / 8, 3 / 4)
     with pytest.raises(ValueError, match="nothing to put a box around"):
-        boxes.box_of(mask * 0.9)
+        boxes.box_around(mask * 0.9)
 
 
 def test_overlap_by_hand():
     one, other = (0.0, 0.0, 0.5, 0.25), (0.25, 0.0, 0.75, 0.25)
-    assert boxes.overlap(one, other) == pytest.approx(1 / 3) and boxes.overlap(one, one) == 1
+    assert boxes.box_iou(one, other) == pytest.approx(1 / 3) and boxes.box_iou(one, one) == 1
     assert (
-        boxes.overlap(one, (0.5, 0.0, 1.0, 0.25)) == boxes.overlap(one, (0.6, 0.6, 0.7, 0.9)) == 0
+        boxes.box_iou(one, (0.5, 0.0, 1.0, 0.25)) == boxes.box_iou(one, (0.6, 0.6, 0.7, 0.9)) == 0
     )
 
 
-@pytest.mark.parametrize("kind", samples.KINDS)
+@pytest.mark.parametrize("kind", samples.SAMPLE_KINDS)
 @pytest.mark.parametrize("held_out", [False, True])
 def test_a_sample_is_true_and_of_one_thing(kind, held_out):
     rng, again = random.Random(kind), random.Random(kind)
     for _ in range(8):
-        sample, other = samples.draw(kind, rng, held_out), samples.draw(kind, again, held_out)
-        assert (sample.scenes, sample.more, sample.wanted) == (
+        sample, other = (
+            samples.draw_sample(kind, rng, held_out),
+            samples.draw_sample(kind, again, held_out),
+        )
+        assert (sample.scenes, sample.follow_ups, sample.expected) == (
             other.scenes,
-            other.more,
-            other.wanted,
+            other.follow_ups,
+            other.expected,
         )
         assert sample.kind == kind and all(len(scene.objects) == 1 for scene in sample.scenes)
         assert is_held_out(sample.scenes[-1]) == held_out and not any(
             map(is_held_out, sample.scenes[:-1])
         )
-        shown = sample.pictures + ([sample.reply] if kind in samples.PAINTED else [])
+        shown = sample.pictures + ([sample.reply] if kind in samples.IMAGE_KINDS else [])
         assert [reading.facts for reading in read_by_colour(to_tensor(shown))] == [
             scene.facts for scene in sample.scenes
         ]
-        background, *looks = sample.wanted
+        background, *looks = sample.expected
         assert tuple(looks) == sample.scenes[-1].facts[1:] and background in (
             None,
             sample.scenes[-1].background,
         )
         assert parse_caption(sample.caption)[1:] == sample.scenes[-1].facts[1:]
-        assert (kind in samples.PAINTED) != isinstance(sample.reply, str) and len(sample.more) == (
-            3 if kind in ("question", "verify") else 0
-        )
+        assert (kind in samples.IMAGE_KINDS) != isinstance(sample.reply, str) and len(
+            sample.follow_ups
+        ) == (3 if kind in ("question", "verify") else 0)
 
 
 def test_half_of_the_boxes_that_are_asked_about_are_the_things_own():
     rng, said = random.Random(0), []
     for _ in range(60):
         question, reply = samples.box_asked(RING, rng)
-        found = boxes.overlap(boxes.box_of_words(question), samples.true_box(RING))
+        found = boxes.box_iou(boxes.box_of_words(question), samples.true_box(RING))
         assert (
             found > 0.99 if reply == "yes" else found < 0.2
         )  # away by a tenth, before its sides were rounded
@@ -159,12 +162,12 @@ def test_half_of_the_boxes_that_are_asked_about_are_the_things_own():
     )
     assert samples.place_asked(RING, rng)[1] == boxes.words_of_box(samples.true_box(RING))
     with pytest.raises(ValueError, match="'sing' is none of paint, "):
-        samples.draw("sing", rng)
+        samples.draw_sample("sing", rng)
 
 
 def test_replies_are_marked_by_what_they_say():
     def mark(kind, wanted, reply):
-        return exam.said_right(samples.Sample(kind, (), wanted, (RING,), RING.facts), reply)
+        return evaluation.text_score(samples.Sample(kind, (), wanted, (RING,), RING.facts), reply)
 
     assert (
         mark("caption", "", "on a gray background, a big green ring") == 1
@@ -185,34 +188,36 @@ def test_replies_are_marked_by_what_they_say():
 
 
 def test_an_exam_asks_what_it_says_and_chance_is_what_it_was_drawn_with():
-    sheet = exam.Exam(family.Plan(prompts=30), seed=0)
+    sheet = evaluation.FamilyEvaluation(family.FamilyPlan(prompts=30), seed=0)
     assert [
         is_held_out(sample.scenes[-1])
-        for name, held_out in exam.COMBINATIONS.items()
+        for name, held_out in evaluation.COMBINATIONS.items()
         for sample in sheet.samples("caption", held_out)
     ] == [False] * 30 + [True] * 30
-    assert list(exam.COMBINATIONS) == ["seen", "held out"]
+    assert list(evaluation.COMBINATIONS) == ["seen", "held out"]
     assert (
-        exam.Exam(family.Plan(prompts=3), seed=1).samples("paint", False)[0].given
+        evaluation.FamilyEvaluation(family.FamilyPlan(prompts=3), seed=1)
+        .samples("paint", False)[0]
+        .given
         != sheet.samples("paint", False)[0].given
     )
     chance = sheet.chance()
-    assert set(chance) == set(samples.KINDS) and chance["paint"]["seen"]["right"] <= 2
+    assert set(chance) == set(samples.SAMPLE_KINDS) and chance["paint"]["seen"]["right"] <= 2
     assert all(
         0.15 < chance[kind]["seen"]["facts"] < 0.4 for kind in ("paint", "caption", "story", "edit")
     )  # (1/2 + 1/8 + 1/6 + 1/3) / 4 is 0.28
     assert (
         chance["question"]["seen"]["facts"] > 0.2 and 0.2 < chance["verify"]["seen"]["facts"] < 0.8
     )
-    truth = [sheet.samples(kind, False) for kind in samples.KINDS]
+    truth = [sheet.samples(kind, False) for kind in samples.SAMPLE_KINDS]
     located = sheet.samples("locate", False)[:2]
     assert (
-        sheet.mark(located, [located[0].reply, "no box"])
+        sheet.score(located, [located[0].reply, "no box"])
         == {"right": 1, "facts": 0.5, "overlap": 0.5}
         and chance["locate"]["seen"]["overlap"] < 0.3
     )
     assert all(
-        sheet.mark(asked, [sample.reply for sample in asked])["right"] >= 29 for asked in truth
+        sheet.score(asked, [sample.reply for sample in asked])["right"] >= 29 for asked in truth
     )
 
 
@@ -220,33 +225,35 @@ def test_pictures_are_marked_by_the_judge():
     judge, sample = toy.pretrained_judge(), samples.Sample("paint", (), "", (RING,), RING.facts)
     anywhere = samples.Sample("paint", (), "", (RING,), (None, *RING.facts[1:]))
     right, on_black = pictures([RING, Scene(RING.objects, "black")], toy.IMAGE_SIZE)
-    assert exam.painted_right(
+    assert evaluation.image_scores(
         judge, [sample, sample, anywhere, sample], [right, on_black, on_black, None]
     ) == [1, 3 / 4, 1, 0]
-    assert exam.painted_right(judge, [sample], [None]) == [0]
+    assert evaluation.image_scores(judge, [sample], [None]) == [0]
 
 
 def test_whether_a_thing_stayed_where_it_was_is_read_from_pixels():
-    edits = [samples.draw("edit", random.Random(number)) for number in range(40)]
-    stay = [sample for sample in edits if exam.stays(sample)]
+    edits = [samples.draw_sample("edit", random.Random(number)) for number in range(40)]
+    stay = [sample for sample in edits if evaluation.keeps_position(sample)]
     assert 10 < len(stay) < 40 and all(
-        sample.given[-1].endswith(("er",)) for sample in edits if not exam.stays(sample)
+        sample.given[-1].endswith(("er",))
+        for sample in edits
+        if not evaluation.keeps_position(sample)
     )  # larger, smaller
-    assert all(exam.in_place(stay, [sample.reply for sample in stay]))
-    elsewhere = exam.in_place(stay, [sample.reply for sample in stay[1:] + stay[:1]])
+    assert all(evaluation.painted_in_place(stay, [sample.reply for sample in stay]))
+    elsewhere = evaluation.painted_in_place(stay, [sample.reply for sample in stay[1:] + stay[:1]])
     assert sum(elsewhere) < len(stay) / 4
-    assert exam.in_place(stay[:2], [None, stay[1].reply]) == [False, True]
+    assert evaluation.painted_in_place(stay[:2], [None, stay[1].reply]) == [False, True]
 
 
 def test_the_running_example_is_one_scene_in_every_kind(base):
-    asked = {kind: family_example.running(kind) for kind in samples.KINDS}
+    asked = {kind: family_example.running(kind) for kind in samples.SAMPLE_KINDS}
     assert (
         asked["paint"].given == ("a large green ring on a gray background",)
         and asked["caption"].reply == asked["paint"].given[0]
     )
-    assert asked["edit"].given[1] == "the same but yellow" and asked["story"].wanted == asked[
+    assert asked["edit"].given[1] == "the same but yellow" and asked["story"].expected == asked[
         "edit"
-    ].wanted == ("gray", None, (("large", "yellow", "ring"),))
+    ].expected == ("gray", None, (("large", "yellow", "ring"),))
     assert (
         asked["question"].given[1:] == ("what colour is the ring?",)
         and asked["question"].reply == "green"
@@ -392,7 +399,7 @@ def test_a_resampler_and_a_query_former_give_as_many_tokens_whatever_they_see(pa
 
 def test_cross_attention_is_torchs():
     ours, theirs = (
-        attending.CrossAttention(8, 6, 8, heads=2),
+        cross_attention.CrossAttention(8, 6, 8, heads=2),
         nn.MultiheadAttention(8, 2, bias=False, kdim=6, vdim=6, batch_first=True),
     )
     with torch.no_grad():
@@ -412,7 +419,7 @@ def test_cross_attention_is_torchs():
 def test_a_picture_takes_as_many_places_as_the_query_former_has_tokens(base):
     system, sample = (
         family_runs.build(family_runs.FAMILIES["qformer"][1], PLAN, 0),
-        samples.draw("caption", random.Random(0)),
+        samples.draw_sample("caption", random.Random(0)),
     )
     model, (layout, _) = system.model, system.lay_out(sample)
     assert (
@@ -430,7 +437,7 @@ def test_a_picture_takes_as_many_places_as_the_query_former_has_tokens(base):
 
 def test_families_beside_the_text_read_words_alone_and_look_at_their_own_picture():
     system = family_runs.build(family_runs.FAMILIES["flamingo"][1], PLAN, 0)
-    first, second = (samples.draw("caption", random.Random(seed)) for seed in (0, 1))
+    first, second = (samples.draw_sample("caption", random.Random(seed)) for seed in (0, 1))
     layout, document = system.lay_out(first)
     special = system.model.tokenizer.special
     assert special.im_patch not in layout.ids and not document.images
@@ -439,10 +446,10 @@ def test_families_beside_the_text_read_words_alone_and_look_at_their_own_picture
             layer.gates.data.fill_(1.0)
     system.forward([first, second], torch.Generator())
     both = system.model.llm.layers[0].seen
-    system.watch(second.pictures)
+    system.set_pictures(second.pictures)
     torch.testing.assert_close(system.model.llm.layers[0].seen, both[1:])
-    looked, watch = [], system.watch
-    system.watch = lambda pictures: looked.append(pictures) or watch(pictures)
+    looked, watch = [], system.set_pictures
+    system.set_pictures = lambda pictures: looked.append(pictures) or watch(pictures)
     assert len(system.replies([first, second])) == 2 and looked == [first.pictures, second.pictures]
 
 
@@ -474,13 +481,13 @@ def test_the_gradient_passes_straight_through_the_codebook():
 
 def test_codes_stand_row_by_row_and_come_back():
     book, numbers = identity_codebook(), torch.tensor([[0, 1, 2, 2, 1, 0]])
-    latents = book.decode(numbers, height=2)
+    latents = book.decode_codes(numbers, height=2)
     assert (
         latents.shape == (1, 2, 2, 3)
         and latents[0, :, 0, 2].tolist() == [0, 2]
         and latents[0, :, 1, 1].tolist() == [1, 0]
     )
-    assert torch.equal(book.encode(latents + 0.1), numbers)
+    assert torch.equal(book.encode_latents(latents + 0.1), numbers)
 
 
 def test_codes_begin_far_from_one_another():
@@ -537,7 +544,7 @@ def test_pictures_are_words_of_the_sequence_and_only_the_reply_is_learned(words_
 
 def test_codes_of_samples_keep_to_their_samples(words_and_codes):
     edit, paint, question = (
-        samples.draw(kind, random.Random(3)) for kind in ("edit", "paint", "question")
+        samples.draw_sample(kind, random.Random(3)) for kind in ("edit", "paint", "question")
     )
     with_replies = words_and_codes.codes_of([edit, paint, question], replies=True)
     assert [len(codes) for codes in with_replies] == [2, 1, 1] and all(
@@ -546,7 +553,7 @@ def test_codes_of_samples_keep_to_their_samples(words_and_codes):
     assert [
         len(codes) for codes in words_and_codes.codes_of([edit, paint, question], replies=False)
     ] == [1, 0, 1]
-    alone = words_and_codes.codebook.encode(
+    alone = words_and_codes.codebook.encode_latents(
         words_and_codes.model.decoder.latents_of([paint.reply])
     )[0]
     assert with_replies[1] == [(words_and_codes.first_code + alone).tolist()]
@@ -555,11 +562,11 @@ def test_codes_of_samples_keep_to_their_samples(words_and_codes):
 
 def test_what_is_written_does_not_depend_on_the_neighbours(words_and_codes):
     one, other = (
-        samples.draw("question", random.Random(1)),
-        samples.draw("caption", random.Random(2)),
+        samples.draw_sample("question", random.Random(1)),
+        samples.draw_sample("caption", random.Random(2)),
     )
     assert words_and_codes.replies([other, one])[1] == words_and_codes.replies([one])[0]
-    (picture,) = words_and_codes.replies([samples.draw("paint", random.Random(1))])
+    (picture,) = words_and_codes.replies([samples.draw_sample("paint", random.Random(1))])
     assert picture.size == (toy.IMAGE_SIZE, toy.IMAGE_SIZE)
 
 
@@ -576,7 +583,7 @@ def test_alignment_is_the_squared_distance_and_asks_no_painter(name):
     losses = system(batch, torch.Generator().manual_seed(0))
     states = model.encode([Document(list(sample.given), targets=[]) for sample in batch])
     projector = model.decoder.projector if name == "alignment-text" else model.decoder.projector[0]
-    error = (projector(states) - system.wanted(batch)).square().mean()
+    error = (projector(states) - system.target_states(batch)).square().mean()
     torch.testing.assert_close(losses["regression"], error, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(
         losses["total"],
@@ -601,16 +608,17 @@ def test_what_a_teacher_does_not_say_is_the_same_to_it():
         for name in ("alignment-text", "alignment-short")
     )
     on_gray, on_black = (
-        samples.of_story(
+        samples.story_sample(
             "edit", Story((RING, "the same", Scene(RING.objects, background)), given=(0,))
         )
         for background in ("gray", "black")
     )
-    assert torch.equal(*say_less.wanted([on_gray, on_black])) and not torch.equal(
-        *say_all.wanted([on_gray, on_black])
+    assert torch.equal(*say_less.target_states([on_gray, on_black])) and not torch.equal(
+        *say_all.target_states([on_gray, on_black])
     )
     assert torch.equal(
-        say_less.wanted([replace(on_gray, given=())]), say_all.wanted([replace(on_gray, given=())])
+        say_less.target_states([replace(on_gray, given=())]),
+        say_all.target_states([replace(on_gray, given=())]),
     )  # nothing given is the empty caption
 
 
@@ -619,18 +627,20 @@ def test_what_queries_are_aligned_with():
         family_runs.build(family_runs.FAMILIES[name][1], PLAN, 0)
         for name in ("alignment-text", "alignment-image")
     )
-    batch = [samples.draw("paint", random.Random(seed)) for seed in (0, 1)]
-    assert text.wanted(batch).shape == (2, family.QUERIES, toy.CONDITION_SIZE) and image.wanted(
-        batch
-    ).shape == (2, family.QUERIES, toy.VISION_SIZE)
+    batch = [samples.draw_sample("paint", random.Random(seed)) for seed in (0, 1)]
+    assert text.target_states(batch).shape == (
+        2,
+        family.QUERIES,
+        toy.CONDITION_SIZE,
+    ) and image.target_states(batch).shape == (2, family.QUERIES, toy.VISION_SIZE)
     nothing = [batch[0], samples.Sample("nothing", (), batch[1].reply, (), ())]
-    torch.testing.assert_close(text.wanted(nothing)[0], text.wanted(batch)[0])
+    torch.testing.assert_close(text.target_states(nothing)[0], text.target_states(batch)[0])
     assert (
-        not torch.allclose(text.wanted(nothing)[1], text.wanted(batch)[1])
-        and image.wanted(nothing)[1].eq(0).all()
+        not torch.allclose(text.target_states(nothing)[1], text.target_states(batch)[1])
+        and image.target_states(nothing)[1].eq(0).all()
     )
     torch.testing.assert_close(
-        image.wanted(batch).mean(dim=-1), torch.zeros(2, family.QUERIES), atol=1e-5, rtol=0
+        image.target_states(batch).mean(dim=-1), torch.zeros(2, family.QUERIES), atol=1e-5, rtol=0
     )
 
 
@@ -639,7 +649,7 @@ def test_queries_see_one_another_only_where_they_shall():
     plain, embeddings = llm(noise(2, 7, 8)), noise(2, 7, 8)
     watchers = []
     for layer in llm.layers:
-        layer.self_attn.attend = metaqueries.AmongQueries(layer.self_attn.attend)
+        layer.self_attn.attend = metaqueries.BidirectionalQueries(layer.self_attn.attend)
         watchers.append(layer.self_attn.attend)
     assert torch.equal(llm(embeddings), plain)  # without blocks nothing changes
     for watcher in watchers:
@@ -763,7 +773,7 @@ def scripted(planner, captioner=()):
 
 
 def test_results_of_tools_go_back_into_the_context():
-    sample = samples.draw("edit", random.Random(0))
+    sample = samples.draw_sample("edit", random.Random(0))
     given = plugin.as_words(sample.given)
     system = scripted(
         [plugin.look(DESCRIBE), plugin.draw("a small red star")], ["a small green star"]
@@ -778,7 +788,8 @@ def test_results_of_tools_go_back_into_the_context():
         scripted([plugin.look(DESCRIBE)] * 3, ["a star"] * 3).solve(sample) is None
     )  # never came to an end
     assert (
-        scripted([plugin.look(DESCRIBE)]).solve(samples.draw("paint", random.Random(0))) is None
+        scripted([plugin.look(DESCRIBE)]).solve(samples.draw_sample("paint", random.Random(0)))
+        is None
     )  # nothing to look at
 
 
@@ -798,7 +809,7 @@ def test_a_call_that_no_tool_can_carry_out_paints_nothing(monkeypatch):
         "dream_of_clip",
         lambda model, captions: drawn.extend(captions) or ["picture"] * len(captions),
     )
-    paint = [samples.draw("paint", random.Random(seed)) for seed in range(4)]
+    paint = [samples.draw_sample("paint", random.Random(seed)) for seed in range(4)]
     assert system.replies(paint) == ["picture", None, None, None] and drawn == [
         "a small red star",
         "",
@@ -814,7 +825,7 @@ def test_a_call_that_no_tool_can_carry_out_paints_nothing(monkeypatch):
 @pytest.mark.parametrize("name", family_runs.FAMILIES)
 def test_each_family_learns_in_a_few_steps_and_nothing_that_is_frozen_moves(name):
     system = family_runs.build(family_runs.FAMILIES[name][1], PLAN, seed=1)
-    assert set(system.kinds) <= set(samples.KINDS) and system.name == name
+    assert set(system.kinds) <= set(samples.SAMPLE_KINDS) and system.name == name
     for phase in system.phases:
         trained = {
             name: parameter
@@ -845,7 +856,7 @@ def test_each_family_learns_in_a_few_steps_and_nothing_that_is_frozen_moves(name
 
 def test_budgets_are_alike_within_each_group():
     trained = {
-        name: family.learned_parameters(
+        name: family.trained_parameter_count(
             family_runs.build(family_runs.FAMILIES[name][1], PLAN, 0).phases
         )
         for name in family_runs.FAMILIES

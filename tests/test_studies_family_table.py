@@ -7,14 +7,14 @@ from dataclasses import asdict
 
 import pytest
 
-from minidream.families import exam, family, samples
+from minidream.families import evaluation, family, samples
 from minidream.studies import __main__ as command
 from minidream.studies import family_runs, family_table, intervals
 from minidream.studies.intervals import wilson
 from minidream.studies.results import load_results
 from minidream.weights import parts
 
-TINY = family.Plan(steps=2, batch=2, prompts=1)
+TINY = family.FamilyPlan(steps=2, batch=2, prompts=1)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -22,7 +22,7 @@ def shared():
     """The pretrained parts are read once."""
     base = parts.toy_before("stage1-comprehension")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(family.stages, "toy_before", lambda name: deepcopy(base))
+        patch.setattr(family.parts, "toy_before", lambda name: deepcopy(base))
         yield
 
 
@@ -83,7 +83,7 @@ def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
             and done["code"]
         )
         assert all(
-            set(marks) == set(exam.COMBINATIONS)
+            set(marks) == set(evaluation.COMBINATIONS)
             and all(
                 mark["right"] in (0, 1) and mark["right"] <= mark["facts"] <= 1
                 for mark in marks.values()
@@ -91,7 +91,7 @@ def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
             for marks in done["exam"].values()
         )
     assert set(projector["exam"]) == {"caption", "question"} and set(plugin["exam"]) == set(
-        samples.PAINTED + samples.TOLD
+        samples.IMAGE_KINDS + samples.TEXT_KINDS
     )
 
 
@@ -116,11 +116,11 @@ def test_finished_runs_are_not_repeated_and_other_plans_are_refused(folder, resu
         (done["family"], done["seed"]) for done in load_results(folder / "out.json")["runs"]
     ] == [("lora", 5), ("lora", 6), ("plugin", 5), ("projector", 5), ("projector", 6)]
     with pytest.raises(ValueError, match="another plan"):
-        load_results(folder / "out.json", family.Plan())
+        load_results(folder / "out.json", family.FamilyPlan())
 
 
 def test_every_family_learns_from_as_many_samples():
-    plan = family.Plan(steps=60, batch=2, prompts=1)
+    plan = family.FamilyPlan(steps=60, batch=2, prompts=1)
     for name in family_runs.FAMILIES:
         assert (
             sum(
@@ -145,9 +145,9 @@ def done(name, seed, right, cannot=()):
     chance = {
         kind: {
             name: {"right": 0, "facts": 0.25, "stay": 4, "in place": 1}
-            for name in exam.COMBINATIONS
+            for name in evaluation.COMBINATIONS
         }
-        for kind in samples.KINDS
+        for kind in samples.SAMPLE_KINDS
     }
     return {
         "family": name,
@@ -156,7 +156,7 @@ def done(name, seed, right, cannot=()):
         "samples_per_second": 10.0 + seed,
         "cannot": list(cannot),
         "chance": chance,
-        "exam": {kind: marks for kind in samples.KINDS if kind not in cannot},
+        "exam": {kind: marks for kind in samples.SAMPLE_KINDS if kind not in cannot},
     }
 
 
@@ -262,7 +262,7 @@ def test_a_claim_needs_two_seeds_of_both_families():
     assert family_table.claims_of(other) == [
         f"learning from the score beats aligning to image states, {kind}: +0 [-318, +318]. "
         "No difference that is larger than what seeds make."
-        for kind in samples.PAINTED
+        for kind in samples.IMAGE_KINDS
     ]
 
 
@@ -288,7 +288,7 @@ def test_the_figure_shows_every_cell(monkeypatch):
 def test_the_committed_table_is_that_of_the_committed_runs():
     results = load_results(family_runs.RESULTS)
     assert family_runs.RESULTS.with_suffix(".md").read_text() == family_table.text_of(results)
-    assert results["plan"] == asdict(family.Plan())
+    assert results["plan"] == asdict(family.FamilyPlan())
     for name in family_runs.FAMILIES:
         assert len(family_runs.runs_of(results, name)) >= 3, name
 
@@ -311,7 +311,7 @@ def test_the_readme_says_what_the_committed_runs_say():
         ]
 
     for one, other in (("alignment-text", "dreamllm"), ("dreamllm", "alignment-image")):
-        assert "by {}, {} and {} points".format(*leads(one, other, samples.PAINTED)) in readme
+        assert "by {}, {} and {} points".format(*leads(one, other, samples.IMAGE_KINDS)) in readme
     assert "(+11 points [+4, +19])" in readme and leads(
         "projector", "instructions", ("caption",), "held out", "right"
     ) == ["11 [4, 19]"]
@@ -345,7 +345,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
         and seen["command"] == "python -m minidream.studies families all"
     )
     assert (
-        seen["plan"] == family.Plan(steps=2)
+        seen["plan"] == family.FamilyPlan(steps=2)
         and seen["progress"] is False
         and seen["run"] is family_runs.run
     )

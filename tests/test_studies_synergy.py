@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from minidream.families import exam, family, samples
+from minidream.families import evaluation, family, samples
 from minidream.studies import family_runs, intervals, synergy
 from minidream.studies.results import load_results
 
-TINY = family.Plan(steps=5, batch=2, prompts=2)
+TINY = family.FamilyPlan(steps=5, batch=2, prompts=2)
 
 
 def words_of(system, steps):
@@ -25,7 +25,7 @@ def words_of(system, steps):
 
 
 def test_alone_is_what_was_seen_together_and_no_more():
-    plan = family.Plan(steps=20, batch=2, prompts=1)
+    plan = family.FamilyPlan(steps=20, batch=2, prompts=1)
     together = words_of(family_runs.build(synergy.ARMS["dreamllm"], plan, 0), 20)
     systems = [
         family_runs.build(synergy.ARMS[name], plan, 0)
@@ -33,10 +33,13 @@ def test_alone_is_what_was_seen_together_and_no_more():
     ]
     alone = [words_of(system, system.recipe.steps) for system in systems]
     assert [system.recipe.steps for system in systems] == [12, 8]
-    assert alone[0] | alone[1] == together and set(together) == set(samples.PAINTED + samples.TOLD)
+    assert alone[0] | alone[1] == together and set(together) == set(
+        samples.IMAGE_KINDS + samples.TEXT_KINDS
+    )
     longer = words_of(family_runs.build(synergy.ARMS["instructions"], plan, 0), 20)
     assert all(
-        longer[kind][:8] == together[kind] and len(longer[kind]) == 20 for kind in samples.TOLD
+        longer[kind][:8] == together[kind] and len(longer[kind]) == 20
+        for kind in samples.TEXT_KINDS
     )
 
 
@@ -53,11 +56,11 @@ def test_arms_differ_in_what_they_say_they_do():
 
 def test_a_run_holds_exam_and_losses(tmp_path):
     done = synergy.run("creation-share", 3, TINY, tmp_path, progress=False)
-    assert done["samples"] == {kind: 2 for kind in samples.PAINTED} and set(done["exam"]) == set(
-        done["losses"]
-    ) == set(samples.PAINTED)
+    assert done["samples"] == {kind: 2 for kind in samples.IMAGE_KINDS} and set(
+        done["exam"]
+    ) == set(done["losses"]) == set(samples.IMAGE_KINDS)
     assert all(
-        set(marks) == set(exam.COMBINATIONS) and all(0 < loss < 1 for loss in marks.values())
+        set(marks) == set(evaluation.COMBINATIONS) and all(0 < loss < 1 for loss in marks.values())
         for marks in done["losses"].values()
     )
     again = synergy.run(
@@ -74,10 +77,10 @@ def done(name, seed, kinds, facts, loss):
         "family": name,
         "seed": seed,
         "exam": {
-            kind: {name: {"right": 1, "facts": facts} for name in exam.COMBINATIONS}
+            kind: {name: {"right": 1, "facts": facts} for name in evaluation.COMBINATIONS}
             for kind in kinds
         },
-        "losses": {kind: dict.fromkeys(exam.COMBINATIONS, loss) for kind in kinds},
+        "losses": {kind: dict.fromkeys(evaluation.COMBINATIONS, loss) for kind in kinds},
         "curves": {
             name: [{"step": step, "diffusion": loss, "language": loss / step} for step in (10, 20)]
         },
@@ -85,14 +88,14 @@ def done(name, seed, kinds, facts, loss):
 
 
 def test_reading_has_the_same_lessons_without_a_picture_to_speak_about():
-    plan = family.Plan(steps=10, batch=2, prompts=1)
+    plan = family.FamilyPlan(steps=10, batch=2, prompts=1)
     together, reading = (
         family_runs.build(synergy.ARMS[name], plan, 0) for name in ("dreamllm", "creation-reading")
     )
     assert (
         words_of(reading, 10) == words_of(together, 10)
         and reading.recipe == together.recipe
-        and reading.kinds == samples.PAINTED
+        and reading.kinds == samples.IMAGE_KINDS
     )
     assert {name for name, value in reading.named_parameters() if value.requires_grad} == {
         name for name, value in together.named_parameters() if value.requires_grad
@@ -101,7 +104,7 @@ def test_reading_has_the_same_lessons_without_a_picture_to_speak_about():
         for sample in together.batch(0, step, 0):
             (seen, _), (read, document) = together.lay_out(sample), reading.lay_out(sample)
             decode = together.model.tokenizer.decode
-            if sample.kind in samples.PAINTED:
+            if sample.kind in samples.IMAGE_KINDS:
                 assert read.ids == seen.ids and len(document.images) == len(sample.pictures) + 1
             else:
                 assert (
@@ -116,7 +119,7 @@ def test_reading_has_the_same_lessons_without_a_picture_to_speak_about():
 
 
 def test_gains_by_hand():
-    kinds = samples.PAINTED + samples.TOLD
+    kinds = samples.IMAGE_KINDS + samples.TEXT_KINDS
     results = {
         "plan": {"prompts": 4},
         "runs": [
@@ -162,7 +165,7 @@ def test_gains_by_hand():
         32: ([0.5, 0.75], 0.625),
     }
     lines = synergy.text_of(results).splitlines()
-    assert len(lines) == 11 + 4 * len(samples.PAINTED) + 2 * len(samples.TOLD) and lines[
+    assert len(lines) == 11 + 4 * len(samples.IMAGE_KINDS) + 2 * len(samples.TEXT_KINDS) and lines[
         -2
     ].startswith("| seeing, against more seeing: caption | +41.7 [")
     assert (
@@ -232,7 +235,7 @@ def test_gains_on_the_way_compare_the_same_samples():
 
 
 def test_alone_each_sample_is_learned_at_the_same_rate():
-    plan = family.Plan()
+    plan = family.FamilyPlan()
     together, *alone = (
         family_runs.build(synergy.ARMS[name], plan, 0).recipe
         for name in ("dreamllm", "creation-share", "comprehension-share")

@@ -10,9 +10,9 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attending import Beside
-from .family import Plan, fresh
-from .samples import TOLD
+from .cross_attention import SideInputFamily
+from .family import FamilyPlan, base_model
+from .samples import TEXT_KINDS
 
 PROMPTS = 10
 
@@ -57,10 +57,10 @@ class AdaptedAttention(nn.Module):
         )
 
 
-class Adapter(Beside):
+class Adapter(SideInputFamily):
     """The family; `model.vision.projector` makes the picture's one vector."""
 
-    def watch(self, pictures: list) -> None:
+    def set_pictures(self, pictures: list) -> None:
         """Shows CLIP's summary of one PIL image per row to every layer."""
         vision = self.model.vision
         summary = vision.projector(vision.tower(pixel_values=vision.pixels(pictures)).pooler_output)
@@ -68,9 +68,9 @@ class Adapter(Beside):
             layer.self_attn.attend.picture = summary
 
 
-def adapter(plan: Plan) -> Adapter:
+def adapter(plan: FamilyPlan) -> Adapter:
     """Prompts, gates and the picture's projector learn."""
-    model = fresh()
+    model = base_model()
     for layer in model.llm.layers:
         layer.self_attn.attend = AdaptedAttention(layer.self_attn)
     added = [
@@ -78,4 +78,6 @@ def adapter(plan: Plan) -> Adapter:
         for layer in model.llm.layers
         for part in (layer.self_attn.attend.prompts, layer.self_attn.attend.gate)
     ]
-    return Adapter("adapter", model, plan.recipe(4e-3), TOLD, [model.vision.projector, *added])
+    return Adapter(
+        "adapter", model, plan.recipe(4e-3), TEXT_KINDS, [model.vision.projector, *added]
+    )

@@ -24,8 +24,8 @@ from ..images import to_pil
 from ..train.lessons import description
 from ..weights import toy
 from ..weights.toy import clip_text_states, painted
-from .family import Family, Plan, fresh, learned_together
-from .samples import PAINTED, TOLD, Sample
+from .family import Family, FamilyPlan, base_model, stage2_modules
+from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
 
 WEIGHT = (
     4.0  # of the regression beside the language loss; text states have variance 1.6, image states 1
@@ -35,7 +35,7 @@ WEIGHT = (
 class Aligned(Family):
     """A family whose queries shall equal `wanted` states; a tenth of the samples is the empty prompt, as in `DreamLLM.drop_conditions`."""
 
-    def wanted(self, batch: list[Sample]) -> Tensor:
+    def target_states(self, batch: list[Sample]) -> Tensor:
         """What the projected queries shall be, shape (batch, queries, states); no gradient."""
         raise NotImplementedError
 
@@ -50,7 +50,7 @@ class Aligned(Family):
         ]
         layouts, documents = zip(*map(self.lay_out, batch))
         read, hidden = self.model.read(layouts, documents)
-        states, wanted = gather(hidden, self.model.queries, read.queries), self.wanted(batch)
+        states, wanted = gather(hidden, self.model.queries, read.queries), self.target_states(batch)
         regression, diffusion = (
             F.mse_loss(self.aligner(states), wanted),
             self.decoding(batch, wanted, generator),
@@ -76,15 +76,15 @@ class Aligned(Family):
         return torch.zeros(())
 
     @torch.no_grad()
-    def beside(self, exam) -> dict:
+    def extra_results(self, evaluation) -> dict:
         """{"teacher": marks of what is painted from the wanted states themselves, of seen combinations}."""
         marks = {}
-        for kind in PAINTED:
-            samples = exam.samples(kind, held_out=False)
+        for kind in IMAGE_KINDS:
+            samples = evaluation.samples(kind, held_out=False)
             states = self.decode(
-                self.wanted([*samples, replace(samples[0], given=())])
+                self.target_states([*samples, replace(samples[0], given=())])
             )  # the last one is the null condition
-            marks[kind] = exam.mark(
+            marks[kind] = evaluation.score(
                 samples, to_pil(painted(self.model.decoder, states[:-1], states[-1:]))
             )
         return {"teacher": marks}
@@ -103,7 +103,7 @@ class TextAligned(Aligned):
         self.caption, self.text_tower = caption, toy.pretrained_text_tower()
 
     @torch.no_grad()
-    def wanted(self, batch):
+    def target_states(self, batch):
         """CLIP's text states of captions, of the empty one where nothing is given."""
         return clip_text_states(
             self.text_tower,
@@ -126,7 +126,7 @@ class ImageAligned(Aligned):
         return self.model.decoder.projector[1]
 
     @torch.no_grad()
-    def wanted(self, batch):
+    def target_states(self, batch):
         """Patch states in pairs, each normed: shape (batch, queries, vision dim)."""
         vision = self.model.vision
         states = vision.tower(
@@ -151,18 +151,18 @@ class ImageAligned(Aligned):
 
 
 def text(
-    plan: Plan,
+    plan: FamilyPlan,
     name: str = "alignment-text",
     caption: Callable[[Sample], str] = attrgetter("caption"),
 ) -> TextAligned:
     """Language model, queries and both projectors learn; the U-Net is not even asked."""
-    model = fresh()
+    model = base_model()
     return TextAligned(
-        caption, name, model, plan.recipe(1e-3), PAINTED + TOLD, learned_together(model)
+        caption, name, model, plan.recipe(1e-3), IMAGE_KINDS + TEXT_KINDS, stage2_modules(model)
     )
 
 
-def short(plan: Plan) -> TextAligned:
+def short(plan: FamilyPlan) -> TextAligned:
     """The same, taught stories and edits by captions without the background; prompts are what they are."""
     return text(
         plan,
@@ -175,12 +175,12 @@ def short(plan: Plan) -> TextAligned:
     )
 
 
-def image(plan: Plan) -> ImageAligned:
+def image(plan: FamilyPlan) -> ImageAligned:
     """The same, and the decoder of image states."""
-    model = fresh()
+    model = base_model()
     model.decoder.projector = nn.Sequential(
         nn.Linear(toy.LLM_SIZE, toy.VISION_SIZE), nn.Linear(toy.VISION_SIZE, toy.CONDITION_SIZE)
     )
     return ImageAligned(
-        "alignment-image", model, plan.recipe(1e-3), PAINTED + TOLD, learned_together(model)
+        "alignment-image", model, plan.recipe(1e-3), IMAGE_KINDS + TEXT_KINDS, stage2_modules(model)
     )

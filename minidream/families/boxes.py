@@ -13,7 +13,7 @@ BINS = 33  # one mark at every edge of the 32 pixels: a box that fits the pixels
 MARKS = tuple(str(mark) for mark in range(BINS))
 
 
-def box_of(mask: Tensor) -> tuple[float, ...]:
+def box_around(mask: Tensor) -> tuple[float, ...]:
     """The smallest box around the pixels that a thing covers by half or more; mask of shape (height, width), in [0, 1].
 
     Raises:
@@ -47,7 +47,7 @@ def box_of_words(text: str) -> tuple[float, ...] | None:
     return tuple(sides)
 
 
-def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+def box_iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     """Intersection over union of two boxes, in [0, 1]."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])

@@ -59,7 +59,7 @@ class Codebook(nn.Module):
         return vectors + (codes - vectors).detach(), loss
 
     @torch.no_grad()
-    def encode(self, latents: Tensor) -> Tensor:
+    def encode_latents(self, latents: Tensor) -> Tensor:
         """(batch, channels, height, width) to numbers of codes, shape (batch, height * width), cells row by row."""
         return self.nearest(
             self.into(
@@ -68,7 +68,7 @@ class Codebook(nn.Module):
         )
 
     @torch.no_grad()
-    def decode(self, numbers: Tensor, height: int) -> Tensor:
+    def decode_codes(self, numbers: Tensor, height: int) -> Tensor:
         """The way back."""
         return rearrange(
             self.out(self.codes[numbers]),
@@ -80,7 +80,7 @@ class Codebook(nn.Module):
 class CodebookStage(nn.Module):
     """The codebook learns from pictures alone to give the latents back."""
 
-    name, shown = "codebook", ("picture",)
+    name, training_kinds = "codebook", ("picture",)
 
     def __init__(self, decoder: Decoder, recipe: Recipe, codes: int = 256):
         super().__init__()

@@ -14,8 +14,8 @@ from ..generate import TEMPLATES, choose
 from ..images import to_pil
 from ..llm import Cache
 from .codebook import Codebook, CodebookStage
-from .family import Family, Plan, fresh, with_words
-from .samples import PAINTED, TOLD, Sample
+from .family import Family, FamilyPlan, base_model, with_words
+from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
 
 CODES = 256
 NUCLEUS = 0.9  # the likeliest codes that together have this chance are drawn from; of words the likeliest is taken
@@ -62,7 +62,7 @@ class Discrete(Family):
         if not any(pictures):
             return [[] for _ in samples]
         latents = self.model.decoder.latents_of([picture for some in pictures for picture in some])
-        codes = iter((self.first_code + self.codebook.encode(latents)).tolist())
+        codes = iter((self.first_code + self.codebook.encode_latents(latents)).tolist())
         return [[next(codes) for _ in some] for some in pictures]
 
     def opening(self, sample: Sample, codes: list[list[int]]) -> Layout:
@@ -101,7 +101,7 @@ class Discrete(Family):
             learned=True,
         )
         before, after = TEMPLATES[self.model.config.template]
-        for question, reply in sample.more:
+        for question, reply in sample.follow_ups:
             layout.add(tokenizer.encode(f"{before} {question} {after}"), learned=False)
             layout.add([*tokenizer.encode(reply), tokenizer.special.eos], learned=True)
         return layout
@@ -127,7 +127,9 @@ class Discrete(Family):
         drawn = torch.tensor(self.continued(batch, 64, codes=True)) - self.first_code
         decoder = self.model.decoder
         return to_pil(
-            decoder.decode(self.codebook.decode(drawn.to(decoder.device), decoder.latent_shape[1]))
+            decoder.decode(
+                self.codebook.decode_codes(drawn.to(decoder.device), decoder.latent_shape[1])
+            )
         )
 
     def continued(self, batch: Batch, tokens: int, codes: bool = False) -> list[list[int]]:
@@ -164,10 +166,15 @@ class Discrete(Family):
         return [row[: row.index(special.eos)] if special.eos in row else row for row in rows]
 
 
-def discrete(plan: Plan) -> Discrete:
+def discrete(plan: FamilyPlan) -> Discrete:
     """All of the language model learns, over words and codes; the codebook before it."""
-    model = with_words(fresh(), tuple(f"code{number}" for number in range(CODES)))
+    model = with_words(base_model(), tuple(f"code{number}" for number in range(CODES)))
     stage = CodebookStage(model.decoder, plan.recipe(2e-3, share=1 / 6), CODES)
     return Discrete(
-        stage, "discrete", model, plan.recipe(1e-3, share=5 / 6), PAINTED + TOLD, [model.llm]
+        stage,
+        "discrete",
+        model,
+        plan.recipe(1e-3, share=5 / 6),
+        IMAGE_KINDS + TEXT_KINDS,
+        [model.llm],
     )

@@ -7,14 +7,14 @@ to see and to paint at once, `creation` to paint alone with as many samples; wha
 
 from dataclasses import replace
 
-from .family import QUERIES, Family, Plan, fresh, learned_together
-from .samples import PAINTED, TOLD
+from .family import QUERIES, Family, FamilyPlan, base_model, stage2_modules
+from .samples import IMAGE_KINDS, TEXT_KINDS
 
 
 def dreamllm(
-    plan: Plan,
+    plan: FamilyPlan,
     name: str = "dreamllm",
-    kinds: tuple[str, ...] = PAINTED + TOLD,
+    kinds: tuple[str, ...] = IMAGE_KINDS + TEXT_KINDS,
     queries: int = QUERIES,
     weight: float | None = None,
 ) -> Family:
@@ -27,12 +27,12 @@ def dreamllm(
         queries: how many.
         weight: of the denoising loss beside the language loss; None is the toy's.
     """
-    model = fresh(queries)
+    model = base_model(queries)
     if weight is not None:
         model.config = replace(model.config, loss_weight_vm=weight)
-    return Family(name, model, plan.recipe(1e-3), kinds, learned_together(model))
+    return Family(name, model, plan.recipe(1e-3), kinds, stage2_modules(model))
 
 
-def creation(plan: Plan) -> Family:
+def creation(plan: FamilyPlan) -> Family:
     """The same without captions and questions."""
-    return dreamllm(plan, "dreamllm-creation", PAINTED)
+    return dreamllm(plan, "dreamllm-creation", IMAGE_KINDS)

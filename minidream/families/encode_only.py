@@ -10,32 +10,36 @@ families here do, and never learned to answer them about pictures.
 al. 2023) learns from instructions too, but with its query former alone.
 """
 
-from .family import Family, Plan, fresh
-from .samples import TOLD
+from .family import Family, FamilyPlan, base_model
+from .samples import TEXT_KINDS
 
 
-def projector(plan: Plan) -> Family:
+def projector(plan: FamilyPlan) -> Family:
     """Everything frozen but the projector."""
-    model = fresh()
-    return Family("projector", model, plan.recipe(2e-3), TOLD, [model.vision.projector])
+    model = base_model()
+    return Family("projector", model, plan.recipe(2e-3), TEXT_KINDS, [model.vision.projector])
 
 
-def captions(plan: Plan) -> Family:
+def captions(plan: FamilyPlan) -> Family:
     """The language model learns from captions alone."""
-    model = fresh()
+    model = base_model()
     return Family(
         "captions",
         model,
         plan.recipe(1e-3),
-        TOLD,
+        TEXT_KINDS,
         [model.llm, model.vision.projector],
-        shown=("caption",),
+        training_kinds=("caption",),
     )
 
 
-def instructions(plan: Plan, share: float = 1.0) -> Family:
+def instructions(plan: FamilyPlan, share: float = 1.0) -> Family:
     """The language model learns from captions and questions; in `share` of the plan's steps."""
-    model = fresh()
+    model = base_model()
     return Family(
-        "instructions", model, plan.recipe(1e-3, share), TOLD, [model.llm, model.vision.projector]
+        "instructions",
+        model,
+        plan.recipe(1e-3, share),
+        TEXT_KINDS,
+        [model.llm, model.vision.projector],
     )

@@ -18,13 +18,13 @@ from ..tokenizers import ToyTokenizer
 from ..train.lessons import dialogue, laid_out
 from ..train.loop import Recipe
 from ..weights import parts, toy
-from .samples import Sample, draw
+from .samples import Sample, draw_sample
 
 QUERIES = 32  # of every family that has dream queries: as many as CLIP has text states, so that only the teacher differs
 
 
 @dataclass(frozen=True)
-class Plan:
+class FamilyPlan:
     """What all families share; results of another plan do not stand beside them."""
 
     steps: int = 600
@@ -57,7 +57,7 @@ class Family(nn.Module):
         recipe: how long and how fast it learns.
         kinds: of samples that it can be asked at all.
         trained: modules and parameters that learn.
-        shown: kinds that it learns from, taking turns; None is all that it can.
+        training_kinds: kinds that it learns from, taking turns; None is all that it can.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Family(nn.Module):
         recipe: Recipe,
         kinds: tuple[str, ...],
         trained: list,
-        shown: tuple[str, ...] | None = None,
+        training_kinds: tuple[str, ...] | None = None,
     ):
         super().__init__()
         self.name, self.model, self.recipe = name, model, recipe
-        self.kinds, self.shown = kinds, shown or kinds
+        self.kinds, self.training_kinds = kinds, training_kinds or kinds
         model.requires_grad_(False)
         for part in trained:
             part.requires_grad_(True)
@@ -83,15 +83,15 @@ class Family(nn.Module):
 
     def batch(self, seed: int, step: int, process: int) -> list[Sample]:
         """Samples of one kind; the kinds take turns. Of each kind every family sees the same ones in the same order, more or fewer."""
-        turn, number = divmod(step, len(self.shown))
-        kind = self.shown[number]
+        turn, number = divmod(step, len(self.training_kinds))
+        kind = self.training_kinds[number]
         rng = random.Random(f"families {seed} {kind} {turn} {process}")
-        return [draw(kind, rng) for _ in range(self.recipe.batch)]
+        return [draw_sample(kind, rng) for _ in range(self.recipe.batch)]
 
     def lay_out(self, sample: Sample) -> tuple[Layout, Document]:
         """A sample as one sequence: only its reply is learned."""
         if isinstance(sample.reply, str):
-            return dialogue(self.model, list(sample.given), sample.reply, sample.more)
+            return dialogue(self.model, list(sample.given), sample.reply, sample.follow_ups)
         document = Document([*sample.given, sample.reply], targets=[len(sample.pictures)])
         (layout,), _ = laid_out([document], self.model, learn_text=False, read_last=False)
         return layout, document
@@ -109,8 +109,8 @@ class Family(nn.Module):
             ),
         }
 
-    def beside(self, exam) -> dict:
-        """What else a run of this family should tell, beside its marks in an `exam.Exam`."""
+    def extra_results(self, evaluation) -> dict:
+        """What else a run of this family should tell, beside its marks in an `evaluation.FamilyEvaluation`."""
         return {}
 
     @torch.no_grad()
@@ -121,7 +121,7 @@ class Family(nn.Module):
         return self.model.dream([Document(list(sample.given), targets=[]) for sample in samples])
 
 
-def fresh(queries: int = QUERIES) -> DreamLLM:
+def base_model(queries: int = QUERIES) -> DreamLLM:
     """The frozen pretrained parts (text-only language model, CLIP, VAE, U-Net), and new queries and projectors between them.
 
     What is new is drawn from torch's own generator.
@@ -133,7 +133,7 @@ def fresh(queries: int = QUERIES) -> DreamLLM:
     return model
 
 
-def learned_together(model: DreamLLM) -> list[nn.Module]:
+def stage2_modules(model: DreamLLM) -> list[nn.Module]:
     """What DreamLLM's stage II trains: language model, dream queries and both projectors."""
     modules = parts.parts_of(model)
     return [modules[name] for name in parts.LEAVES["stage2"]]
@@ -159,7 +159,7 @@ def with_words(model: DreamLLM, words: tuple[str, ...]) -> DreamLLM:
     return DreamLLM(llm, model.vision, model.decoder, model.dream_queries, tokenizer, model.config)
 
 
-def learned_parameters(phases: list[nn.Module]) -> int:
+def trained_parameter_count(phases: list[nn.Module]) -> int:
     """How many numbers learn in all phases, each counted once."""
     return sum(
         parameter.numel()

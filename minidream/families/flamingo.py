@@ -9,9 +9,9 @@ from einops import repeat
 from torch import Tensor, nn
 
 from ..weights import toy
-from .attending import Beside, CrossAttention, feed_forward
-from .family import Plan, fresh
-from .samples import TOLD
+from .cross_attention import CrossAttention, SideInputFamily, feed_forward
+from .family import FamilyPlan, base_model
+from .samples import TEXT_KINDS
 
 EVERY = 3  # a gated layer stands before every third layer
 
@@ -71,10 +71,10 @@ class GatedLayer(nn.Module):
         return self.layer(hidden + think * self.think(hidden), *others)
 
 
-class Flamingo(Beside):
+class Flamingo(SideInputFamily):
     """The family; its pictures go through `model.vision`, whose projector is the resampler."""
 
-    def watch(self, pictures: list) -> None:
+    def set_pictures(self, pictures: list) -> None:
         """Resamples one PIL image per row and shows it to every gated layer."""
         seen = self.model.vision(self.model.vision.pixels(pictures))
         for layer in self.model.llm.layers:
@@ -82,12 +82,14 @@ class Flamingo(Beside):
                 layer.seen = seen
 
 
-def flamingo(plan: Plan) -> Flamingo:
+def flamingo(plan: FamilyPlan) -> Flamingo:
     """Resampler and gated layers learn."""
-    model = fresh()
+    model = base_model()
     model.vision.projector = Resampler(toy.VISION_SIZE)
     layers = model.llm.layers
     for number in range(0, len(layers), EVERY):
         layers[number] = GatedLayer(layers[number], toy.LLM_SIZE, toy.VISION_SIZE)
     added = [part for layer in layers if isinstance(layer, GatedLayer) for part in layer.added]
-    return Flamingo("flamingo", model, plan.recipe(2e-3), TOLD, [model.vision.projector, *added])
+    return Flamingo(
+        "flamingo", model, plan.recipe(2e-3), TEXT_KINDS, [model.vision.projector, *added]
+    )

@@ -6,8 +6,8 @@ Beside it the projector learns, through which pictures come in.
 import torch
 from torch import Tensor, nn
 
-from .family import Family, Plan, fresh
-from .samples import TOLD
+from .family import Family, FamilyPlan, base_model
+from .samples import TEXT_KINDS
 
 RANK = 14
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -61,14 +61,14 @@ def merge(llm: nn.Module) -> None:
                     setattr(box, name, part.merged())
 
 
-def lora(plan: Plan) -> Family:
+def lora(plan: FamilyPlan) -> Family:
     """The detours and the projector learn."""
-    model = fresh()
+    model = base_model()
     added = wrap(model.llm)
     return Family(
         "lora",
         model,
         plan.recipe(2e-3),
-        TOLD,
+        TEXT_KINDS,
         [model.vision.projector, *(part for detour in added for part in (detour.down, detour.up))],
     )

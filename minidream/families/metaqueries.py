@@ -13,11 +13,11 @@ from ..dream_queries import block_index
 from ..llm import causal_mask
 from ..model import DreamLLM
 from ..weights import toy
-from .family import Family, Plan, fresh
-from .samples import PAINTED, TOLD
+from .family import Family, FamilyPlan, base_model
+from .samples import IMAGE_KINDS, TEXT_KINDS
 
 
-class AmongQueries(nn.Module):
+class BidirectionalQueries(nn.Module):
     """Stands in the place of a layer's `DotProductAttention` and lets the queries of a block see one another, the later ones too.
 
     Args:
@@ -61,7 +61,7 @@ class Bidirectional(DreamLLM):
     def __init__(self, *boxes):
         super().__init__(*boxes)
         for layer in self.llm.layers:
-            layer.self_attn.attend = AmongQueries(layer.self_attn.attend)
+            layer.self_attn.attend = BidirectionalQueries(layer.self_attn.attend)
 
     def embed(self, batch, images):
         """As `DreamLLM.embed`; what is embedded is read next, so that the layers learn here where its queries stand."""
@@ -101,9 +101,11 @@ class Connector(nn.Module):
         return self.out(states)
 
 
-def metaqueries(plan: Plan, name: str = "metaqueries", kind: type[DreamLLM] = DreamLLM) -> Family:
+def metaqueries(
+    plan: FamilyPlan, name: str = "metaqueries", kind: type[DreamLLM] = DreamLLM
+) -> Family:
     """Queries, connector and the visual projector learn."""
-    model = fresh()
+    model = base_model()
     model = kind(
         model.llm, model.vision, model.decoder, model.dream_queries, model.tokenizer, model.config
     )
@@ -112,11 +114,11 @@ def metaqueries(plan: Plan, name: str = "metaqueries", kind: type[DreamLLM] = Dr
         name,
         model,
         plan.recipe(2e-3),
-        PAINTED + TOLD,
+        IMAGE_KINDS + TEXT_KINDS,
         [model.dream_queries, model.decoder.projector, model.vision.projector],
     )
 
 
-def bidirectional(plan: Plan) -> Family:
+def bidirectional(plan: FamilyPlan) -> Family:
     """The same with queries that see one another in the language model too."""
     return metaqueries(plan, "metaqueries-bidirectional", Bidirectional)

@@ -16,8 +16,8 @@ from ..train.lessons import description, dialogue
 from ..weights.toy import dream_of_clip
 from ..world.language import DESCRIBE
 from .encode_only import instructions
-from .family import Family, Plan, fresh, with_words
-from .samples import PAINTED, TOLD, Sample
+from .family import Family, FamilyPlan, base_model, with_words
+from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
 
 WORDS = ("draw", "look", "image", "(", ")", '"')
 LOOK, DRAW = re.compile(r'look \( image, " (.+) " \)'), re.compile(r'draw \( " (.+) " \)')
@@ -51,10 +51,10 @@ def transcript(sample: Sample) -> list[tuple[str, str]]:
         return [(given, draw(sample.caption))]
     question, seen = (
         (sample.given[-1], sample.reply)
-        if sample.kind in TOLD
+        if sample.kind in TEXT_KINDS
         else (DESCRIBE, description(sample.scenes[0]))
     )
-    reply = sample.reply if sample.kind in TOLD else draw(sample.caption)
+    reply = sample.reply if sample.kind in TEXT_KINDS else draw(sample.caption)
     return [(given, look(question)), (after(given, look(question), seen), reply)]
 
 
@@ -136,10 +136,15 @@ class Plugin(Family):
             return False
 
 
-def plugin(plan: Plan) -> Plugin:
+def plugin(plan: FamilyPlan) -> Plugin:
     """The captioner learns, then the language model learns to call."""
     captioner = instructions(plan, share=0.5)
-    model = with_words(fresh(), WORDS)
+    model = with_words(base_model(), WORDS)
     return Plugin(
-        captioner, "plugin", model, plan.recipe(1e-3, share=0.5), PAINTED + TOLD, [model.llm]
+        captioner,
+        "plugin",
+        model,
+        plan.recipe(1e-3, share=0.5),
+        IMAGE_KINDS + TEXT_KINDS,
+        [model.llm],
     )

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ..vision import VisionEncoder
 from ..weights import toy
-from .attending import CrossAttention, feed_forward
-from .family import Family, Plan, fresh
-from .samples import TOLD
+from .cross_attention import CrossAttention, feed_forward
+from .family import Family, FamilyPlan, base_model
+from .samples import TEXT_KINDS
 
 TOKENS = 16
 
@@ -73,9 +73,9 @@ class FewTokens(VisionEncoder):
         return len(self.projector.queries)
 
 
-def qformer(plan: Plan) -> Family:
+def qformer(plan: FamilyPlan) -> Family:
     """The query former learns, the language model reads its tokens as it is."""
-    model = fresh()
+    model = base_model()
     model.vision = FewTokens(model.vision.tower, toy.LLM_SIZE)
     model.vision.projector = QueryFormer(toy.VISION_SIZE, toy.LLM_SIZE)
-    return Family("qformer", model, plan.recipe(2e-3), TOLD, [model.vision.projector])
+    return Family("qformer", model, plan.recipe(2e-3), TEXT_KINDS, [model.vision.projector])

@@ -7,15 +7,19 @@ circle at 3 5 17 19?" has four of them in the question. GPT4RoI's pooled region 
 """
 
 from .boxes import MARKS
-from .family import Family, Plan, fresh, with_words
-from .samples import PLACED, TOLD
+from .family import Family, FamilyPlan, base_model, with_words
+from .samples import BOX_KINDS, TEXT_KINDS
 
 WORDS = ("where", "at", *MARKS)
 
 
-def referring(plan: Plan) -> Family:
+def referring(plan: FamilyPlan) -> Family:
     """An encode-only family that also knows boxes."""
-    model = with_words(fresh(), WORDS)
+    model = with_words(base_model(), WORDS)
     return Family(
-        "referring", model, plan.recipe(1e-3), TOLD + PLACED, [model.llm, model.vision.projector]
+        "referring",
+        model,
+        plan.recipe(1e-3),
+        TEXT_KINDS + BOX_KINDS,
+        [model.llm, model.vision.projector],
     )

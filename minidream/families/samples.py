@@ -15,12 +15,12 @@ from ..world.language import DESCRIBE, ask, describe, parse_caption
 from ..world.render import render
 from ..world.scenes import Scene, place, sample_scene
 from ..world.stories import Story, sample_edit, sample_story
-from .boxes import box_of, overlap, words_of_box
+from .boxes import box_around, box_iou, words_of_box
 
-PAINTED = ("paint", "story", "edit")  # the reply is a picture
-TOLD = ("caption", "question")  # the reply is a text
-PLACED = ("locate", "verify")  # the reply, or the question, has a box in it
-KINDS = PAINTED + TOLD + PLACED
+IMAGE_KINDS = ("paint", "story", "edit")  # the reply is a picture
+TEXT_KINDS = ("caption", "question")  # the reply is a text
+BOX_KINDS = ("locate", "verify")  # the reply, or the question, has a box in it
+SAMPLE_KINDS = IMAGE_KINDS + TEXT_KINDS + BOX_KINDS
 ASKED = (
     "colour",
     "shape",
@@ -34,20 +34,20 @@ ASKED = (
 class Sample:
     """One thing to learn, or to be asked.
 
-    kind: of `KINDS`.
+    kind: of `SAMPLE_KINDS`.
     given: str and PIL images in order.
     reply: str or PIL image.
     scenes: of all its pictures, in order, the reply's last.
-    wanted: what the last picture must show, as `Scene.facts`; the background is None where nobody named or showed it.
-    more: questions and answers that follow a text reply: a picture's patches are most of a sequence, so more is made of it.
+    expected: what the last picture must show, as `Scene.facts`; the background is None where nobody named or showed it.
+    follow_ups: questions and answers that follow a text reply: a picture's patches are most of a sequence, so more is made of it.
     """
 
     kind: str
     given: tuple
     reply: str | Image.Image
     scenes: tuple[Scene, ...]
-    wanted: tuple
-    more: tuple[tuple[str, str], ...] = ()
+    expected: tuple
+    follow_ups: tuple[tuple[str, str], ...] = ()
 
     @property
     def pictures(self) -> list[Image.Image]:
@@ -60,33 +60,33 @@ class Sample:
         return self.given[0] if self.kind == "paint" else description(self.scenes[-1])
 
 
-def draw(kind: str, rng: random.Random, held_out: bool = False) -> Sample:
+def draw_sample(kind: str, rng: random.Random, held_out: bool = False) -> Sample:
     """One sample of a kind, a pure function of the rng's state.
 
     Args:
-        kind: of `KINDS`.
+        kind: of `SAMPLE_KINDS`.
         rng: the source of randomness.
         held_out: whether the last scene is one that training never sees.
 
     Raises:
         ValueError: for another kind.
     """
-    if kind not in KINDS:
-        raise ValueError(f"{kind!r} is none of {', '.join(KINDS)}")
+    if kind not in SAMPLE_KINDS:
+        raise ValueError(f"{kind!r} is none of {', '.join(SAMPLE_KINDS)}")
     if kind == "story":
-        return of_story(kind, sample_story(rng, held_out, pictures=2, count=1))
+        return story_sample(kind, sample_story(rng, held_out, pictures=2, count=1))
     if kind == "edit":
-        return of_story(kind, sample_edit(rng, held_out, count=1))
-    return of_scene(kind, sample_scene(rng, held_out, count=1), rng)
+        return story_sample(kind, sample_edit(rng, held_out, count=1))
+    return scene_sample(kind, sample_scene(rng, held_out, count=1), rng)
 
 
-def of_story(kind: str, story: Story) -> Sample:
+def story_sample(kind: str, story: Story) -> Sample:
     """A story or an edit whose last picture is the reply."""
     *given, reply = document_of(story, toy.IMAGE_SIZE).items
     return Sample(kind, tuple(given), reply, story.scenes, story.scenes[-1].facts)
 
 
-def of_scene(kind: str, scene: Scene, rng: random.Random) -> Sample:
+def scene_sample(kind: str, scene: Scene, rng: random.Random) -> Sample:
     """One of the other kinds, on a scene of one thing."""
     (picture,) = pictures([scene], toy.IMAGE_SIZE)
     if kind == "paint":
@@ -107,7 +107,7 @@ def of_scene(kind: str, scene: Scene, rng: random.Random) -> Sample:
 
 def true_box(scene: Scene) -> tuple[float, ...]:
     """The box around the scene's first thing."""
-    return box_of(render([scene], toy.IMAGE_SIZE)[1][0, 0])
+    return box_around(render([scene], toy.IMAGE_SIZE)[1][0, 0])
 
 
 def place_asked(scene: Scene, rng: random.Random) -> tuple[str, str]:
@@ -125,6 +125,6 @@ def box_asked(scene: Scene, rng: random.Random) -> tuple[str, str]:
     box, said = true_box(scene), "yes"
     if rng.random() < 0.5:
         here, said = box, "no"
-        while overlap(box, here) > 0.1:
+        while box_iou(box, here) > 0.1:
             box = true_box(replace(scene, objects=place(scene.objects, rng)))
     return f"is the {scene.objects[0].shape} at {words_of_box(box)}?", said

@@ -9,7 +9,7 @@ from textwrap import fill
 from PIL import Image
 
 from ..families.family import Family
-from ..families.samples import PAINTED, Sample, of_scene, of_story
+from ..families.samples import IMAGE_KINDS, Sample, scene_sample, story_sample
 from ..train.lessons import description
 from ..world.scenes import Scene, SceneObject
 from ..world.stories import Story, edit_of
@@ -22,7 +22,7 @@ def running(kind: str) -> Sample:
     rng = random.Random("the running example")
     if kind in ("story", "edit"):
         after, told, asked = edit_of(RUNNING, "recolour", rng)
-        return of_story(
+        return story_sample(
             kind,
             Story((f"a story: {description(RUNNING)}.", RUNNING, told, after))
             if kind == "story"
@@ -30,9 +30,9 @@ def running(kind: str) -> Sample:
         )
     if kind == "paint":
         return replace(
-            of_scene(kind, RUNNING, rng), given=(description(RUNNING),), wanted=RUNNING.facts
+            scene_sample(kind, RUNNING, rng), given=(description(RUNNING),), expected=RUNNING.facts
         )
-    return of_scene(kind, RUNNING, rng)
+    return scene_sample(kind, RUNNING, rng)
 
 
 def example_of(family: Family) -> dict[str, str | None]:
@@ -58,7 +58,9 @@ def of_png(text: str) -> Image.Image:
 def replies_of(runs: list[dict], kind: str) -> list:
     """The replies of runs to the running example, in their order: str, or PIL images (None where nothing was painted); [] if they cannot."""
     replies = [done["example"][kind] for done in runs if kind in done["example"]]
-    return [of_png(reply) if kind in PAINTED and reply is not None else reply for reply in replies]
+    return [
+        of_png(reply) if kind in IMAGE_KINDS and reply is not None else reply for reply in replies
+    ]
 
 
 def plot_replies(rows: dict[str, list[dict]], kind: str):
@@ -66,7 +68,7 @@ def plot_replies(rows: dict[str, list[dict]], kind: str):
 
     Args:
         rows: {name of a family: its runs}, as many of each.
-        kind: of `PAINTED`.
+        kind: of `IMAGE_KINDS`.
 
     Returns:
         A closed figure; where nothing was painted, a picture is white.

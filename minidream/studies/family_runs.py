@@ -24,9 +24,9 @@ from ..families import (
     qformer,
     referring,
 )
-from ..families.exam import Exam
-from ..families.family import Family, Plan, learned_parameters
-from ..families.samples import KINDS
+from ..families.evaluation import FamilyEvaluation
+from ..families.family import Family, FamilyPlan, trained_parameter_count
+from ..families.samples import SAMPLE_KINDS
 from ..train.loop import fit
 from ..weights.files import write_atomically
 from .family_example import example_of
@@ -55,7 +55,7 @@ FAMILIES = {
 }
 
 
-def build(builder: Callable[[Plan], Family], plan: Plan, seed: int) -> Family:
+def build(builder: Callable[[FamilyPlan], Family], plan: FamilyPlan, seed: int) -> Family:
     """A family before training; what is new in it is drawn from the seed, and torch's own generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -66,7 +66,10 @@ def seen_by(family: Family) -> dict[str, int]:
     """How many samples of each kind the family learns from in all its phases; pictures alone are "picture"."""
     counts = Counter()
     for phase in family.phases:
-        counts.update(phase.shown[step % len(phase.shown)] for step in range(phase.recipe.steps))
+        counts.update(
+            phase.training_kinds[step % len(phase.training_kinds)]
+            for step in range(phase.recipe.steps)
+        )
     return {kind: steps * family.recipe.batch for kind, steps in counts.items()}
 
 
@@ -84,7 +87,7 @@ def trained(family: Family, name: str, seed: int, folder: Path, progress: bool =
         What the JSON holds of a run, but for the exam.
     """
     learned, seen, recipes, curves = (
-        learned_parameters(family.phases),
+        trained_parameter_count(family.phases),
         seen_by(family),
         {phase.name: asdict(phase.recipe) for phase in family.phases},
         {},
@@ -106,7 +109,7 @@ def trained(family: Family, name: str, seed: int, folder: Path, progress: bool =
         "samples": seen,
         "recipes": recipes,
         "curves": curves,
-        "cannot": [kind for kind in KINDS if kind not in family.kinds],
+        "cannot": [kind for kind in SAMPLE_KINDS if kind not in family.kinds],
         "samples_per_second": round(speed(family), 1),
         **circumstances(),
     }
@@ -122,29 +125,29 @@ def speed(family: Family) -> float:
         0.0,
         [parameter for parameter in family.parameters() if parameter.requires_grad],
     )
-    for step in range(2 * len(family.shown)):
+    for step in range(2 * len(family.training_kinds)):
         start = clock()
         torch.autograd.grad(
             family(family.batch(0, step, 0), torch.Generator().manual_seed(step))["total"],
             learned,
             allow_unused=True,
         )
-        seconds += (clock() - start) * (step >= len(family.shown))
-    return len(family.shown) * family.recipe.batch / seconds
+        seconds += (clock() - start) * (step >= len(family.training_kinds))
+    return len(family.training_kinds) * family.recipe.batch / seconds
 
 
-def run(name: str, seed: int, plan: Plan, folder: Path, progress: bool = True) -> dict:
+def run(name: str, seed: int, plan: FamilyPlan, folder: Path, progress: bool = True) -> dict:
     """Trains and examines a family of `FAMILIES` once; returns what the JSON holds of a run."""
     family = build(FAMILIES[name][1], plan, seed)
-    done, exam = (
+    done, evaluation = (
         trained(family, name, seed, folder, progress),
-        Exam(plan, seed, family.model.device),
+        FamilyEvaluation(plan, seed, family.model.device),
     )
     return {
         **done,
-        "exam": exam.marks(family),
-        **family.beside(exam),
-        "chance": exam.chance(),
+        "exam": evaluation.evaluate(family),
+        **family.extra_results(evaluation),
+        "chance": evaluation.chance(),
         "example": example_of(family),
     }
 
@@ -152,7 +155,7 @@ def run(name: str, seed: int, plan: Plan, folder: Path, progress: bool = True) -
 def run_all(
     run,
     wanted: list[tuple[str, int]],
-    plan: Plan,
+    plan: FamilyPlan,
     command: str,
     folder: Path,
     out: Path,
@@ -172,7 +175,9 @@ def run_all(
         progress: show bars.
     """
     finished = {(done["family"], done["seed"]) for done in gathered(plan, folder, out)}
-    options = [f"--{option} {value}" for option, value in asdict(plan).items() if plan != Plan()]
+    options = [
+        f"--{option} {value}" for option, value in asdict(plan).items() if plan != FamilyPlan()
+    ]
     out.parent.mkdir(parents=True, exist_ok=True)
     todo = [one for one in wanted if one not in finished]
     for name, seed in (bar := tqdm(todo, disable=not progress)):
@@ -195,7 +200,7 @@ def run_all(
     return load_results(out, plan)
 
 
-def gathered(plan: Plan, folder: Path, out: Path) -> list[dict]:
+def gathered(plan: FamilyPlan, folder: Path, out: Path) -> list[dict]:
     """All runs of a plan, by family and seed: those in the JSON, and those that left a file of its name in the folder."""
     files = [json.loads(path.read_text()) for path in folder.glob(f"*/{out.name}")]
     runs = load_results(out, plan)["runs"] + [
@@ -248,8 +253,8 @@ def parser_of(
         help=f"which: {', '.join(names)}; all; or table, which trains nothing",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=seeds, help="a run for each")
-    for name, value in asdict(Plan()).items():
-        parser.add_argument(f"--{name}", type=int, default=value, help="see Plan")
+    for name, value in asdict(FamilyPlan()).items():
+        parser.add_argument(f"--{name}", type=int, default=value, help="see FamilyPlan")
     parser.add_argument("--folder", type=Path, default=folder, help="where checkpoints and logs go")
     parser.add_argument("--out", type=Path, default=out, help="JSON to write, and to go on with")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -270,7 +275,7 @@ def results_of(
     if len(options.seeds) > 10:
         parser.error(f"at most 10 seeds have an interval, not {len(options.seeds)}")
     try:
-        plan = Plan(options.steps, options.batch, options.prompts)
+        plan = FamilyPlan(options.steps, options.batch, options.prompts)
         load_results(options.out, plan)
     except ValueError as error:
         parser.error(str(error))

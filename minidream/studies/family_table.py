@@ -20,7 +20,7 @@ COLUMNS = {
     "verify a box": ("verify", "seen"),
 }
 IN_PLACE = "editing, in place"  # its share is not of what is right, but of what is where it was
-CHANCE = "without looking"  # the row of `Exam.chance`
+CHANCE = "without looking"  # the row of `FamilyEvaluation.chance`
 # Claim -> (this family, has more than that one, of these kinds).
 CLAIMS = {
     "learning from the score beats aligning to text states": (

@@ -21,25 +21,25 @@ import torch
 from ..documents import Document, Layout
 from ..families.dreamllm import creation, dreamllm
 from ..families.encode_only import instructions
-from ..families.exam import COMBINATIONS, Exam
-from ..families.family import Family, Plan, fresh, learned_together
-from ..families.samples import PAINTED, TOLD, Sample
+from ..families.evaluation import COMBINATIONS, FamilyEvaluation
+from ..families.family import Family, FamilyPlan, base_model, stage2_modules
+from ..families.samples import IMAGE_KINDS, TEXT_KINDS, Sample
 from .family_runs import build, common_seeds, parser_of, results_of, runs_of, trained
 from .family_table import lead_of, mark_of, share_of
 from .intervals import detectable, spread
 
 RESULTS = Path(__file__).parents[2] / "notebooks" / "results" / "synergy.json"
 SHARES = {
-    kinds: len(kinds) / len(PAINTED + TOLD) for kinds in (PAINTED, TOLD)
+    kinds: len(kinds) / len(IMAGE_KINDS + TEXT_KINDS) for kinds in (IMAGE_KINDS, TEXT_KINDS)
 }  # of the joint run's samples
 
 
 def its_share(
-    builder: Callable[[Plan], Family], kinds: tuple[str, ...]
-) -> Callable[[Plan], Family]:
+    builder: Callable[[FamilyPlan], Family], kinds: tuple[str, ...]
+) -> Callable[[FamilyPlan], Family]:
     """A builder of what sees as much of its own kinds as in the joint run, each sample at the same rate as there: warm-up and decay are as much shorter."""
 
-    def built(plan: Plan) -> Family:
+    def built(plan: FamilyPlan) -> Family:
         family, share = builder(plan), SHARES[kinds]
         family.recipe = replace(
             family.recipe,
@@ -58,31 +58,31 @@ class BesideReading(Family):
         """A sample as one sequence; where text is asked for, a caption stands in the place of the picture."""
         return super().lay_out(
             replace(sample, given=(f"{sample.caption}.", *sample.given[1:]))
-            if sample.kind in TOLD
+            if sample.kind in TEXT_KINDS
             else sample
         )
 
 
-def creation_reading(plan: Plan) -> Family:
+def creation_reading(plan: FamilyPlan) -> Family:
     """As many steps of everything as in the joint run, and the same samples to paint, but nothing to see and to speak about."""
-    model = fresh()
+    model = base_model()
     return BesideReading(
         "creation-reading",
         model,
         plan.recipe(1e-3),
-        PAINTED,
-        learned_together(model),
-        shown=PAINTED + TOLD,
+        IMAGE_KINDS,
+        stage2_modules(model),
+        training_kinds=IMAGE_KINDS + TEXT_KINDS,
     )
 
 
 # The names of the table where it has the same runs: in one folder they are trained once.
 ARMS = {
     "dreamllm": dreamllm,
-    "creation-share": its_share(creation, PAINTED),
+    "creation-share": its_share(creation, IMAGE_KINDS),
     "dreamllm-creation": creation,
     "creation-reading": creation_reading,
-    "comprehension-share": its_share(instructions, TOLD),
+    "comprehension-share": its_share(instructions, TEXT_KINDS),
     "instructions": instructions,
 }
 QUERIES = {2: "queries-2", 8: "queries-8", 32: "dreamllm"}
@@ -106,16 +106,16 @@ ABLATIONS = {
 TRAININGS = {**ARMS, **ABLATIONS}
 # Question -> (one, the other that it should be better than, what both were asked).
 QUESTIONS = {
-    "painting, against its share alone": ("dreamllm", "creation-share", PAINTED),
-    "painting, against more painting": ("dreamllm", "dreamllm-creation", PAINTED),
-    "painting, against painting beside reading": ("dreamllm", "creation-reading", PAINTED),
+    "painting, against its share alone": ("dreamllm", "creation-share", IMAGE_KINDS),
+    "painting, against more painting": ("dreamllm", "dreamllm-creation", IMAGE_KINDS),
+    "painting, against painting beside reading": ("dreamllm", "creation-reading", IMAGE_KINDS),
     "painting beside reading, against its share alone": (
         "creation-reading",
         "creation-share",
-        PAINTED,
+        IMAGE_KINDS,
     ),
-    "seeing, against its share alone": ("dreamllm", "comprehension-share", TOLD),
-    "seeing, against more seeing": ("dreamllm", "instructions", TOLD),
+    "seeing, against its share alone": ("dreamllm", "comprehension-share", TEXT_KINDS),
+    "seeing, against more seeing": ("dreamllm", "instructions", TEXT_KINDS),
 }
 MEASURES = (("facts", "seen"), ("facts", "held out"), ("loss", "seen"), ("loss", "held out"))
 NOISES = 4  # times the exam's pictures are noised for their loss
@@ -123,16 +123,16 @@ STRETCHES = 6  # that a training is cut into at most; 600, 360 and 240 steps, lo
 
 
 @torch.no_grad()
-def losses(family: Family, exam: Exam) -> dict:
+def losses(family: Family, evaluation: FamilyEvaluation) -> dict:
     """{kind: {"seen" and "held out": mean loss}} on the exam's samples: the denoising loss of pictures, the language loss of texts.
 
     Measured as in training (a tenth of the conditions dropped), always with the same noise: two models differ by less than two noises.
     """
-    part = {kind: "language" if kind in TOLD else "diffusion" for kind in family.kinds}
+    part = {kind: "language" if kind in TEXT_KINDS else "diffusion" for kind in family.kinds}
     return {
         kind: {
             name: sum(
-                family(exam.samples(kind, held_out), torch.Generator().manual_seed(noise))[
+                family(evaluation.samples(kind, held_out), torch.Generator().manual_seed(noise))[
                     part[kind]
                 ].item()
                 for noise in range(NOISES)
@@ -144,14 +144,14 @@ def losses(family: Family, exam: Exam) -> dict:
     }
 
 
-def run(name: str, seed: int, plan: Plan, folder: Path, progress: bool = True) -> dict:
+def run(name: str, seed: int, plan: FamilyPlan, folder: Path, progress: bool = True) -> dict:
     """Trains and examines one of `ARMS` or `ABLATIONS` once; returns what the JSON holds of a run."""
     family = build(TRAININGS[name], plan, seed)
-    done, exam = (
+    done, evaluation = (
         trained(family, name, seed, folder, progress),
-        Exam(plan, seed, family.model.device),
+        FamilyEvaluation(plan, seed, family.model.device),
     )
-    return {**done, "exam": exam.marks(family), "losses": losses(family, exam)}
+    return {**done, "exam": evaluation.evaluate(family), "losses": losses(family, evaluation)}
 
 
 def shares_of(
@@ -201,7 +201,7 @@ def on_the_way(results: dict) -> dict[str, tuple]:
     """The answers while it is learned: {question: `lead_on_the_way`}; two seeds at least."""
     return {
         question: lead_on_the_way(
-            results, together, alone, "language" if kinds == TOLD else "diffusion"
+            results, together, alone, "language" if kinds == TEXT_KINDS else "diffusion"
         )
         for question, (together, alone, kinds) in QUESTIONS.items()
         if len(common_seeds(results, together, alone)) > 1
@@ -242,7 +242,7 @@ def gains_of(results: dict, measure: str, combination: str = "seen") -> dict[str
     """{"question: kind": (gains of the seeds, mean, low, high, detectable)}, as `plots.plot_gains` takes them; two seeds at least.
 
     Args:
-        measure: "loss", ln(alone / together); "facts" or "right", points in [-1, 1] of a share (see `Exam.mark`).
+        measure: "loss", ln(alone / together); "facts" or "right", points in [-1, 1] of a share (see `FamilyEvaluation.mark`).
         combination: "seen" or "held out".
     """
     rows = {}

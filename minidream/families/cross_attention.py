@@ -1,6 +1,6 @@
 """Looking at a picture by cross-attention: the one block that resampler, query former and gated layers are made of.
 
-And `Beside`, for families whose pictures do not stand among the words: they see them while they read.
+And `SideInputFamily`, for families whose pictures do not stand among the words: they see them while they read.
 """
 
 import torch
@@ -47,16 +47,16 @@ def feed_forward(dim: int, inner: int) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, inner), nn.GELU(), nn.Linear(inner, dim))
 
 
-class Beside(Family):
-    """A family whose text has no place for patches. Before it reads, `watch` gives its layers the pictures to look at."""
+class SideInputFamily(Family):
+    """A family whose text has no place for patches. Before it reads, `set_pictures` gives its layers the pictures to look at."""
 
-    def watch(self, pictures: list) -> None:
+    def set_pictures(self, pictures: list) -> None:
         """Lets the layers see one PIL image for each row of the next batch."""
         raise NotImplementedError
 
     def forward(self, batch: list[Sample], generator: torch.Generator) -> dict:
         """As `Family.forward`, on the words alone."""
-        self.watch([picture for sample in batch for picture in sample.pictures])
+        self.set_pictures([picture for sample in batch for picture in sample.pictures])
         return super().forward(batch, generator)
 
     def lay_out(self, sample: Sample):
@@ -68,7 +68,7 @@ class Beside(Family):
         """As `Family.replies`, one sample after another."""
         said = []
         for sample in samples:
-            self.watch(sample.pictures)
+            self.set_pictures(sample.pictures)
             said += super().replies([without_pictures(sample)])
         return said
 
@@ -80,6 +80,6 @@ def without_pictures(sample: Sample) -> Sample:
         tuple(item for item in sample.given if isinstance(item, str)),
         sample.reply,
         sample.scenes,
-        sample.wanted,
-        sample.more,
+        sample.expected,
+        sample.follow_ups,
     )
