@@ -1,16 +1,35 @@
-"""minidream: DreamLLM made small enough to understand, with the same code for the toy and for the full weights."""
+"""minidream: DreamLLM made small enough to understand; the same code runs the full weights."""
 
-from . import probe
 from .documents import Document
 from .model import DreamLLM
-from .weights import load, save
 
 __all__ = ["Document", "DreamLLM", "budget", "load", "probe", "save"]
 __version__ = "0.1.0"
 
 
+def __getattr__(name: str):
+    """Imports `load`, `save` and `probe` when first used: they need transformers and diffusers."""
+    import importlib
+
+    if name == "probe":
+        return importlib.import_module(".probe", __name__)
+    if name in ("load", "save"):
+        return getattr(importlib.import_module(".weights", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def budget() -> str:
-    """How much a notebook may compute: "ci", "cpu" or "gpu"; by hardware, unless MINIDREAM_BUDGET says otherwise."""
+    """How much a notebook may compute: "ci", "cpu" or "gpu".
+
+    The hardware decides, unless the environment variable MINIDREAM_BUDGET does.
+
+    Raises:
+        ValueError: if MINIDREAM_BUDGET is none of the three.
+    """
     import os
 
     import torch

@@ -1,8 +1,9 @@
 """Documents: text and images in order, and their layout as one token sequence.
 
-A target image stands twice: first as `<dream_start>`, the dream queries and `<dream_end>`, whose hidden states paint it;
-then as `<im_start>`, its patches and `<im_end>`, so that what follows can read it. (Paper, section 2; the official data
-builder, "joint" documents.)
+An image that the model is to paint occurs twice in the sequence: first as `<dream_start>`, the
+dream queries and `<dream_end>`, whose hidden states paint it; then as `<im_start>`, its patches and
+`<im_end>`, so that later text can refer to it. (Paper, section 2; the official data builder,
+"joint" documents.)
 """
 
 from dataclasses import dataclass, field
@@ -15,6 +16,15 @@ from .images import as_rgb
 from .tokenizers import SpecialTokens, refuse_special
 
 IGNORED = -100  # label of a position that is no target of the language loss
+# How one user turn is wrapped for `chat`: (before, after).
+TEMPLATES = {
+    "toy": ("question:", "answer:"),
+    "vicuna_v1.1": (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant "
+        "gives helpful, detailed, and polite answers to the user's questions. USER: ",
+        " ASSISTANT:",
+    ),
+}
 
 
 class Document:
@@ -22,12 +32,13 @@ class Document:
 
     Args:
         items: str and PIL images. Text may not hold special tokens.
-        targets: indices among the *images* (0 is the first image) of those to be painted when training; None means
-            those that follow text.
+        targets: indices among the *images* (0 is the first image) of those to be painted in
+            training; None means those that follow text.
 
     Raises:
         TypeError: for an item that is neither str nor a PIL image.
-        ValueError: for an image that cannot become RGB, a target that is no image, or text with a special token.
+        ValueError: for an image that cannot become RGB, a target that is not an image of the
+            document, or text with a special token.
     """
 
     def __init__(self, items: list, targets: list[int] | None = None):
@@ -36,28 +47,31 @@ class Document:
                 f"a Document takes a list of text and images, not a bare {type(items).__name__}"
             )
         self.items = []
-        for number, item in enumerate(items):
+        for place, item in enumerate(items):
             if isinstance(item, Image.Image):
                 item = as_rgb(item)
             elif isinstance(item, str):
                 refuse_special(item)
             else:
                 raise TypeError(
-                    f"item {number} of a document is a {type(item).__name__}; str and PIL images are what it holds"
+                    f"item {place} of a document is a {type(item).__name__}; a document holds str "
+                    "and PIL images"
                 )
             self.items.append(item)
-        images = sum(isinstance(item, Image.Image) for item in self.items)
         if targets is None:
-            targets, seen = [], 0
-            for before, item in zip([None, *self.items], self.items):
-                if isinstance(item, Image.Image):
-                    if isinstance(before, str):
-                        targets.append(seen)
-                    seen += 1
+            targets = [index for index, after_text in enumerate(self._follow_text()) if after_text]
+        images = len(self.images)
         wrong = [target for target in targets if not 0 <= target < images]
         if wrong:
-            raise ValueError(f"target {wrong[0]} is no image of this document, which has {images}")
+            raise ValueError(
+                f"target {wrong[0]} is no image of this document, which has {images} images"
+            )
         self.targets = tuple(sorted(set(targets)))
+
+    def _follow_text(self) -> list[bool]:
+        """For each image, whether the item before it is text."""
+        pairs = zip([None, *self.items], self.items)
+        return [isinstance(before, str) for before, item in pairs if isinstance(item, Image.Image)]
 
     @property
     def text(self) -> str:
@@ -69,6 +83,16 @@ class Document:
         """All images, in order."""
         return [item for item in self.items if isinstance(item, Image.Image)]
 
+    def before(self, image: int) -> "Document":
+        """The part of the document before one of its images: what the queries that paint it see.
+
+        Args:
+            image: index among the images.
+        """
+        places = [place for place, item in enumerate(self.items) if isinstance(item, Image.Image)]
+        targets = [target for target in self.targets if target < image]
+        return Document(self.items[: places[image]], targets)
+
     def show(self) -> None:
         """Displays text and images one below the other, in a notebook."""
         from IPython.display import Markdown, display
@@ -77,17 +101,46 @@ class Document:
             display(Markdown(item) if isinstance(item, str) else item)
 
     def __repr__(self) -> str:
-        return f"Document({' '.join('[image]' if isinstance(item, Image.Image) else item for item in self.items)!r})"
+        text = ("[image]" if isinstance(item, Image.Image) else item for item in self.items)
+        return f"Document({' '.join(text)!r})"
+
+
+def as_document(prompt) -> Document:
+    """A prompt as a Document; TypeError for anything but str and Document."""
+    if isinstance(prompt, Document):
+        return prompt
+    if isinstance(prompt, str):
+        return Document([prompt] if prompt.strip() else [])
+    if isinstance(prompt, Image.Image):
+        raise TypeError(
+            "a bare image is no prompt: put it into a document, "
+            'minidream.Document([image, "the same but ..."])'
+        )
+    raise TypeError(f"a prompt is a str or a minidream.Document, not a {type(prompt).__name__}")
+
+
+def as_documents(prompts) -> list[Document]:
+    """One prompt or a list of prompts, each as a Document.
+
+    Raises:
+        ValueError: for an empty list.
+        TypeError: for an item that is no prompt.
+    """
+    prompts = list(prompts) if isinstance(prompts, (list, tuple)) else [prompts]
+    if not prompts:
+        raise ValueError("the list of prompts is empty: give at least one str or Document")
+    return [as_document(prompt) for prompt in prompts]
 
 
 @dataclass
 class Layout:
-    """One token sequence. `ids` and `labels` are lists of equal length; blocks say where pictures stand.
+    """One token sequence, and where the pictures of its document are in it.
 
-    ids: placeholders `<im_patch>` where embeddings of patches or dream queries go.
-    labels: the id where the token is a target (shifted by one inside the loss), else IGNORED.
-    patches: (image number, position of its first patch).
-    queries: (image number, position of its first query).
+    ids: token ids, with `<im_patch>` as placeholder where patches or dream queries go.
+    labels: as long as `ids`: the id where the token is a target of the language loss (which shifts
+        them by one), else IGNORED.
+    patches: (index of the image, position of its first patch) of every image that is read.
+    queries: (index of the image, position of its first query) of every image that is painted.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -96,22 +149,26 @@ class Layout:
     queries: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, ids: list[int], learned: bool) -> None:
-        """Appends tokens, which are targets of the language loss or not."""
+        """Appends tokens; `learned` says whether they are targets of the language loss."""
         self.ids += ids
         self.labels += ids if learned else [IGNORED] * len(ids)
 
-    def add_image(self, number: int, special: SpecialTokens, patches: int) -> None:
-        """Appends an image that is read: <im_start> patches <im_end>."""
-        self.patches.append((number, len(self.ids) + 1))
-        self.add(
-            [special.im_start] + [special.im_patch] * patches + [special.im_end], learned=False
-        )
+    def add_image(self, image: int, special: SpecialTokens, patches: int) -> None:
+        """Appends an image to be read: `<im_start>` patches `<im_end>`."""
+        self.patches.append((image, len(self.ids) + 1))
+        block = [special.im_start] + [special.im_patch] * patches + [special.im_end]
+        self.add(block, learned=False)
 
-    def add_dream(self, number: int, special: SpecialTokens, queries: int, learned: bool) -> None:
-        """Appends an image that is painted: <dream_start> queries <dream_end>; only <dream_start> can be a target."""
+    def add_queries(self, image: int, special: SpecialTokens, queries: int, learned: bool) -> None:
+        """Appends `<dream_start>`, which `learned` makes a target, and the queries of an image."""
         self.add([special.dream_start], learned)
-        self.queries.append((number, len(self.ids)))
-        self.add([special.im_patch] * queries + [special.dream_end], learned=False)
+        self.queries.append((image, len(self.ids)))
+        self.add([special.im_patch] * queries, learned=False)
+
+    def add_dream(self, image: int, special: SpecialTokens, queries: int, learned: bool) -> None:
+        """Appends an image to be painted: `<dream_start>` queries `<dream_end>`."""
+        self.add_queries(image, special, queries, learned)
+        self.add([special.dream_end], learned=False)
 
 
 def lay_out(
@@ -121,15 +178,18 @@ def lay_out(
     patches: int,
     learn_text: bool = True,
     read_last: bool = True,
+    end: bool = True,
 ) -> Layout:
-    """A document as it is trained on: `<s>` items `</s>`.
+    """The token sequence of a document: `<s>` items `</s>`.
 
     Args:
         document: text and images.
         tokenizer: of the model.
-        queries, patches: how many positions a painted and a read image take.
+        queries, patches: positions that a painted and a read image take.
         learn_text: whether text, `<dream_start>` and `</s>` are targets of the language loss.
-        read_last: with False a target image that ends the document is only painted, since nothing is left to read it.
+        read_last: with False, a target image at the end of the document is only painted, since
+            nothing follows that could refer to it.
+        end: whether `</s>` is appended; False leaves the sequence open, to be continued.
     """
     special, layout = tokenizer.special, Layout()
     layout.add([special.bos], learned=False)
@@ -143,15 +203,57 @@ def lay_out(
             layout.add_dream(image, special, queries, learn_text)
         if image not in document.targets or read_last or place + 1 < len(document.items):
             layout.add_image(image, special, patches)
-    layout.add([special.eos], learn_text)
+    if end:
+        layout.add([special.eos], learn_text)
     return layout
+
+
+def turn_layout(model, turn) -> tuple[Layout, list[Image.Image]]:
+    """One user turn in the model's chat template, and its images; errors as `DreamLLM.chat`."""
+    document = Document([turn] if isinstance(turn, str) else list(turn))
+    if not any(not isinstance(item, str) or item.strip() for item in document.items):
+        raise ValueError("a turn needs a question or a picture: it is empty")
+    before, after = TEMPLATES[model.config.template]
+    tokenizer, layout, text, image = model.tokenizer, Layout(), before, 0
+    layout.add([tokenizer.bos], learned=False)
+    for item in document.items:
+        if isinstance(item, str):
+            text += item if text.endswith(" ") or not text else f" {item}"
+            continue
+        layout.add(tokenizer.encode(text) if text else [], learned=False)
+        layout.add_image(image, tokenizer.special, model.vision.patches)
+        text, image = "", image + 1
+    layout.add(tokenizer.encode(f"{text} {after.lstrip()}" if text else after), learned=False)
+    context = model.llm.config.max_position_embeddings
+    if len(layout.ids) >= context:
+        raise ValueError(
+            f"the turn takes {len(layout.ids)} positions; the context has {context}, and the "
+            "answer needs some"
+        )
+    return layout, document.images
+
+
+def pictures_of(
+    documents: list[Document], blocks: list[list[tuple[int, int]]]
+) -> list[Image.Image]:
+    """The images that blocks of a layout belong to, document by document.
+
+    Args:
+        documents: as many as lists of blocks.
+        blocks: for each document, (index of the image, position), as in `Layout`.
+    """
+    images = []
+    for document, document_blocks in zip(documents, blocks, strict=True):
+        images += [document.images[index] for index, _ in document_blocks]
+    return images
 
 
 @dataclass
 class Batch:
     """Layouts of several documents, padded to one length.
 
-    ids, labels: shape (batch, tokens), int64.  mask: shape (batch, tokens), bool, True where a token stands.
+    ids, labels: shape (batch, tokens), int64.
+    mask: shape (batch, tokens), bool, False at padding.
     patches, queries: (row, first position) of every block, in document order over the batch.
     """
 
@@ -163,7 +265,14 @@ class Batch:
 
 
 def collate(layouts: list[Layout], pad: int, side: str = "right", device="cpu") -> Batch:
-    """Pads layouts to the longest of them, on the left (to continue them) or on the right (to train)."""
+    """Pads layouts to the length of the longest.
+
+    Args:
+        layouts: at least one.
+        pad: id of the padding token.
+        side: "right" for training; "left" to continue the sequences.
+        device: of the tensors.
+    """
     length = max(len(layout.ids) for layout in layouts)
     ids = torch.full((len(layouts), length), pad)
     labels, mask = torch.full_like(ids, IGNORED), torch.zeros_like(ids, dtype=torch.bool)
@@ -171,11 +280,9 @@ def collate(layouts: list[Layout], pad: int, side: str = "right", device="cpu") 
     for row, layout in enumerate(layouts):
         start = length - len(layout.ids) if side == "left" else 0
         span = slice(start, start + len(layout.ids))
-        ids[row, span], labels[row, span], mask[row, span] = (
-            torch.tensor(layout.ids),
-            torch.tensor(layout.labels),
-            True,
-        )
+        ids[row, span] = torch.tensor(layout.ids)
+        labels[row, span] = torch.tensor(layout.labels)
+        mask[row, span] = True
         patches += [(row, start + first) for _, first in layout.patches]
         queries += [(row, start + first) for _, first in layout.queries]
     return Batch(ids.to(device), labels.to(device), mask.to(device), patches, queries)

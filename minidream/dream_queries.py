@@ -1,10 +1,13 @@
-"""The heart: dream queries, and the projector that hands what they gathered to the diffusion model.
+"""The heart of DreamLLM: dream queries, and the projector from what they gather to the U-Net.
 
-A dream query is a learned vector that stands where a word would stand. It means nothing by itself. The language model
-reads it like a word, and in doing so lets it look back at everything before it; what it has gathered by the last layer
-is what the U-Net is conditioned on, in place of the words of a text encoder. Nobody says what a query should gather:
-the only teacher is the denoising loss, through the frozen U-Net. (Paper, section 2.2; figure 2.)
+A dream query is a learned vector that takes the place of a word embedding. By itself it means
+nothing. The language model processes it like a word and so lets it attend to everything before it;
+what it has gathered after the last layer conditions the U-Net, in place of the states of a text
+encoder. Nothing says what a query should gather: its only teacher is the denoising loss, through
+the frozen U-Net. (Paper, section 2.2 and figure 2.)
 """
+
+from collections.abc import Callable
 
 import torch
 from einops import rearrange
@@ -16,30 +19,42 @@ from .vision import new_projector
 def new_dream_queries(
     queries: int, dim: int, generator: torch.Generator | None = None, std: float = 0.02
 ) -> nn.Parameter:
-    """The queries before training: shape (1, queries, dim), from N(0, std). The same ones serve every picture.
+    """Untrained dream queries, drawn from N(0, std²): shape (1, queries, dim).
 
-    They should be as loud as the words beside them: 0.02 is the deviation of LLaMA's word embeddings.
+    The same queries serve every picture. They should be about as large as the word embeddings
+    beside them: 0.02 is the standard deviation of LLaMA's.
     """
     return nn.Parameter(std * torch.randn(1, queries, dim, generator=generator))
 
 
 def block_index(blocks: list[tuple[int, int]], length: int, device) -> tuple[Tensor, Tensor]:
-    """Rows and positions of blocks of `length` tokens, each given as (row, first position): two of (blocks, length)."""
+    """Rows and positions of all tokens of some blocks, to index a (batch, tokens, ...) tensor.
+
+    Args:
+        blocks: (row, first position) of each block.
+        length: tokens in a block.
+        device: of the result.
+
+    Returns:
+        Two integer tensors of shape (blocks, length).
+    """
     rows, firsts = torch.tensor(blocks, device=device).reshape(-1, 2).unbind(dim=1)
-    positions = rearrange(firsts, "blocks -> blocks 1") + torch.arange(length, device=device)
+    offsets = torch.arange(length, device=device)
+    positions = rearrange(firsts, "blocks -> blocks 1") + offsets
     return rearrange(rows, "blocks -> blocks 1").expand_as(positions), positions
 
 
 def insert(embeddings: Tensor, vectors: Tensor, blocks: list[tuple[int, int]]) -> Tensor:
-    """Embeddings with vectors in the place of placeholder tokens.
+    """Embeddings in which placeholder tokens are replaced by vectors.
 
     Args:
         embeddings: shape (batch, tokens, dim).
-        vectors: dream queries or image patches, shape (blocks or 1, length, dim); 1 is the same for every block.
-        blocks: (row, first position) of each block.
+        vectors: dream queries or image patches, shape (blocks, length, dim); or (1, length, dim)
+            to use the same vectors for every block.
+        blocks: (row, first position) of each block of placeholders.
 
     Returns:
-        A new tensor like `embeddings`.
+        A new tensor of the shape of `embeddings`.
     """
     if not blocks:
         return embeddings
@@ -49,17 +64,38 @@ def insert(embeddings: Tensor, vectors: Tensor, blocks: list[tuple[int, int]]) -
 
 
 def gather(hidden: Tensor, queries: int, blocks: list[tuple[int, int]]) -> Tensor:
-    """What the queries of each block have become: final-norm hidden states, shape (blocks, queries, dim)."""
+    """The hidden states at the dream queries of each block.
+
+    Args:
+        hidden: final-norm hidden states, shape (batch, tokens, dim).
+        queries: dream queries per block.
+        blocks: (row, first position) of each block.
+
+    Returns:
+        Shape (blocks, queries, dim).
+    """
     return hidden[block_index(blocks, queries, hidden.device)]
 
 
+class HookPoint(nn.Module):
+    """A named place in the computation, without parameters, where probes can watch or intervene.
+
+    It runs the function it is given. A forward pre-hook therefore sees the computation begin, and
+    a forward hook sees its result and may replace it.
+    """
+
+    def forward(self, compute: Callable[[], Tensor]) -> Tensor:
+        """The result of `compute()`."""
+        return compute()
+
+
 class ConditionProjector(nn.Module):
-    """From the language model's width to the width that the U-Net attends to: linear, without bias.
+    """From the width of the language model to the width the U-Net attends to: linear, without bias.
 
     Args:
         llm_dim: width of the language model.
         condition_dim: `cross_attention_dim` of the U-Net.
-        depth: how many layers.
+        depth: number of layers; 1 as published.
     """
 
     def __init__(self, llm_dim: int, condition_dim: int, depth: int = 1):

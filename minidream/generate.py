@@ -1,105 +1,262 @@
-"""Writing: greedy answers, and the interleaved loop that writes, meets `<dream_start>`, paints, looks, and goes on.
+"""What a trained model does: it paints prompts, answers turns, and writes illustrated documents.
 
-The official repository has no interleaved inference; this is the procedure that its training layout implies (paper,
-section 2.3 and figure 2). Only text, `<dream_start>` and `</s>` were ever targets in training; all else is forced.
+`dream`, `paint`, `chat` and `write` are the methods of `DreamLLM` with these names. The official
+repository has no interleaved inference: `write` is the procedure that its training layout implies
+(paper, section 2.3 and figure 2). Only text, `<dream_start>` and `</s>` were ever targets in
+training, so everything else is inserted, not sampled.
 """
+
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from . import dream_queries as dreams
-from .documents import Document, Layout, collate
+from . import dream_queries
+from .documents import Document, Layout, as_document, as_documents, collate, turn_layout
 from .images import to_pil
 from .llm import Cache
 
-# How one user turn is wrapped for `chat`: (before, after).
-TEMPLATES = {
-    "toy": ("question:", "answer:"),
-    "vicuna_v1.1": (
-        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
-        "detailed, and polite answers to the user's questions. USER: ",
-        " ASSISTANT:",
-    ),
-}
+# --------------------------------------------------------------------------------------------------
+# Painting
+
+
+@dataclass(frozen=True)
+class PaintingOptions:
+    """Options of painting, checked and with the checkpoint's defaults filled in.
+
+    The fields are arguments of `dream`; `negative` is the negative prompt and its layout.
+    """
+
+    num_inference_steps: int
+    guidance_scale: float
+    negative: tuple[Document, Layout]
+    latents: Tensor | None = None
+    output_type: str = "pil"
+
+
+@torch.no_grad()
+def dream(
+    model,
+    prompts,
+    seed: int = 0,
+    *,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt=None,
+    latents: Tensor | None = None,
+    output_type: str = "pil",
+    progress: bool = False,
+):
+    """Paints what the dream queries gather from a prompt.
+
+    Args:
+        prompts: a str or Document gives one picture; a list of them gives a list, painted as one
+            batch.
+        seed: of the noise. Picture i of a list has seed + i, and equals the single call with that
+            seed.
+        num_inference_steps, guidance_scale: None is the checkpoint's default.
+        negative_prompt: str or Document to push away from; None is the empty prompt.
+        latents: initial noise, N(0, 1), shape (batch, channels, height, width), in latent cells.
+        output_type: "pil"; "pt", shape (3, height, width), RGB in [0, 1]; or "latent", unit scale.
+        progress: show a bar.
+
+    Returns:
+        A picture, or a list of pictures.
+
+    Raises:
+        TypeError: for a prompt that is neither str nor Document (put a bare image into a Document).
+        ValueError: for an empty list, an unknown output type, text with a special token, a prompt
+            longer than the context, a number of steps out of range, or latents of another shape.
+    """
+    documents = as_documents(prompts)
+    seeds = [seed + index for index in range(len(documents))]
+    steps, scale = num_inference_steps, guidance_scale
+    options = check_options(model, len(seeds), steps, scale, negative_prompt, latents, output_type)
+    layouts = [model.prompt_layout(document) for document in documents]
+    states = model.encode_layouts(documents, layouts)
+    images = paint_checked(model, states, seeds, options, progress=progress)
+    return images if isinstance(prompts, (list, tuple)) else images[0]
+
+
+@torch.no_grad()
+def paint(
+    model,
+    states: Tensor,
+    seed: int | list[int] = 0,
+    *,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt=None,
+    latents: Tensor | None = None,
+    output_type: str = "pil",
+    progress: bool = False,
+) -> list:
+    """Paints from states: the second half of `dream`, which is `paint(encode(prompts))`.
+
+    Args:
+        states: as from `encode`, possibly changed since, shape (batch, queries, hidden).
+        seed: as in `dream`; or a list with one seed per picture.
+        num_inference_steps, guidance_scale, negative_prompt, latents, output_type, progress: as in
+            `dream`.
+
+    Returns:
+        A list of pictures.
+
+    Raises:
+        TypeError, ValueError: as `dream`, and for states of another shape or a wrong number of
+            seeds.
+    """
+    queries, hidden = model.dream_queries.shape[1:]
+    if states.dim() != 3 or tuple(states.shape[1:]) != (queries, hidden):
+        raise ValueError(
+            f"states have the shape (batch, {queries}, {hidden}), not {tuple(states.shape)}"
+        )
+    count = len(states)
+    seeds = [seed + index for index in range(count)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != count:
+        raise ValueError(f"{len(seeds)} seeds were given for {count} pictures")
+    steps, scale = num_inference_steps, guidance_scale
+    options = check_options(model, count, steps, scale, negative_prompt, latents, output_type)
+    return paint_checked(model, states, seeds, options, progress=progress)
+
+
+def check_options(
+    model,
+    pictures: int,
+    num_inference_steps: int | None,
+    guidance_scale: float | None,
+    negative_prompt,
+    latents: Tensor | None = None,
+    output_type: str = "pil",
+) -> PaintingOptions:
+    """Checks the options of `pictures` pictures before any work is done; errors as `dream`."""
+    if output_type not in ("pil", "pt", "latent"):
+        raise ValueError(f'output_type is "pil", "pt" or "latent", not {output_type!r}')
+    shape = (pictures, *model.decoder.latent_shape)
+    if latents is not None and tuple(latents.shape) != shape:
+        raise ValueError(
+            f"latents of shape {tuple(latents.shape)} were given; these prompts need {shape}"
+        )
+    steps, scale = model.decoder.sampling_options(num_inference_steps, guidance_scale)
+    document = as_document(negative_prompt or "")
+    negative = (document, model.prompt_layout(document))
+    return PaintingOptions(steps, scale, negative, latents, output_type)
+
+
+def null_condition(model, options: PaintingOptions) -> Tensor | None:
+    """The projected null condition, (1, queries, condition_dim); None where nothing is guided."""
+    if options.guidance_scale <= 1:
+        return None
+    document, layout = options.negative
+    return model.decoder.projector(model.states_of_layouts([document], [layout]))
+
+
+def paint_checked(
+    model,
+    states: Tensor,
+    seeds: list[int],
+    options: PaintingOptions,
+    null: Tensor | None = None,
+    progress: bool = False,
+) -> list:
+    """As `paint`, with checked options; `null` is the null condition, if it is known already."""
+    latents = model.decoder.sample_seeded(
+        model.decoder.projector(states),
+        null_condition(model, options) if null is None else null,
+        seeds,
+        options.num_inference_steps,
+        options.guidance_scale,
+        options.latents,
+        progress,
+    )
+    if options.output_type == "latent":
+        return list(latents)
+    images = model.decoder.decode(latents)
+    return to_pil(images) if options.output_type == "pil" else list(images)
+
+
+# --------------------------------------------------------------------------------------------------
+# Reading and writing
 
 
 class Reader:
-    """A model in the middle of a document: what it has read is in its cache; more can be read, and the next token asked.
+    """A model in the middle of a document: it can read on, and score the next token.
 
     Args:
         model: the DreamLLM.
     """
 
     def __init__(self, model):
-        self.model, self.cache, self.hidden = model, Cache(), None
+        self.model, self.cache = model, Cache()
+        self.hidden: Tensor | None = None  # of the last reading
 
     def read(self, layout: Layout, images: list[Image.Image]) -> Tensor:
-        """Reads tokens, patches and queries; returns the hidden states, shape (1, tokens, dim)."""
+        """Reads tokens, patches and queries.
+
+        Args:
+            layout: what comes after everything read before.
+            images: one per block of patches.
+
+        Returns:
+            The hidden states of what was read, shape (1, tokens, dim).
+        """
         batch = collate([layout], self.model.tokenizer.special.pad, device=self.model.device)
         self.hidden = self.model.llm(self.model.embed(batch, images), cache=self.cache)
         return self.hidden
 
+    def read_token(self, token: int) -> Tensor:
+        """Reads one token; returns its hidden state, shape (1, 1, dim)."""
+        ids = torch.tensor([[token]], device=self.model.device)
+        self.hidden = self.model.llm(self.model.llm.embed_tokens(ids), cache=self.cache)
+        return self.hidden
+
     def next_logits(self, banned: tuple[int, ...]) -> Tensor:
-        """Scores of the next token, shape (vocabulary,); minus infinity for what may not come."""
+        """Scores of the next token, shape (vocabulary,), minus infinity for banned tokens."""
         logits = self.model.llm.logits(self.hidden[0, -1])
         logits[list(banned)] = -torch.inf
         return logits
 
     def room(self, tokens: int) -> bool:
-        """Whether so many more tokens fit into the context."""
+        """Whether that many more tokens fit into the context."""
         return len(self.cache) + tokens <= self.model.llm.config.max_position_embeddings
 
 
-def turn_layout(model, turn) -> tuple[Layout, list[Image.Image]]:
-    """One user turn in the model's chat template, and its images; errors as `DreamLLM.chat`."""
-    document = Document([turn] if isinstance(turn, str) else list(turn))
-    if not any(not isinstance(item, str) or item.strip() for item in document.items):
-        raise ValueError("a turn needs a question or a picture: it is empty")
-    before, after = TEMPLATES[model.config.template]
-    tokenizer, layout, text, number = model.tokenizer, Layout(), before, 0
-    layout.add([tokenizer.bos], learned=False)
-    for item in document.items:
-        if isinstance(item, str):
-            text += item if text.endswith(" ") or not text else f" {item}"
-            continue
-        layout.add(tokenizer.encode(text) if text else [], learned=False)
-        layout.add_image(number, tokenizer.special, model.vision.patches)
-        text, number = "", number + 1
-    layout.add(tokenizer.encode(f"{text} {after.lstrip()}" if text else after), learned=False)
-    context = model.llm.config.max_position_embeddings
-    if len(layout.ids) >= context:
-        raise ValueError(
-            f"the turn takes {len(layout.ids)} positions; the context has {context}, and the answer needs some"
-        )
-    return layout, document.images
-
-
 @torch.no_grad()
-def answer(model, turn, max_new_tokens: int) -> str:
-    """The likeliest answer, token by token; see `DreamLLM.chat`."""
+def chat(model, turn, max_new_tokens: int = 128) -> str:
+    """Answers one user turn with the likeliest tokens.
+
+    Args:
+        turn: a str, or a list of str and PIL images in order.
+        max_new_tokens: the longest answer, in tokens.
+
+    Raises:
+        TypeError, ValueError: for an empty turn, other items, or one longer than the context.
+    """
     reader, special, tokens = Reader(model), model.tokenizer.special, []
     reader.read(*turn_layout(model, turn))
     while len(tokens) < max_new_tokens:
-        token = reader.next_logits((*special.never_sampled, special.dream_start)).argmax().item()
+        logits = reader.next_logits((*special.never_sampled, special.dream_start))
+        token = logits.argmax().item()
         if token == special.eos:
             break
         tokens.append(token)
         if not reader.room(1):
             break
-        reader.read(tokens_only([token]), [])
+        reader.read_token(token)
     return model.tokenizer.decode(tokens).strip()
 
 
-def tokens_only(ids: list[int]) -> Layout:
-    """A layout of tokens without pictures."""
-    layout = Layout()
-    layout.add(ids, learned=False)
-    return layout
-
-
 def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> int:
-    """Draws a token: softmax at a temperature, among the likeliest that together reach `top_p` (nucleus sampling)."""
+    """Samples a token.
+
+    Args:
+        logits: shape (vocabulary,).
+        temperature: of the softmax; 0 takes the likeliest token.
+        top_p: sample among the likeliest tokens that together reach this probability (nucleus
+            sampling, Holtzman et al. 2020).
+        generator: on the CPU.
+    """
     if temperature == 0:
         return logits.argmax().item()
     weights, order = (logits.cpu() / temperature).softmax(dim=-1).sort(descending=True)
@@ -110,38 +267,49 @@ def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Ge
 @torch.no_grad()
 def write(
     model,
-    prompt: Document,
-    max_images: int,
-    max_new_tokens: int,
-    seed: int,
-    temperature: float,
-    top_p: float,
+    prompt,
+    max_images: int = 3,
+    max_new_tokens: int = 200,
+    seed: int = 0,
+    temperature: float = 0.8,
+    top_p: float = 0.95,
+    *,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     negative_prompt=None,
 ) -> Document:
-    """The interleaved loop; see `DreamLLM.write`."""
+    """Continues a document: writes, paints where it dreams, reads its own picture, and goes on.
+
+    Args:
+        prompt: str or Document to continue.
+        max_images: the document ends where it would start one more image.
+        max_new_tokens: the largest number of sampled tokens.
+        seed: of text and pictures; picture i is painted with seed + i.
+        temperature: 0 always takes the likeliest token.
+        top_p: sample among the likeliest tokens that together have this probability.
+        num_inference_steps, guidance_scale, negative_prompt: as in `dream`.
+
+    Returns:
+        The prompt and what was added, with the painted pictures as its targets.
+
+    Raises:
+        TypeError, ValueError: as `dream`, and for other options out of range.
+    """
+    prompt, special, tokenizer = as_document(prompt), model.tokenizer.special, model.tokenizer
     if max_images < 0 or max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
         raise ValueError(
-            f"write needs max_images >= 0, max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1, not "
-            f"{max_images}, {max_new_tokens}, {temperature} and {top_p}"
+            "write needs max_images >= 0, max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1,"
+            f" not {max_images}, {max_new_tokens}, {temperature} and {top_p}"
         )
-    steps, scale = model.decoder.sampling_options(num_inference_steps, guidance_scale)
-    special, tokenizer = model.tokenizer.special, model.tokenizer
-    model.prompt_layout(
-        negative_prompt or ""
-    )  # refused now if it does not fit, not at the first picture
-    opening = model.prompt_layout(prompt)
-    queries = (
-        opening.queries.pop()
-    )  # the prompt without the query block that `dream` would put at its end
-    opening.ids, opening.labels = opening.ids[: queries[1] - 1], opening.labels[: queries[1] - 1]
+    options = check_options(model, 1, num_inference_steps, guidance_scale, negative_prompt)
+    opening = model.open_layout(prompt)
     reader, generator = Reader(model), torch.Generator().manual_seed(seed)
-    reader.read(opening, [prompt.images[number] for number, _ in opening.patches])
+    reader.read(opening, [prompt.images[image] for image, _ in opening.patches])
     items, targets, tokens = list(prompt.items), list(prompt.targets), []
-    given = len(prompt.images)
+    painted, null, image_block = 0, None, 4 + model.queries + model.vision.patches
 
-    def flush() -> None:
+    def move_text() -> None:
+        """Moves the sampled tokens into the document, as text."""
         text = tokenizer.decode(tokens).strip()
         tokens.clear()
         if text and items and isinstance(items[-1], str):
@@ -149,35 +317,29 @@ def write(
         elif text:
             items.append(text)
 
-    null = None
     for _ in range(max_new_tokens):
         token = choose(reader.next_logits(special.never_sampled), temperature, top_p, generator)
-        painted = len(targets) - len(prompt.targets)
-        block = 4 + model.queries + model.vision.patches
-        if token == special.eos or (
-            token == special.dream_start and (painted == max_images or not reader.room(block))
-        ):
+        dreams = token == special.dream_start
+        if token == special.eos or not reader.room(image_block if dreams else 1):
             break
-        if token != special.dream_start:
-            if not reader.room(1):
-                break
+        if not dreams:
             tokens.append(token)
-            reader.read(tokens_only([token]), [])
+            reader.read_token(token)
             continue
-        flush()
-        layout = Layout()
-        layout.add_dream(0, special, model.queries, learned=False)
-        states = dreams.gather(reader.read(layout, []), model.queries, layout.queries)
-        if null is None and scale > 1:
-            null = model.decoder.projector(model.null_states(negative_prompt))
-        latents = model.decoder.sample_seeded(
-            model.decoder.projector(states), null, [seed + painted], steps, scale
-        )
-        image = to_pil(model.decoder.decode(latents))[0]
-        layout = Layout()
-        layout.add_image(0, special, model.vision.patches)
-        reader.read(layout, [image])
-        targets.append(given + painted)
+        if painted == max_images:
+            break
+        move_text()
+        query_block, picture_block = Layout(), Layout()
+        query_block.add_dream(0, special, model.queries, learned=False)
+        hidden = reader.read(query_block, [])
+        states = dream_queries.gather(hidden, model.queries, query_block.queries)
+        if null is None:
+            null = null_condition(model, options)
+        image = paint_checked(model, states, [seed + painted], options, null)[0]
+        picture_block.add_image(0, special, model.vision.patches)
+        reader.read(picture_block, [image])
+        targets.append(len(prompt.images) + painted)
         items.append(image)
-    flush()
+        painted += 1
+    move_text()
     return Document(items, targets)

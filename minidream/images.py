@@ -1,4 +1,4 @@
-"""Pictures as the model takes them: RGB, square, and to tensors and back."""
+"""Pictures in the forms the model takes: RGB, square, and as tensors and back."""
 
 import numpy as np
 import torch
@@ -8,20 +8,22 @@ from torch import Tensor
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """An image as RGB, transparency over white, 16 bits scaled to 8; ValueError if it cannot be read as one."""
+    """An image as RGB: transparency over white, 16 bits scaled to 8.
+
+    Raises:
+        ValueError: for an image that cannot be read as RGB.
+    """
     try:
-        # Pillow itself cuts off whatever is above 255: a 16-bit picture would come out white.
+        # Pillow itself clips everything above 255: a 16-bit picture would come out white.
         if image.mode.startswith("I;16"):
-            return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert(
-                "RGB"
-            )
+            scaled = (np.asarray(image) / 257).round().astype(np.uint8)
+            return Image.fromarray(scaled).convert("RGB")
         if image.mode in ("I", "F"):
-            raise ValueError("its numbers have no known range; scale them to 8 bits first")
+            raise ValueError("its values have no known range; scale them to 8 bits first")
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert(
-                "RGB"
-            )
+            white = Image.new("RGBA", image.size, "white")
+            return Image.alpha_composite(white, image).convert("RGB")
         return image.convert("RGB")
     except Exception as error:
         raise ValueError(
@@ -30,7 +32,13 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def fit_square(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
-    """The middle square of an RGB picture, `size` pixels wide: the short edge is resized, the long one cropped."""
+    """The central square of a picture, as RGB: the short edge is resized, the long one cropped.
+
+    Args:
+        image: any size and mode.
+        size: width and height of the result, in pixels.
+        resample: the filter used for resizing.
+    """
     image = as_rgb(image)
     if image.size != (size, size):
         scale = size / min(image.size)
@@ -42,17 +50,13 @@ def fit_square(image: Image.Image, size: int, resample: Image.Resampling) -> Ima
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
-    """Pictures of shape (batch, 3, height, width) in [0, 1] as PIL images."""
+    """Pictures (batch, 3, height, width), RGB, as PIL images; values are clipped to [0, 1]."""
     pixels = (images.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
-    return [
-        Image.fromarray(picture)
-        for picture in rearrange(pixels, "batch rgb height width -> batch height width rgb").numpy()
-    ]
+    pixels = rearrange(pixels, "batch rgb height width -> batch height width rgb").numpy()
+    return [Image.fromarray(picture) for picture in pixels]
 
 
 def to_tensor(images: list[Image.Image]) -> Tensor:
-    """PIL images of one size as a tensor of shape (batch, 3, height, width), RGB in [0, 1]."""
-    pixels = np.stack([np.asarray(image.convert("RGB")) for image in images])
-    return rearrange(
-        torch.from_numpy(pixels).float() / 255, "batch height width rgb -> batch rgb height width"
-    )
+    """PIL images of one size as a tensor (batch, 3, height, width), RGB in [0, 1], float32."""
+    pixels = torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images]))
+    return rearrange(pixels.float() / 255, "batch height width rgb -> batch rgb height width")

@@ -1,14 +1,15 @@
 """The language model: LLaMA, written out in einops.
 
-Module names are those of the LLaMA checkpoints, so that weights load by name. Sources: LLaMA (Touvron et al. 2023), with
-RMSNorm (Zhang & Sennrich 2019), rotary positions (Su et al. 2021), SwiGLU (Shazeer 2020) and grouped key/value heads
-(Ainslie et al. 2023). Paper: DreamLLM starts from Vicuna-7B, which is a LLaMA.
+Modules have the names of the LLaMA checkpoints, so that weights load by name. Sources: LLaMA
+(Touvron et al. 2023), with RMSNorm (Zhang & Sennrich 2019), rotary position embeddings (Su et al.
+2021), SwiGLU (Shazeer 2020) and grouped key/value heads (Ainslie et al. 2023). Paper: DreamLLM
+starts from Vicuna-7B, which is a LLaMA.
 """
 
 from dataclasses import dataclass
 
 import torch
-from einops import einsum, rearrange, repeat
+from einops import einsum, rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,17 +29,20 @@ class LLMConfig:
     rope_theta: float = 10000.0
 
     def __post_init__(self):
-        if self.hidden_size % self.num_attention_heads:
+        heads = self.num_attention_heads
+        if self.hidden_size % heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {heads}"
             )
-        if self.num_attention_heads % self.num_key_value_heads:
+        if heads % self.num_key_value_heads:
             raise ValueError(
-                f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads {self.num_key_value_heads}"
+                f"num_attention_heads {heads} is not a multiple of num_key_value_heads "
+                f"{self.num_key_value_heads}"
             )
         if self.head_dim % 2:
             raise ValueError(
-                f"rotary positions turn pairs of numbers, so head_dim must be even, not {self.head_dim}"
+                "rotary position embeddings rotate pairs of numbers, so head_dim must be even, "
+                f"not {self.head_dim}"
             )
 
     @property
@@ -48,7 +52,7 @@ class LLMConfig:
 
 
 class RMSNorm(nn.Module):
-    """Scales each token to unit root mean square (in float32), then by a learned weight per dimension."""
+    """Divides each token by its root mean square (in float32), then scales each dimension."""
 
     def __init__(self, dim: int, eps: float):
         super().__init__()
@@ -57,87 +61,143 @@ class RMSNorm(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Any shape (..., dim) to the same shape and dtype."""
-        wide = hidden.float()
-        wide = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(hidden.dtype)
+        normed = F.rms_norm(hidden.float(), hidden.shape[-1:], eps=self.eps)
+        return self.weight * normed.to(hidden.dtype)
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> Tensor:
-    """How far each pair of numbers is turned at each position: shape (batch, tokens, head_dim / 2), radians, float32.
+    """The angle by which each pair of numbers is rotated at each position.
 
-    Pair i turns by theta^(-2i / head_dim) per position: the first fast, the last hardly at all.
+    Pair i is rotated by theta^(-2i / head_dim) per position: the first fast, the last slowly.
+
+    Args:
+        positions: shape (batch, tokens), integers.
+        head_dim: width of a head, which is twice the number of pairs.
+        theta: base of the frequencies.
+
+    Returns:
+        Radians, float32, shape (batch, tokens, head_dim / 2).
     """
-    # Recomputed in float32 on every call: a checkpoint's stored frequencies may have been rounded to bfloat16.
+    # Recomputed in float32 on every call: frequencies stored in a checkpoint may have been rounded
+    # to bfloat16.
     pairs = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32)
-    return einsum(
-        positions.float(), theta ** (-pairs / head_dim), "batch tokens, pairs -> batch tokens pairs"
-    )
+    frequencies = theta ** (-pairs / head_dim)
+    return einsum(positions.float(), frequencies, "batch tokens, pairs -> batch tokens pairs")
 
 
-def rotate(heads: Tensor, angles: Tensor) -> Tensor:
-    """Turns the pairs (i, i + head_dim / 2) of each head, LLaMA's "rotate-half" pairing.
+def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotates the pairs (i, i + head_dim / 2) of each head: LLaMA's "rotate-half" pairing.
 
     Args:
         heads: queries or keys, shape (batch, heads, tokens, head_dim).
-        angles: shape (batch, tokens, head_dim / 2), radians.
+        cos, sin: of the angles, any shape that broadcasts to (batch, heads, tokens, head_dim / 2).
+
+    Returns:
+        The shape and dtype of `heads`.
     """
-    angles = rearrange(angles, "batch tokens pairs -> batch 1 tokens pairs")
-    cos, sin = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
+    cos, sin = cos.to(heads.dtype), sin.to(heads.dtype)
     first, second = heads.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 class DotProductAttention(nn.Module):
-    """softmax(query key / sqrt(head_dim)) value. A module of its own, so that a probe can watch what goes in.
+    """softmax(query key / sqrt(head_dim)) value, as a module so that a probe can watch its inputs.
 
-    It has no weights; `minidream.probe` hooks it to compute the rows that it wants from the very same queries and keys.
+    `minidream.probe` hooks it and computes attention weights from the same queries and keys.
     """
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """query (batch, heads, tokens, head_dim); key, value (batch, heads, inputs, head_dim); mask (batch, 1, tokens,
-        inputs), True where a token may look, or None for plain causal attention among as many inputs as tokens."""
+        """Attention of each token to all inputs.
+
+        Args:
+            query: shape (batch, heads, tokens, head_dim).
+            key, value: shape (batch, key/value heads, inputs, head_dim). Consecutive groups of
+                query heads share one key/value head.
+            mask: True where a token may attend, shape (batch, 1, tokens, inputs). None is causal
+                attention among as many inputs as tokens, or of a single token to all inputs.
+
+        Returns:
+            The shape of `query`.
+        """
+        causal = mask is None and query.shape[2] > 1
+        shared = query.shape[1] != key.shape[1]
         return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None
+            query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=shared
         )
 
 
-class Attention(nn.Module):
-    """Causal self-attention with rotary positions and grouped key/value heads."""
+class Cache:
+    """Keys and values of everything read so far, in buffers that are allocated once.
 
-    def __init__(self, config: LLMConfig):
+    Args:
+        capacity: how many inputs it can hold; None is the context of the model that fills it.
+    """
+
+    def __init__(self, capacity: int | None = None):
+        self.capacity, self.length = capacity, 0
+        self.buffers: list[tuple[Tensor, Tensor]] = []
+        # Which inputs are real, shape (batch, inputs); None as long as nothing was padded.
+        self.mask: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.length
+
+    @property
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of every layer, each (batch, key/value heads, inputs, head_dim)."""
+        end = self.length
+        return [(keys[:, :, :end], values[:, :, :end]) for keys, values in self.buffers]
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores the keys and values of new tokens; returns those of all inputs of the layer.
+
+        Args:
+            layer: index of the layer.
+            key, value: shape (batch, key/value heads, tokens, head_dim).
+        """
+        if layer == len(self.buffers):
+            batch, heads, _, head_dim = key.shape
+            shape = (batch, heads, self.capacity, head_dim)
+            self.buffers.append((key.new_empty(shape), value.new_empty(shape)))
+        keys, values = self.buffers[layer]
+        end = self.length + key.shape[2]
+        keys[:, :, self.length : end], values[:, :, self.length : end] = key, value
+        return keys[:, :, :end], values[:, :, :end]
+
+
+class Attention(nn.Module):
+    """Causal self-attention with rotary position embeddings and grouped key/value heads."""
+
+    def __init__(self, config: LLMConfig, layer: int):
         super().__init__()
-        self.config = config
+        self.config, self.layer = config, layer
         inner = config.num_attention_heads * config.head_dim
-        grouped = config.num_key_value_heads * config.head_dim
+        shared = config.num_key_value_heads * config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, inner, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, grouped, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, grouped, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, shared, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, shared, bias=False)
         self.o_proj = nn.Linear(inner, config.hidden_size, bias=False)
         self.attend = DotProductAttention()
 
     def forward(
         self,
         hidden: Tensor,
-        angles: Tensor,
-        mask: Tensor | None,
-        past: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, tuple]:
-        """hidden (batch, tokens, dim) to the same shape, and the keys and values of all inputs so far."""
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """(batch, tokens, dim) to the same shape; `cos` and `sin` as in `rotate`."""
         split = "batch tokens (heads head_dim) -> batch heads tokens head_dim"
-        query = rotate(rearrange(self.q_proj(hidden), split, head_dim=self.config.head_dim), angles)
-        key = rotate(rearrange(self.k_proj(hidden), split, head_dim=self.config.head_dim), angles)
-        value = rearrange(self.v_proj(hidden), split, head_dim=self.config.head_dim)
-        if past is not None:
-            key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
-        # Each group of query heads shares one key/value head; the cache keeps only the shared ones.
-        groups = self.config.num_attention_heads // self.config.num_key_value_heads
-        shared = "batch heads inputs head_dim -> batch (heads groups) inputs head_dim"
-        mixed = self.attend(
-            query, repeat(key, shared, groups=groups), repeat(value, shared, groups=groups), mask
-        )
-        return self.o_proj(
-            rearrange(mixed, "batch heads tokens head_dim -> batch tokens (heads head_dim)")
-        ), (key, value)
+        head_dim = self.config.head_dim
+        query = rotate(rearrange(self.q_proj(hidden), split, head_dim=head_dim), cos, sin)
+        key = rotate(rearrange(self.k_proj(hidden), split, head_dim=head_dim), cos, sin)
+        value = rearrange(self.v_proj(hidden), split, head_dim=head_dim)
+        if cache is not None:
+            key, value = cache.extend(self.layer, key, value)
+        mixed = self.attend(query, key, value, mask)
+        merge = "batch heads tokens head_dim -> batch tokens (heads head_dim)"
+        return self.o_proj(rearrange(mixed, merge))
 
 
 class SwiGLU(nn.Module):
@@ -155,55 +215,48 @@ class SwiGLU(nn.Module):
 
 
 class Layer(nn.Module):
-    """One LLaMA layer: attention and feed-forward, each on normed input, added to the residual stream."""
+    """One LLaMA layer: attention, then feed-forward, each on normalized input, each added back."""
 
-    def __init__(self, config: LLMConfig):
+    def __init__(self, config: LLMConfig, layer: int):
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config)
+        self.self_attn = Attention(config, layer)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = SwiGLU(config)
 
     def forward(
-        self, hidden: Tensor, angles: Tensor, mask: Tensor | None, past=None
-    ) -> tuple[Tensor, tuple]:
-        """As `Attention.forward`."""
-        mixed, present = self.self_attn(self.input_layernorm(hidden), angles, mask, past)
-        hidden = hidden + mixed
-        return hidden + self.mlp(self.post_attention_layernorm(hidden)), present
-
-
-class Cache:
-    """Keys and values of everything read so far, one pair per layer, each (batch, key/value heads, inputs, head_dim).
-
-    Also which inputs are real (`mask`, shape (batch, inputs)), since a left-padded batch must not look at its padding.
-    """
-
-    def __init__(self):
-        self.layers: list[tuple[Tensor, Tensor]] = []
-        self.mask: Tensor | None = None
-
-    def __len__(self) -> int:
-        return 0 if self.mask is None else self.mask.shape[1]
+        self,
+        hidden: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """As `Attention.forward`: the residual stream before the layer to the one after it."""
+        normed = self.input_layernorm(hidden)
+        hidden = hidden + self.self_attn(normed, cos, sin, mask, cache)
+        return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
 class LLM(nn.Module):
-    """A LLaMA decoder on embeddings.
+    """A LLaMA decoder that works on embeddings.
 
-    It takes embeddings rather than ids, since dream queries and image patches have no ids: `embed_tokens` looks ids up,
-    `model.py` puts the others in their places.
+    It takes embeddings rather than ids because dream queries and image patches have no ids:
+    `embed_tokens` looks ids up, and `model.py` inserts the others.
     """
 
     def __init__(self, config: LLMConfig):
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(
+            Layer(config, index) for index in range(config.num_hidden_layers)
+        )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def initialize(self, generator: torch.Generator, std: float = 0.02) -> None:
-        """Draws all weight matrices from N(0, std), as LLaMA's training starts."""
+        """Draws all weight matrices from N(0, std²), as the training of LLaMA starts."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=std, generator=generator)
@@ -215,59 +268,83 @@ class LLM(nn.Module):
 
         Args:
             embeddings: shape (batch, tokens, dim).
-            mask: shape (batch, tokens), True where a token stands, False where padding does; None means no padding.
-                Positions are counted over what stands, so that padding on the left changes nothing.
-            cache: what was read before; these tokens are appended to it.
+            mask: shape (batch, tokens), False at padding; None means no padding. Positions are
+                counted over real tokens only, so that padding on the left changes nothing.
+            cache: holds what was read before; these tokens are appended to it.
 
         Returns:
             Shape (batch, tokens, dim), after the final norm (transformers' `hidden_states[-1]`).
 
         Raises:
-            ValueError: if cache and tokens together exceed the context.
+            ValueError: if cache and tokens together exceed the context or the cache's capacity.
         """
         batch, tokens, _ = embeddings.shape
-        before = len(cache) if cache is not None else 0
-        if before + tokens > self.config.max_position_embeddings:
-            raise ValueError(
-                f"{before + tokens} tokens do not fit into a context of {self.config.max_position_embeddings}"
-            )
-        real = (
-            torch.ones(batch, tokens, dtype=torch.bool, device=embeddings.device)
-            if mask is None
-            else mask
-        )
+        context, before = self.config.max_position_embeddings, 0
         if cache is not None:
-            real = real if cache.mask is None else torch.cat([cache.mask, real], dim=1)
-            cache.mask = real
-        positions = (real.long().cumsum(dim=1) - 1).clamp(min=0)[:, before:]
+            cache.capacity = cache.capacity or context
+            context, before = min(context, cache.capacity), len(cache)
+        inputs, device = before + tokens, embeddings.device
+        if inputs > context:
+            raise ValueError(f"{inputs} tokens do not fit into a context of {context}")
+        real = real_inputs(batch, tokens, mask, cache, device)
+        padded = real is not None
+        if padded:
+            positions = (real.cumsum(dim=1) - 1).clamp(min=0)[:, before:]
+        else:
+            positions = torch.arange(before, inputs, device=device).expand(batch, -1)
+            real = torch.ones(batch, inputs, dtype=torch.bool, device=device)
+        allowed = causal_mask(real, tokens) if padded or (before and tokens > 1) else None
+        # Once per call, not once per layer.
         angles = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
-        allowed = None
-        if before or mask is not None:
-            allowed = causal_mask(real, tokens)
+        angles = rearrange(angles, "batch tokens pairs -> batch 1 tokens pairs")
+        cos, sin = angles.cos(), angles.sin()
         hidden = embeddings
-        for number, layer in enumerate(self.layers):
-            past = cache.layers[number] if before else None
-            hidden, present = layer(hidden, angles, allowed, past)
-            if cache is not None:
-                cache.layers[number : number + 1] = [present]
+        for layer in self.layers:
+            hidden = layer(hidden, cos, sin, allowed, cache)
+        if cache is not None:
+            cache.length = inputs
         return self.norm(hidden)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of the next token, shape (..., vocabulary), float32, from final-norm hidden states."""
+        """Scores of the next token, shape (..., vocabulary), float32, from final-norm states."""
         return self.lm_head(hidden).float()
 
 
+def real_inputs(
+    batch: int, tokens: int, mask: Tensor | None, cache: Cache | None, device
+) -> Tensor | None:
+    """Which inputs are real, cached ones first: shape (batch, inputs); None if nothing is padded.
+
+    The cache remembers the answer.
+    """
+    cached = None if cache is None else cache.mask
+    if mask is None and cached is None:
+        return None
+    if cache is None:
+        return mask
+    if mask is None:
+        mask = torch.ones(batch, tokens, dtype=torch.bool, device=device)
+    if cached is None:
+        cached = torch.ones(batch, len(cache), dtype=torch.bool, device=device)
+    cache.mask = torch.cat([cached, mask], dim=1)
+    return cache.mask
+
+
 def causal_mask(real: Tensor, tokens: int) -> Tensor:
-    """Which inputs the last `tokens` of a batch may look at: themselves and what stands before them, never padding.
+    """Which inputs the last `tokens` of a sequence may attend to.
+
+    A token attends to itself and to everything before it, but never to padding. A padding token
+    attends to itself alone, so that its softmax is defined.
 
     Args:
         real: shape (batch, inputs), False at padding.
+        tokens: how many of the last inputs attend.
 
     Returns:
-        bool, shape (batch, 1, tokens, inputs). A padding token looks at itself alone, so that its softmax has a sum.
+        bool, shape (batch, 1, tokens, inputs).
     """
     inputs = real.shape[1]
     order = torch.arange(inputs, device=real.device)
     rows = rearrange(order[inputs - tokens :], "tokens -> tokens 1")
-    allowed = (order <= rows) & rearrange(real, "batch inputs -> batch 1 inputs") | (order == rows)
-    return rearrange(allowed, "batch tokens inputs -> batch 1 tokens inputs")
+    allowed = (order <= rows) & rearrange(real, "batch inputs -> batch 1 inputs")
+    return rearrange(allowed | (order == rows), "batch tokens inputs -> batch 1 tokens inputs")

@@ -163,7 +163,8 @@ def test_rotary_angles_by_hand():
 def test_rotate_turns_each_number_with_the_one_half_a_head_away():
     heads = torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 1, 4)
     quarter, none = math.pi / 2, 0.0
-    turned = rotate(heads, torch.tensor([[[quarter, none]]]))
+    angles = torch.tensor([[[quarter, none]]])
+    turned = rotate(heads, angles.cos(), angles.sin())
     assert_close(
         turned.flatten(), torch.tensor([-3.0, 2.0, 1.0, 4.0])
     )  # (1, 3) -> (-3, 1); (2, 4) stay
@@ -174,11 +175,11 @@ def test_rotated_products_depend_on_distance_alone():
     query, key = (torch.randn(1, 1, 1, 6, generator=generator) for _ in range(2))
 
     def score(query_position, key_position):
-        angles = [
-            rotary_angles(torch.tensor([[position]]), 6, 50.0)
-            for position in (query_position, key_position)
-        ]
-        return (rotate(query, angles[0]) * rotate(key, angles[1])).sum()
+        turned = []
+        for vector, position in ((query, query_position), (key, key_position)):
+            angles = rotary_angles(torch.tensor([[position]]), 6, 50.0)
+            turned.append(rotate(vector, angles.cos(), angles.sin()))
+        return (turned[0] * turned[1]).sum()
 
     assert_close(score(9, 4), score(105, 100), atol=1e-4, rtol=0)
     assert (score(9, 4) - score(9, 5)).abs() > 1e-2

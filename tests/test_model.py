@@ -17,10 +17,11 @@ from torch.testing import assert_close
 
 import minidream
 from minidream import dream_queries as dreams
-from minidream import generate
+from minidream import generate, probe
+from minidream import model as model_module
 from minidream.diffusion import picture_noise
-from minidream.documents import IGNORED, Document, collate, lay_out
-from minidream.generate import choose, turn_layout
+from minidream.documents import IGNORED, Document, collate, lay_out, turn_layout
+from minidream.generate import choose
 from minidream.images import to_pil
 from minidream.tokenizers import ToyTokenizer
 from minidream.weights import toy
@@ -115,6 +116,38 @@ def test_the_training_layout_gives_the_states_that_encode_gives(model):
         Document(other.items[:1]),
     ]
     assert_close(states, model.encode(prompts), atol=1e-5, rtol=0)
+
+
+def test_each_prompt_becomes_a_document_once_and_is_laid_out_once(model, monkeypatch):
+    """Also the negative prompt, the opening of `write`, and what `dream_attention` looks at."""
+    laid_out, made = [], []
+
+    def count_layouts(document, *arguments, **options):
+        laid_out.append(document.text)
+        return lay_out(document, *arguments, **options)
+
+    make = Document.__init__
+
+    def count_documents(document, items, targets=None):
+        made.append(items)
+        make(document, items, targets)
+
+    monkeypatch.setattr(model_module, "lay_out", count_layouts)
+    monkeypatch.setattr(Document, "__init__", count_documents)
+    model.dream([LONG, SHORT, "a ring"], negative_prompt="a star", **TWO_STEPS)
+    assert sorted(laid_out) == sorted([LONG, SHORT, "a ring", "a star"]) and len(made) == 4
+    laid_out.clear(), made.clear()
+    model.encode([LONG, SHORT])
+    assert laid_out == [LONG, SHORT] and len(made) == 2
+    laid_out.clear(), made.clear()
+    monkeypatch.setattr(
+        model.llm, "logits", Scripted(model, [model.tokenizer.special.dream_start] * 2)
+    )
+    model.write(SHORT, max_images=2, **TWO_STEPS)
+    assert sorted(laid_out) == ["", SHORT]
+    laid_out.clear()
+    probe.dream_attention(model, Document([SHORT, PICTURES[0], LONG, PICTURES[1]]), image=0)
+    assert laid_out == [SHORT], "and nothing after the queries"
 
 
 def test_prompt_layout_ends_in_queries_and_shows_painted_images_twice(model):
@@ -634,6 +667,10 @@ def test_what_was_read_while_writing_is_the_training_layout_of_what_was_written(
 
         def read(self, layout, images):
             self.states.append(super().read(layout, images))
+            return self.states[-1]
+
+        def read_token(self, token):
+            self.states.append(super().read_token(token))
             return self.states[-1]
 
     monkeypatch.setattr(generate, "Reader", Watched)

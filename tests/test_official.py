@@ -21,8 +21,8 @@ from minidream import dream_queries as dreams
 from minidream import llm as llm_module
 from minidream import model as model_module
 from minidream.diffusion import Decoder
-from minidream.documents import Document, Layout, collate, lay_out
-from minidream.generate import Reader, tokens_only, turn_layout
+from minidream.documents import Document, Layout, collate, lay_out, turn_layout
+from minidream.generate import Reader
 from minidream.images import fit_square, to_tensor
 from minidream.llm import Cache
 
@@ -176,7 +176,9 @@ def padded(official, side):
     """The prompts of the golden in one batch, each with the whole block of its queries behind it where padding is on the left."""
     layouts = []
     for prompt in meta("padding")["prompts"]:
-        layout = tokens_only([official.tokenizer.special.bos, *official.tokenizer.encode(prompt)])
+        layout = Layout()
+        words = official.tokenizer.encode(prompt)
+        layout.add([official.tokenizer.special.bos, *words], learned=False)
         if side == "left":
             layout.add_dream(0, official.tokenizer.special, 8, learned=False)
         layouts.append(layout)
@@ -322,7 +324,7 @@ def test_greedy_words_after_an_image(official):
     said = []
     for _ in range(12):
         said.append(reader.next_logits(()).argmax().item())
-        reader.read(tokens_only(said[-1:]), [])
+        reader.read_token(said[-1])
     assert layout.ids + said == group["image.output_ids"][0].tolist()
 
 

@@ -9,8 +9,7 @@ from torch.testing import assert_close
 
 import minidream
 from minidream import probe
-from minidream.documents import collate
-from minidream.generate import turn_layout
+from minidream.documents import collate, turn_layout
 from minidream.tokenizers import ToyTokenizer
 from minidream.weights import toy
 from minidream.world.language import VOCABULARY

@@ -9,8 +9,8 @@ pretrained eyes, no pretrained painter, and no guidance when it paints (CM3Leon 
 import torch
 from einops import rearrange
 
-from ..documents import Batch, Document, Layout, collate
-from ..generate import TEMPLATES, choose
+from ..documents import TEMPLATES, Batch, Document, Layout, collate
+from ..generate import choose
 from ..images import to_pil
 from ..llm import Cache
 from .codebook import Codebook, CodebookStage

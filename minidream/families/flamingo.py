@@ -60,7 +60,7 @@ class GatedLayer(nn.Module):
         """What is new and learns."""
         return [self.norm, self.look, self.think, self.gates]
 
-    def forward(self, hidden: Tensor, *others) -> tuple[Tensor, tuple]:
+    def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, mask=None, cache=None) -> Tensor:
         """As the layer's own; ValueError if there is not one picture per row (both numbers)."""
         if self.seen is None or len(self.seen) != len(hidden):
             raise ValueError(
@@ -68,7 +68,7 @@ class GatedLayer(nn.Module):
             )
         look, think = self.gates.tanh()
         hidden = hidden + look * self.look(self.norm(hidden), self.seen)
-        return self.layer(hidden + think * self.think(hidden), *others)
+        return self.layer(hidden + think * self.think(hidden), cos, sin, mask, cache)
 
 
 class Flamingo(SideInputFamily):

@@ -13,9 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .. import dream_queries as dreams
-from ..documents import collate
-from ..generate import turn_layout
-from ..model import as_document
+from ..documents import as_document, collate, turn_layout
 from ..world.judge import BACKGROUND_WORDS, COLOUR_WORDS, HEADS, SIZE_WORDS
 from ..world.scenes import SHAPES
 from .llm_attention import labels_of

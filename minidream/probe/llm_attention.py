@@ -12,8 +12,7 @@ from einops import einsum, rearrange, reduce
 from PIL import Image
 from torch import Tensor
 
-from ..documents import collate, lay_out
-from ..model import as_document
+from ..documents import as_document, collate
 
 
 @contextmanager
@@ -50,16 +49,28 @@ def each_layer(model, positions: Tensor, use: Callable[[Tensor], None]):
         nonlocal seen
         seen += 1
         query, key, _, mask = arguments
-        wanted = query[:, :, positions.to(query.device)]
-        scores = einsum(
-            wanted.float(),
-            key.float(),
-            "batch heads rows head_dim, batch heads inputs head_dim -> batch heads rows inputs",
+        rows = query[:, :, positions.to(query.device)].float() * query.shape[-1] ** -0.5
+        # Consecutive groups of query heads share one key head.
+        rows = rearrange(
+            rows,
+            "batch (shared groups) rows head_dim -> batch shared (groups rows) head_dim",
+            shared=key.shape[1],
         )
-        scores = scores * query.shape[-1] ** -0.5
+        scores = einsum(
+            rows,
+            key.float(),
+            "batch shared rows head_dim, batch shared inputs head_dim -> batch shared rows inputs",
+        )
+        scores = rearrange(
+            scores,
+            "batch shared (groups rows) inputs -> batch (shared groups) rows inputs",
+            rows=len(positions),
+        )
         if mask is None:
-            inputs = torch.arange(key.shape[2], device=key.device)
-            hidden = inputs > rearrange(positions.to(key.device), "rows -> rows 1")
+            inputs, tokens = key.shape[2], query.shape[2]
+            order = torch.arange(inputs, device=key.device)
+            last_visible = positions.to(key.device) + inputs - tokens
+            hidden = order > rearrange(last_visible, "rows -> rows 1")
         else:
             hidden = ~mask[:, :, positions.to(mask.device)]
         use(scores.masked_fill(hidden, -torch.inf).softmax(dim=-1))
@@ -174,25 +185,19 @@ def dream_attention(model, prompt, image: int = -1, rollout: bool = False) -> Tr
         TypeError: for another prompt.
         ValueError: if the document has fewer painted images (both numbers).
     """
-    document = as_document(prompt)
-    if document.targets:
-        layout = lay_out(document, model.tokenizer, model.queries, model.vision.patches)
-        if not -len(layout.queries) <= image < len(layout.queries):
-            raise ValueError(
-                f"painted image {image} was asked for; the document has {len(layout.queries)}"
-            )
-        first = layout.queries[image][1]
-    else:
-        if image not in (0, -1):
-            raise ValueError(
-                f"painted image {image} was asked for; a document without targets has one query block, at its end"
-            )
-        layout = model.prompt_layout(document)
-        first = layout.queries[-1][1]
-    end = first + model.queries  # nothing after the last query matters to it
-    layout.ids, layout.labels = layout.ids[:end], layout.labels[:end]
-    layout.patches = [block for block in layout.patches if block[1] < end]
-    layout.queries = [block for block in layout.queries if block[1] < end]
+    document = opening = as_document(prompt)
+    painted = len(document.targets)
+    if painted:
+        if not -painted <= image < painted:
+            raise ValueError(f"painted image {image} was asked for; the document has {painted}")
+        opening = document.before(document.targets[image])
+    elif image not in (0, -1):
+        raise ValueError(
+            f"painted image {image} was asked for; a document without targets has one query block, "
+            "at its end"
+        )
+    layout = model.prompt_layout(opening)
+    first = layout.queries[-1][1]
     batch = collate([layout], model.tokenizer.special.pad, device=model.device)
     embeddings = model.embed(batch, [document.images[number] for number, _ in layout.patches])
     weights = (

@@ -23,7 +23,7 @@ def query_stream(model, prompts) -> Tensor:
     seen: list[Tensor] = []
     hooks = [
         layer.register_forward_hook(
-            lambda layer, arguments, output: seen.append(output[0][:, -model.queries :])
+            lambda layer, arguments, output: seen.append(output[:, -model.queries :])
         )
         for layer in model.llm.layers
     ]
@@ -56,34 +56,34 @@ def changed(model, change, layer: int | None = None):
         raise ValueError(
             f"layer {layer} was asked for; the language model has {len(layers)}, counted from 0"
         )
-    encode, replaced, count = model.encode, "encode" in vars(model), 0
+    hooks, count = [], 0
 
-    def change_rows(module, arguments, output):
-        # Prompts are padded on the left, so the queries stand at the end of every row.
-        hidden, present = output
-        return torch.cat(
-            [hidden[:, : -model.queries], change(hidden[:, -model.queries :])], dim=1
-        ), present
+    def change_rows(module, arguments, output: Tensor) -> Tensor:
+        # Prompts are padded on the left, so the queries are the last positions of every row.
+        before, states = output[:, : -model.queries], output[:, -model.queries :]
+        return torch.cat([before, change(states)], dim=1)
 
-    def encode_changed(prompts) -> Tensor:
+    def begin(point, arguments) -> None:
         nonlocal count
         count += 1
-        if layer is None:
-            return change(encode(prompts))
-        hook = layers[layer].register_forward_hook(change_rows)
-        try:
-            return encode(prompts)
-        finally:
-            hook.remove()
+        if layer is not None:
+            hooks.append(layers[layer].register_forward_hook(change_rows))
 
-    model.encode = encode_changed
+    def end(point, arguments, output: Tensor | None) -> Tensor | None:
+        if layer is not None:
+            hooks.pop().remove()
+        return change(output) if layer is None and output is not None else None
+
+    point = model.query_states
+    point_hooks = [
+        point.register_forward_pre_hook(begin),
+        point.register_forward_hook(end, always_call=True),  # also when the pass fails
+    ]
     try:
         yield
     finally:
-        if replaced:
-            model.encode = encode
-        else:
-            del model.encode
+        for hook in point_hooks:
+            hook.remove()
     if not count:
         raise RuntimeError(
             "no prompt was encoded inside the `with` block (`chat` and `write` read along and do not call `encode`)"

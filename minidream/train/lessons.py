@@ -7,8 +7,7 @@ ones beside long ones would be mostly padding.
 import random
 import re
 
-from ..documents import Document, lay_out
-from ..generate import TEMPLATES, turn_layout
+from ..documents import TEMPLATES, Document, lay_out, turn_layout
 from ..images import to_pil
 from ..world.language import DESCRIBE, Phrase, ask, ask_side, describe
 from ..world.render import render
