@@ -48,7 +48,8 @@ def every_row(model, document) -> torch.Tensor:
         hook.remove()
     rows = []
     for query, key, _, _ in seen:
-        scores = query[0] @ key[0].transpose(1, 2) / query.shape[-1] ** 0.5
+        key = key[0].repeat_interleave(query.shape[1] // key.shape[1], dim=0)
+        scores = query[0] @ key.transpose(1, 2) / query.shape[-1] ** 0.5
         future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
         rows.append(scores.masked_fill(future, -torch.inf).softmax(dim=-1))
     return torch.stack(rows)
