@@ -1,11 +1,12 @@
-"""The table of notebooks in the README: questions, budgets, thumbnails, links; and the time that every notebook takes.
+"""The table of notebooks in the README, and the time that every notebook takes.
 
     python tests/benchmarks/notebooks.py            # thumbnails and table, from what is committed
-    python tests/benchmarks/notebooks.py --time     # first runs every notebook and measures; leave the machine alone
-    python tests/benchmarks/notebooks.py --shrink NOTEBOOK ...      # what `make notebooks` ends with
+    python tests/benchmarks/notebooks.py --time     # first runs and times every notebook
+    python tests/benchmarks/notebooks.py --shrink NOTEBOOK ...      # the end of `make notebooks`
 
-Times go into notebooks/results/times.json: seconds of a fresh kernel, from its start to its end, under the budget "cpu"
-(what a reader on a laptop waits) and "ci" (what the tests wait).
+Leave the machine idle while it measures. Times go into notebooks/results/times.json: seconds of a
+fresh kernel, from its start to its end, under the budget "cpu" (how long a reader on a laptop waits)
+and "ci" (how long the tests wait).
 """
 
 import argparse
@@ -17,6 +18,7 @@ import re
 import tempfile
 import time
 import tomllib
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -28,14 +30,12 @@ NOTEBOOKS = sorted((HOUSE / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 TIMES = HOUSE / "notebooks" / "results" / "times.json"
 THUMBNAILS = HOUSE / "notebooks" / "results" / "thumbnails"
 WIDTH, HEIGHT = 240, 150  # image pixels of a thumbnail at most
-BEGIN, END = (
-    "<!-- notebooks -->\n",
-    "<!-- /notebooks -->",
-)  # what stands between them in the README is written here
+# What is between these in the README is written by this file.
+BEGIN, END = "<!-- notebooks -->\n", "<!-- /notebooks -->"
 
 
 def measure(threads: int) -> dict:
-    """Runs every notebook from a fresh kernel under both budgets; seconds, rounded to whole ones."""
+    """Seconds of every notebook from a fresh kernel under both budgets, in whole seconds."""
     import nbformat
     from nbclient import NotebookClient
 
@@ -93,7 +93,7 @@ def in_colours(image: Image.Image, colours: int) -> bytes:
 
 
 def shrink(path: Path) -> None:
-    """Gives every figure of a notebook a palette of 256 colours: less than half of the bytes, and the same to the eye."""
+    """Gives every figure of a notebook a palette of 256 colours, which halves its bytes."""
     import nbformat
 
     book = nbformat.read(path, as_version=4)
@@ -114,13 +114,14 @@ def question(path: Path) -> str:
 
 
 def links(url: str | None, path: Path) -> str:
-    """Links that open a notebook on Colab and on Binder; "" as long as the project has no home on GitHub."""
+    """Links that open a notebook on Colab and on Binder; "" without a home on GitHub."""
     home = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(\.git)?/?", url or "")
     if not home:
         return ""
     owner, name = home[1], home[2]
+    colab = f"https://colab.research.google.com/github/{owner}/{name}/blob/main/notebooks"
     return (
-        f"[Colab](https://colab.research.google.com/github/{owner}/{name}/blob/main/notebooks/{path.name}) "
+        f"[Colab]({colab}/{path.name}) "
         f"[Binder](https://mybinder.org/v2/gh/{owner}/{name}/main?labpath=notebooks%2F{path.name})"
     )
 
@@ -133,11 +134,10 @@ def table() -> str:
     lines = ["| | question | two CPU cores | |", "|---|---|--:|---|"]
     for path in NOTEBOOKS:
         lasts = f"{seconds[path.stem]['cpu']} s" if path.stem in seconds else ""
-        last = f'<img src="notebooks/results/thumbnails/{path.stem}.png" width="{WIDTH // 2}" alt="{question(path)}">'
-        lines.append(
-            f"| [{path.stem[:2]}](notebooks/{path.name}) | {question(path)} {links(url, path)}".rstrip()
-            + f" | {lasts} | {last} |"
-        )
+        source, asked = f"notebooks/results/thumbnails/{path.stem}.png", question(path)
+        image = f'<img src="{source}" width="{WIDTH // 2}" alt="{asked}">'
+        row = f"| [{path.stem[:2]}](notebooks/{path.name}) | {asked} {links(url, path)}".rstrip()
+        lines.append(f"{row} | {lasts} | {image} |")
     return "\n".join(lines) + "\n"
 
 
@@ -150,7 +150,7 @@ def main() -> None:
         help="run every notebook under both budgets and write down the seconds",
     )
     parser.add_argument(
-        "--threads", type=int, default=2, help="of torch, while measuring (default: %(default)s)"
+        "--threads", type=int, default=1, help="of torch, while measuring (default: %(default)s)"
     )
     parser.add_argument(
         "--shrink",
@@ -165,18 +165,14 @@ def main() -> None:
             shrink(path)
         return
     if options.time:
-        with (
-            tempfile.TemporaryDirectory() as folder
-        ):  # what notebooks train lands here, if anywhere
+        with tempfile.TemporaryDirectory() as folder:  # for what notebooks train
             os.environ["TMPDIR"] = folder
             result = measure(options.threads)
         write_atomically(lambda path: path.write_text(json.dumps(result, indent=1) + "\n"), TIMES)
     THUMBNAILS.mkdir(exist_ok=True)
     for path in NOTEBOOKS:
-        small = thumbnail(figures(path)[0])
-        write_atomically(
-            lambda temporary: temporary.write_bytes(small), THUMBNAILS / f"{path.stem}.png"
-        )
+        target = THUMBNAILS / f"{path.stem}.png"
+        write_atomically(partial(Path.write_bytes, data=thumbnail(figures(path)[0])), target)
     readme = HOUSE / "README.md"
     before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]

@@ -1,0 +1,40 @@
+"""The arithmetic of `make bench`: medians of pairwise ratios, and which side is timed first."""
+
+import importlib.util
+import itertools
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parent / "benchmarks" / "bench.py"
+SPEC = importlib.util.spec_from_file_location("bench", PATH)
+bench = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(bench)
+
+
+def test_the_interval_of_a_median_by_hand():
+    """Of 15 values, the 4th and the 12th enclose the median with 96.5 % (a table of the binomial)."""
+    values = [float(value) for value in range(1, 16)]
+    assert bench.median_interval(values[::-1]) == (8.0, 4.0, 12.0)
+    assert bench.median_interval(values[:6]) == (3.5, 1.0, 6.0)
+
+
+def test_both_sides_are_timed_in_turn_and_each_comes_first_as_often(monkeypatch):
+    calls, clock = [], itertools.count()
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: float(next(clock)))
+    found = bench.compare((lambda: calls.append("a"), lambda: calls.append("b")), pairs=4)
+    assert "".join(calls) == "ab" + "abba" * 2
+    assert found == {"ratio": 1, "low": 1, "high": 1, "ours, s": 1, "theirs, s": 1}
+
+
+def test_the_ratio_is_the_median_of_the_pairs_not_the_ratio_of_the_medians(monkeypatch):
+    durations = iter([1, 2, 8, 4, 3, 12])  # ours, theirs; theirs, ours; ours, theirs
+    monkeypatch.setattr(bench, "seconds", lambda work: float(next(durations)))
+    found = bench.compare((lambda: None, lambda: None), pairs=3)
+    assert found["ratio"] == 0.5 and found["ours, s"] == 3.0 and found["theirs, s"] == 8.0
+
+
+@pytest.mark.parametrize("name", ["llm_forward", "llm_decode", "recording_cost"])
+def test_both_sides_run(name):
+    for side in getattr(bench, name)():
+        side()

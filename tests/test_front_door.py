@@ -1,0 +1,43 @@
+"""`import minidream`: what it offers, and what it does not import before it is needed."""
+
+import subprocess
+import sys
+
+import pytest
+
+import minidream
+
+# Each of these takes seconds to import, or belongs to a room that nobody has asked for yet.
+LATER = (
+    *("transformers", "diffusers", "accelerate", "captum", "matplotlib", "ipywidgets", "IPython"),
+    *("scipy", "minidream.probe", "minidream.plots", "minidream.train", "minidream.weights"),
+)
+
+
+def imported_by(code: str) -> set[str]:
+    """The modules that a fresh Python holds after some code."""
+    code += "\nimport sys\nprint(*sys.modules, sep='\\n')"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+def test_importing_minidream_imports_torch_and_little_else():
+    found = imported_by("import minidream\nminidream.Document(['a star'])\nminidream.DreamLLM")
+    assert "torch" in found and "minidream.model" in found
+    assert found.isdisjoint(LATER), sorted(found.intersection(LATER))
+
+
+def test_loading_the_toy_imports_no_figures_no_probes_and_no_training():
+    found = imported_by("import minidream\nminidream.load('toy', device='cpu')")
+    assert {"transformers", "diffusers"} <= found
+    unwanted = {"matplotlib", "ipywidgets", "captum", "minidream.probe", "minidream.train"}
+    assert found.isdisjoint(unwanted), sorted(found.intersection(unwanted))
+
+
+def test_every_public_name_is_there():
+    assert set(minidream.__all__) <= set(dir(minidream))
+    assert {"dream_attention", "watch_image", "two_hop"} <= set(dir(minidream.probe))
+    for name in minidream.__all__:
+        assert getattr(minidream, name) is not None
+    with pytest.raises(AttributeError, match="'minidream' has no attribute 'paint'"):
+        minidream.paint
