@@ -5,8 +5,8 @@
     python tests/benchmarks/notebooks.py --shrink NOTEBOOK ...      # the end of `make notebooks`
 
 Leave the machine idle while it measures. Times go into notebooks/results/times.json: seconds of a
-fresh kernel, from its start to its end, under the budget "cpu" (how long a reader on a laptop waits)
-and "ci" (how long the tests wait).
+fresh kernel, from its start to its end, under the budget "cpu" (how long a reader on a laptop
+waits) and "ci" (how long the tests wait).
 """
 
 import argparse
