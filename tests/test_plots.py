@@ -25,8 +25,15 @@ from minidream.plots import (
     plot_word_layers,
     text_table,
 )
-from minidream.plots.diagrams import pieces_of, plot_dream, plot_layout
-from minidream.plots.drawing import KINDS, WORDS_PER_STRIP, kind_of, shares, strips_of
+from minidream.plots.diagrams import plot_dream, plot_layout
+from minidream.plots.tokens import (
+    TOKEN_COLOURS,
+    WORDS_PER_STRIP,
+    kind_of,
+    pieces_of,
+    shares,
+    strips_of,
+)
 from minidream.probe import Trace
 
 GRID = 3  # patches along a side: not the toy's 8, which no function may assume
@@ -94,7 +101,7 @@ def test_kinds():
         "queries",
         "words",
     ]
-    assert set(KINDS) == {"<s>", "words", "markers", "patches", "queries"}
+    assert set(TOKEN_COLOURS) == {"<s>", "words", "markers", "patches", "queries"}
 
 
 def test_shares_are_sums_by_kind():
@@ -149,7 +156,7 @@ def test_trace_bar_adds_up_and_the_sink_does_not_dim_the_words():
     figure = plot_trace(seen)
     bar = panels(figure)[-1]
     widths = [patch.get_width() for patch in bar.patches]
-    assert sum(widths) == pytest.approx(1, abs=1e-5) and len(widths) == len(KINDS)
+    assert sum(widths) == pytest.approx(1, abs=1e-5) and len(widths) == len(TOKEN_COLOURS)
     np.testing.assert_allclose(widths, list(shares(seen.inputs, seen.mean()).values()), rtol=1e-5)
     brightest = max(
         mesh.norm.vmax
@@ -345,7 +352,7 @@ def test_layers_draw_the_very_numbers(words, grid, queries, layers, heads):
         even = bar.lines[0].get_ydata()[0]
         assert even == pytest.approx((1 / seen.visible).mean()) and even <= bar.get_ylim()[1]
         assert (
-            "even" in texts(drawn)
+            "uniform" in texts(drawn)
             and not plt.fignum_exists(drawn.number)
             and max(drawn.get_size_inches()) < 12
         )
@@ -470,8 +477,11 @@ def test_losses(lines):
 def test_pieces_keep_every_position():
     inputs = [*STORY, "<dream_start>", *range(5)]
     pieces = pieces_of(inputs)
-    assert sum((labels for _, labels in pieces), []) == inputs
-    assert [len(labels) for kind, labels in pieces if kind == "patches"] == [GRID**2] * 2
+    assert sum((piece.labels for piece in pieces), []) == inputs
+    for piece in pieces:
+        assert inputs[piece.first : piece.last + 1] == piece.labels
+    blocks = [(piece.kind, len(piece.labels)) for piece in pieces if len(piece.labels) > 1]
+    assert blocks == [("patches", GRID**2), ("patches", GRID**2), ("queries", 5)]
     assert len(pieces_of([(0, 0, 0), (1, 0, 0)])) == 2
 
 

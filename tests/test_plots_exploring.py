@@ -21,11 +21,10 @@ from minidream.plots import (
     plot_denoising,
     plot_denoising_steps,
     plot_hop,
-    plot_single_ablations,
     sources,
 )
-from minidream.plots.drawing import KINDS
-from minidream.plots.exploring import CHOSEN
+from minidream.plots.drawing import HIGHLIGHT as CHOSEN
+from minidream.plots.tokens import TOKEN_COLOURS
 
 # Cells 2 x 3. Of the first, at (0, 0), all comes from <s>; where it is not said otherwise, an input has none of a cell.
 INPUTS = ["<s>", "red", (0, 0, 0), (0, 0, 1), "red", "<dream_start>", 0, 1]
@@ -87,14 +86,14 @@ def test_from_a_word_to_its_cells_and_from_a_cell_to_its_words():
     for axis in figure.axes[:2]:
         (outline,) = axis.patches
         assert outline.get_xy() == (2, 1) and axis.images[0].get_extent() == [0, 3, 2, 0]
-    assert "“image 0” more than from any other: 35.0%" in texts(
+    assert "“image 0” more than from any other input: 35.0%" in texts(
         figure
     ) and "the other 35%" in texts(figure)
     other = plot_hop(image(size=(30, 20)), HOPS, INPUTS, "red (2)", (0, 1))
     np.testing.assert_allclose(meshes(other)[0], HOPS[4])
     assert bars(other)["red"][0] == pytest.approx(0.3) and bars(other)["image 0"] == (
         pytest.approx(0.1),
-        plt.matplotlib.colors.to_rgba(KINDS["patches"]),
+        plt.matplotlib.colors.to_rgba(TOKEN_COLOURS["patches"]),
     )
     assert (
         other.axes[2].get_xlim() == figure.axes[2].get_xlim() == (0, pytest.approx(0.35))
@@ -138,7 +137,7 @@ def test_hops_of_any_size(words, cells, columns):
 def test_hops_refuse_what_is_not_there():
     for wrong, message in (
         (("blue", (0, 0)), "'blue' is not among the inputs: red, image 0, red"),
-        (("red", (2, 0)), "2 rows and 3 columns"),
+        (("red", (2, 0)), "2 rows and 3 columns, counted from 0"),
         (("red", (0, -1)), r"cell \(0, -1\)"),
         (("<s>", (0, 0)), "'<s>' is not among"),
     ):
@@ -229,25 +228,6 @@ def test_ablation_shows_both_pictures_and_what_changed(off):
 def test_ablation_refuses_pictures_of_two_sizes():
     with pytest.raises(ValueError, match=r"\(5, 7\) and \(7, 5\) and a change of \(5, 7\)"):
         plot_ablation(image(size=(5, 7)), image(size=(7, 5)), ["1"], np.zeros((7, 5)))
-
-
-@pytest.mark.parametrize("count", [1, 2, 8, 9, 16])
-def test_single_ablations_name_the_one_that_matters_most(count):
-    before, pictures = image("black", (4, 6)), [image("black", (4, 6)) for _ in range(count)]
-    pictures[count // 2] = Image.new(
-        "RGB", (4, 6), (255, 102, 0)
-    )  # a mean change of (1 + 0.4 + 0) / 3
-    figure = checked(
-        plot_single_ablations(before, pictures, [f"{number}" for number in range(count)])
-    )
-    assert sum(bool(axis.images) for axis in figure.axes) == count + 1
-    assert [axis.get_xlabel() for axis in figure.axes][1 : count + 1] == [
-        "0.467" if number == count // 2 else "0.000" for number in range(count)
-    ]
-    assert f"Without query {count // 2} the picture changes most: by 0.467" in texts(figure)
-    for wrong in ([], pictures + [before]):
-        with pytest.raises(ValueError, match=f"{len(wrong)} pictures and {count} names"):
-            plot_single_ablations(before, wrong, [f"{number}" for number in range(count)])
 
 
 @pytest.mark.parametrize("queries, grid", [(2, (3, 5)), (5, (8, 8))])

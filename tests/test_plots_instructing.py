@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from test_plots import panels, texts
 
-from minidream.plots import plot_changes, plot_kept
+from minidream.plots import plot_changes, plot_table
 
 
 def closed(figure):
@@ -79,7 +79,8 @@ def test_changes_need_a_name_for_each_row_and_column_and_numbers_above_nothing()
     with pytest.raises(ValueError, match=r"shape \(1, 2, 3\) do not fit 3 rows and 2 columns"):
         plot_changes(np.ones((1, 2, 3)), list("abc"), list("de"), "", "")
     with pytest.raises(
-        ValueError, match=r"shape \(2, 3\) do not fit 2 rows and 3 columns, with the seeds in front"
+        ValueError,
+        match=r"shape \(2, 3\) do not fit 2 rows and 3 columns, with the seeds as the first axis",
     ):
         plot_changes(np.ones((2, 3)), list("ab"), list("cde"), "", "")
     for least in (0.0, -0.5, float("nan")):
@@ -91,13 +92,13 @@ OWN, OTHER = np.array([[1.0, 0.5, 0.0], [0.25, 0.75, 1.0]]), np.zeros((2, 3))
 
 
 def test_what_is_kept_is_drawn_on_one_scale_with_a_frame_around_what_was_to_change():
-    figure = plot_kept(
+    figure = plot_table(
         {"own": OWN, "other": OTHER},
         ["paint it", "turn it"],
         ["size", "shape", "place"],
-        [2, 0],
         "Kept",
         "right, of 4",
+        framed=[2, 0],
     )
     for mesh, wanted in zip(meshes(figure), (OWN, OTHER), strict=True):
         np.testing.assert_array_equal(np.asarray(mesh.get_array()).reshape(2, 3), wanted)
@@ -108,7 +109,7 @@ def test_what_is_kept_is_drawn_on_one_scale_with_a_frame_around_what_was_to_chan
     assert written(figure) == {
         (0, 0): ["100%"],
         (0, 1): ["50%"],
-        (0, 2): ["0%"],
+        (0, 2): ["0"],
         (1, 0): ["25%"],
         (1, 1): ["75%"],
         (1, 2): ["100%"],
@@ -128,10 +129,10 @@ def test_what_is_kept_is_drawn_on_one_scale_with_a_frame_around_what_was_to_chan
 
 
 def test_what_is_kept_needs_tables_of_one_shape_and_a_change_in_every_row():
-    with pytest.raises(ValueError, match=r"'other' has shape \(3, 2\), for 2 rows and 3 columns"):
-        plot_kept({"own": OWN, "other": OTHER.T}, list("ab"), list("cde"), [0, 0], "", "")
+    with pytest.raises(ValueError, match=r"\(3, 2\) do not fit 2 rows and 3 columns in 'other'"):
+        plot_table({"own": OWN, "other": OTHER.T}, list("ab"), list("cde"), "", "")
     for changed in ([0], [0, 3], [-1, 0]):
         with pytest.raises(
-            ValueError, match="2 rows need as many of the columns 0 to 2, and .* came"
+            ValueError, match="2 rows need as many of the columns 0 to 2, and .* were given"
         ):
-            plot_kept({"own": OWN}, list("ab"), list("cde"), changed, "", "")
+            plot_table({"own": OWN}, list("ab"), list("cde"), "", "", framed=changed)

@@ -8,9 +8,9 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from test_plots import panels, texts
 
-from minidream.plots import plot_conditions, plot_origins, plot_sight
-from minidream.plots.drawing import KINDS
-from minidream.plots.interleaving import ORIGINS
+from minidream.plots import plot_origins, plot_shares, plot_visibility
+from minidream.plots.sequences import ORIGINS
+from minidream.plots.tokens import TOKEN_COLOURS
 
 RED, BLUE = Image.new("RGB", (5, 7), "red"), Image.new("RGB", (5, 7), "blue")
 # Two words, a painted picture with two queries and one with three patches in a row; then a word and another picture.
@@ -68,13 +68,13 @@ def test_a_cell_has_the_colour_of_what_is_seen_and_is_white_where_nothing_is():
     inputs = ["<s>", "star", 0, (0, 0, 0), "<im_end>"]
     sees = np.zeros((5, 5), dtype=bool)
     sees[3, 1] = sees[0, 4] = sees[4, 2] = True  # not symmetric, so a transpose would show
-    figure = plot_sight(sees, inputs, "Sees")
+    figure = plot_visibility(sees, inputs, "Sees")
     (image,) = shown(figure)
     drawn = np.asarray(image.get_array())
     assert drawn.shape == (5, 5, 3)
-    np.testing.assert_allclose(drawn[3, 1], to_rgb(KINDS["words"]))
-    np.testing.assert_allclose(drawn[0, 4], to_rgb(KINDS["markers"]))
-    np.testing.assert_allclose(drawn[4, 2], to_rgb(KINDS["queries"]))
+    np.testing.assert_allclose(drawn[3, 1], to_rgb(TOKEN_COLOURS["words"]))
+    np.testing.assert_allclose(drawn[0, 4], to_rgb(TOKEN_COLOURS["markers"]))
+    np.testing.assert_allclose(drawn[4, 2], to_rgb(TOKEN_COLOURS["queries"]))
     assert (drawn != 1).any(axis=-1).sum() == 3
     assert image.get_extent() == [0, 5, 5, 0]  # the first row is the upper one
     assert "Sees" in texts(figure) and closed(figure)
@@ -82,7 +82,7 @@ def test_a_cell_has_the_colour_of_what_is_seen_and_is_white_where_nothing_is():
 
 def test_positions_are_named_along_both_axes_and_blocks_are_outlined():
     count = len(ROW)
-    figure = plot_sight(np.tril(np.ones((count, count), dtype=bool)), ROW, "")
+    figure = plot_visibility(np.tril(np.ones((count, count), dtype=bool)), ROW, "")
     (axis,) = panels(figure)
     for names in (axis.get_xticklabels(), axis.get_yticklabels()):
         assert [name.get_text() for name in names][:10] == [
@@ -102,12 +102,12 @@ def test_positions_are_named_along_both_axes_and_blocks_are_outlined():
         line.get_xdata()[0] for line in outlines if line.get_xdata()[0] == line.get_xdata()[1]
     )
     assert upright == [4, 6, 8, 11, 14, 16, 18, 21]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == list(KINDS)
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == list(TOKEN_COLOURS)
 
 
 def test_sight_needs_a_row_and_a_column_for_each_input():
     with pytest.raises(ValueError, match=r"shape \(2, 3\); 3 inputs need \(3, 3\)"):
-        plot_sight(np.ones((2, 3)), ["<s>", "a", "star"], "")
+        plot_visibility(np.ones((2, 3)), ["<s>", "a", "star"], "")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ COUNTED = {
 
 
 def test_each_condition_has_a_row_in_every_panel():
-    figure = plot_conditions(COUNTED, "Follows", "of 20", {"background": 1 / 3})
+    figure = plot_shares(COUNTED, "Follows", "of 20", {"background": 1 / 3})
     background, thing = panels(figure)
     for axis, points in zip((background, thing), COUNTED.values()):
         (dots,) = [line for line in axis.lines if line.get_marker() == "o"]
@@ -231,11 +231,10 @@ def test_each_condition_has_a_row_in_every_panel():
     )  # the first condition is the upper one
 
 
-def test_conditions_are_the_same_in_all_panels_and_shares_lie_in_their_intervals():
-    with pytest.raises(ValueError, match="every panel needs the same conditions"):
-        plot_conditions({"a": {"own": (0.5, 0.4, 0.6)}, "b": {"none": (0.5, 0.4, 0.6)}}, "", "")
-    with pytest.raises(ValueError, match="at least one"):
-        plot_conditions({}, "", "")
+def test_shares_need_conditions_and_are_inside_their_intervals():
+    for nothing in ({}, {"a": {"own": (0.5, 0.4, 0.6)}, "b": {}}):
+        with pytest.raises(ValueError, match="at least one"):
+            plot_shares(nothing, "", "")
     with pytest.raises(ValueError, match=r"outside its interval: \(0.7, 0.4, 0.6\)"):
-        plot_conditions({"a": {"own": (0.7, 0.4, 0.6)}}, "", "")
-    plot_conditions({"a": {"none": (0.0, -1e-17, 0.1)}}, "", "")  # rounding is no error
+        plot_shares({"a": {"own": (0.7, 0.4, 0.6)}}, "", "")
+    plot_shares({"a": {"none": (0.0, -1e-17, 0.1)}}, "", "")  # rounding is no error

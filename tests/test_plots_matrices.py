@@ -105,7 +105,7 @@ def test_next_words_draw_a_bar_for_every_word():
         assert [bar.get_width() for bar in axis.patches] == list(words.values())
         assert [label.get_text() for label in axis.get_yticklabels()] == list(words)
     assert not panels(figure)[3].axison, "the empty place is empty"
-    with pytest.raises(ValueError, match="1.5 does not"):
+    with pytest.raises(ValueError, match="1.5 is not"):
         plot_next_words({"a": {"b": 1.5}}, "t")
     with pytest.raises(ValueError, match="no beginnings"):
         plot_next_words({}, "t")
@@ -148,7 +148,7 @@ def test_curves_draw_every_point_in_every_panel():
         assert [line.get_ydata().tolist() for line in axis.lines] == list(curves.values())
         assert axis.lines[0].get_xdata().tolist() == [5, 6, 7]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["with", "without"]
-    with pytest.raises(ValueError, match="2 points, x has 3"):
+    with pytest.raises(ValueError, match="'b' has 2 points, x has 3"):
         plot_curves({"a": {"b": [1, 2]}}, [1, 2, 3], "x", "t")
     with pytest.raises(ValueError, match="no panels"):
         plot_curves({}, [], "x", "t")

@@ -8,10 +8,10 @@ from PIL import Image
 from test_plots import meshes, panels, texts
 
 from minidream.plots import (
+    plot_cell_attention,
+    plot_curves,
     plot_film,
     plot_latents,
-    plot_lines,
-    plot_looks,
     plot_schedule,
     plot_shares,
 )
@@ -85,45 +85,44 @@ def test_schedule_draws_the_three_curves_and_the_marks():
         plot_schedule(signal, noise[:2], snr, "")
 
 
-def test_lines_have_a_dot_for_every_measurement():
-    figure = plot_lines(
-        [50, 150, 250],
-        {"told": [0.3, 0.2, 0.1], "not told": [0.5, float("nan"), 0.2]},
-        "Helps",
-        "timestep",
-        "error",
-    )
+def test_curves_of_few_points_have_a_marker_at_each_and_their_scale_starts_at_zero():
+    curves = {"given": [0.3, 0.2, 0.1], "not given": [0.5, float("nan"), 0.2]}
+    figure = plot_curves({"error": curves}, [50, 150, 250], "timestep", "Helps")
     (axis,) = panels(figure)
-    assert [line.get_label() for line in axis.lines] == ["told", "not told"]
-    assert axis.lines[0].get_ydata().tolist() == [0.3, 0.2, 0.1] and axis.lines[
-        0
-    ].get_xdata().tolist() == [50, 150, 250]
-    assert axis.get_ylim()[0] == 0 and axis.get_xlabel() == "timestep" and closed(figure)
-    (axis,) = panels(plot_lines([1, 2], {"told": [0.02, 3.0]}, "", "", "", log=True))
+    assert [line.get_label() for line in axis.lines] == ["given", "not given"]
+    first, second = axis.lines
+    assert first.get_ydata().tolist() == [0.3, 0.2, 0.1]
+    assert first.get_xdata().tolist() == [50, 150, 250]
+    assert "None" not in (first.get_marker(), second.get_marker())
+    assert first.get_marker() != second.get_marker()
+    assert axis.get_ylim()[0] == 0 and axis.get_xlabel() == "timestep"
+    assert axis.get_ylabel() == "error" and closed(figure)
+    (axis,) = panels(plot_curves({"y": {"many": range(31)}}, range(31), "x", ""))
+    assert axis.lines[0].get_marker() == "None"
+
+
+def test_curves_on_a_logarithmic_scale_have_plain_numbers():
+    figure = plot_curves({"error": {"given": [0.02, 3.0]}}, [1, 2], "x", "", logarithmic=True)
+    (axis,) = panels(figure)
     assert axis.get_yscale() == "log" and axis.yaxis.get_major_formatter()(0.03) == "0.03"
-    with pytest.raises(ValueError, match="'told' has 2 values at 3 places"):
-        plot_lines([1, 2, 3], {"told": [1, 2]}, "", "", "")
 
 
-def test_shares_stand_at_equal_distances_with_their_intervals():
-    figure = plot_shares(
-        {
-            "scale": {1: (0.5, 0.25, 0.75), 3.5: (1.0, 0.8, 1.0 - 2e-16), 30: (0.0, 0.0, 0.2)},
-            "steps": {2: (0.5, 0.5, 0.5)},
-        },
-        "Some",
-        "right",
-    )
+def test_shares_of_different_variables_have_their_own_rows():
+    points = {
+        "scale": {1: (0.5, 0.25, 0.75), 3.5: (1.0, 0.8, 1.0 - 2e-16), 30: (0.0, 0.0, 0.2)},
+        "steps": {2: (0.5, 0.5, 0.5)},
+    }
+    figure = plot_shares(points, "Some", "accuracy")
     scale, steps = panels(figure)
-    assert scale.lines[0].get_ydata().tolist() == [0.5, 1.0, 0.0] and scale.lines[
-        0
-    ].get_xdata().tolist() == [0, 1, 2]
-    assert [tick.get_text() for tick in scale.get_xticklabels()] == ["1", "3.5", "30"]
+    assert scale.lines[0].get_xdata().tolist() == [0.5, 1.0, 0.0]
+    assert scale.lines[0].get_ydata().tolist() == [0, 1, 2]
+    assert [tick.get_text() for tick in scale.get_yticklabels()] == ["1", "3.5", "30"]
+    assert [tick.get_text() for tick in steps.get_yticklabels()] == ["2"]
     (bars,) = scale.collections
     np.testing.assert_allclose(
-        [segment[:, 1] for segment in bars.get_segments()], [[0.25, 0.75], [0.8, 1.0], [0.0, 0.2]]
+        [segment[:, 0] for segment in bars.get_segments()], [[0.25, 0.75], [0.8, 1.0], [0.0, 0.2]]
     )
-    assert steps.get_xlabel() == "steps" and closed(figure)
+    assert steps.get_title(loc="left") == "steps" and closed(figure)
     with pytest.raises(ValueError, match=r"\(0.5, 0.6, 0.7\)"):
         plot_shares({"scale": {1: (0.5, 0.6, 0.7)}}, "", "")
 
@@ -133,7 +132,7 @@ def test_looks_share_one_scale_from_nothing(words):
     maps = torch.rand(
         words, 2, 5, generator=torch.Generator().manual_seed(1)
     )  # lopsided, so that a transpose shows
-    figure = plot_looks(RED, maps, [f"word {number}" for number in range(words)], "Where")
+    figure = plot_cell_attention(RED, maps, [f"word {number}" for number in range(words)], "Where")
     for mesh, wanted in zip(meshes(figure), maps, strict=True):
         np.testing.assert_array_equal(np.asarray(mesh).reshape(2, 5), wanted)
     assert {mesh.get_clim() for axis in panels(figure) for mesh in axis.collections} == {
@@ -145,4 +144,4 @@ def test_looks_share_one_scale_from_nothing(words):
 
 def test_looks_need_a_word_for_each_map():
     with pytest.raises(ValueError, match="3 maps and 2 words"):
-        plot_looks(RED, torch.zeros(3, 2, 2), ["a", "b"], "")
+        plot_cell_attention(RED, torch.zeros(3, 2, 2), ["a", "b"], "")

@@ -6,8 +6,8 @@ import pytest
 from matplotlib.collections import QuadMesh
 from PIL import Image
 
-from minidream.plots import plot_contrast, plot_patch_words, plot_patches, plot_scores
-from minidream.plots.seeing import MARKERS
+from minidream.plots import plot_losses, plot_patch_words, plot_patches, plot_scores
+from minidream.plots.picture_parts import MARKERS
 from minidream.world import COLOURS, SHAPES
 
 
@@ -136,15 +136,18 @@ def test_patch_words_must_fit():
 
 
 @pytest.mark.parametrize("steps", [1, 24, 75])
-def test_a_loss_stands_beside_that_of_who_knows_nothing(steps):
-    losses = [float(step) for step in range(steps)]
-    every, smooth, nothing = plot_contrast(losses, 7, "learns").axes[0].lines
-    np.testing.assert_array_equal(every.get_ydata(), losses)
-    window = max(1, steps // 25)
-    assert len(smooth.get_ydata()) == steps - window + 1
-    np.testing.assert_allclose(
-        smooth.get_ydata(), smooth.get_xdata()
-    )  # of a straight line, the mean lies on the line
-    assert list(nothing.get_ydata()) == pytest.approx([np.log(7)] * 2)
+def test_a_level_to_compare_with_is_drawn_in_every_panel_of_losses(steps):
+    log = [{"step": step, "contrast": float(step), "other": 1.0} for step in range(steps)]
+    figure = plot_losses(log, "learns", {"chance": np.log(7)})
+    for axis in figure.axes:
+        every, *smooth, level = axis.lines
+        assert len(every.get_ydata()) == steps and list(level.get_ydata()) == [np.log(7)] * 2
+        assert "chance" in [text.get_text() for text in axis.texts]
+        assert len(smooth) == (steps == 75)
+    if smooth:
+        (line,) = figure.axes[0].lines[1:2]
+        assert len(line.get_ydata()) == steps - 3 + 1  # only whole windows of three steps
+        # On a straight line, the mean of a window is on the line.
+        np.testing.assert_allclose(line.get_ydata(), line.get_xdata())
     with pytest.raises(ValueError, match="no losses"):
-        plot_contrast([], 7, "learns")
+        plot_losses([], "learns")

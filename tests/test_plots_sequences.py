@@ -17,8 +17,9 @@ from minidream.plots import (
     plot_token_strip,
     token_strip,
 )
-from minidream.plots.drawing import KINDS
-from minidream.plots.sequences import INK, SPEAKS_OF
+from minidream.plots.drawing import INK
+from minidream.plots.picture_parts import DESCRIBES
+from minidream.plots.tokens import TOKEN_COLOURS
 from minidream.tokenizers import ToyTokenizer
 from minidream.world import Phrase
 
@@ -99,7 +100,7 @@ def test_what_is_not_learned_is_not_asked():
 @pytest.mark.parametrize("queries, grid, needed", [(4, 3, 13), (5, 2, 9)])
 def test_blocks_of_another_size_are_refused(queries, grid, needed):
     layout = lay_out(Document(["a star", RED]), TOY, QUERIES, GRID**2)
-    with pytest.raises(ValueError, match=f"keeps 14 places .* take {needed}"):
+    with pytest.raises(ValueError, match=f"reserves 14 positions .* need {needed}"):
         token_strip(layout, TOY, queries, grid)
 
 
@@ -154,7 +155,7 @@ def test_a_row_shows_every_token_its_position_and_what_it_predicts():
     assert pictures(figure) == [(255, 0, 0)] * 2  # painted, and read
     assert "9 patches" in said and "5 queries" in said and "beneath: to be painted (1)" in said
     asked = sum(token is not None for token in strip_of(document).predicts)
-    assert f"beneath: asked by the language loss ({asked})" in said
+    assert f"beneath: language loss ({asked})" in said
 
 
 def test_without_images_patches_are_counted():
@@ -242,12 +243,14 @@ def test_strips_draw_a_cell_per_position_and_mark_what_is_asked():
     first = strips["story"]
     for place, label in enumerate(first.inputs):
         queries = isinstance(label, int)
-        expected = INK if first.predicts[place] else KINDS["queries"] if queries else None
+        expected = INK if first.predicts[place] else TOKEN_COLOURS["queries"] if queries else None
         assert beneath.get((0, place)) == (expected and to_hex(expected))
         if queries:
-            assert above[0, place] == to_hex(KINDS["queries"])
+            assert above[0, place] == to_hex(TOKEN_COLOURS["queries"])
     assert (
-        above[1, 1] == to_hex(KINDS["words"]) and above[1, 2] == "#ffffff" and (1, 2) not in beneath
+        above[1, 1] == to_hex(TOKEN_COLOURS["words"])
+        and above[1, 2] == "#ffffff"
+        and (1, 2) not in beneath
     )
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["story", "padded"]
     assert {"padding", "beneath: paints", "patches"} <= set(texts(figure))
@@ -305,8 +308,8 @@ def test_a_scene_shows_the_very_masks_and_the_words_in_their_colours():
     )
     boxes = [to_hex(patch.get_facecolor(), keep_alpha=True) for patch in figure.axes[-1].patches]
     assert (
-        boxes[1] == boxes[2] == SPEAKS_OF[0].lower() + "77"
-        and boxes[5] == SPEAKS_OF[1].lower() + "77"
+        boxes[1] == boxes[2] == DESCRIBES[0].lower() + "77"
+        and boxes[5] == DESCRIBES[1].lower() + "77"
         and boxes[0] == boxes[4]
     )
     assert not plt.fignum_exists(figure.number)
@@ -317,7 +320,7 @@ def test_a_scene_of_one_thing_and_a_long_caption_stays_inside():
     words = ("word",) * 30
     figure = plot_scene(RED, torch.zeros(1, 6, 6), Phrase(words, (None,) * 30), "")
     assert max(text.get_position()[0] for text in figure.axes[-1].texts) < figure.get_figwidth()
-    with pytest.raises(ValueError, match="names thing 1, .* 1 masks"):
+    with pytest.raises(ValueError, match="names object 1, .* 1 masks"):
         plot_scene(RED, torch.zeros(1, 6, 6), PHRASE, "")
 
 

@@ -1,50 +1,49 @@
-"""Pure figures: functions take data, compute nothing new, and return a closed `Figure`, which a notebook shows once.
+"""Figures, in files by what they draw: attention, sequences, pictures, curves, tables.
 
-Attention is drawn in viridis, nearest neighbour, with the cells visible. Colours of kinds are those of `drawing.KINDS`.
+They are pure functions: they take data, compute nothing new, and return a closed `Figure`, which a
+notebook shows once. Maps of attention are drawn in viridis with their cells visible; tokens have
+the colours of `tokens.TOKEN_COLOURS`.
 """
 
-from .attention import plot_heads, plot_patch_layers, plot_trace, plot_two_hop, plot_word_layers
-from .curves import (
-    plot_by_count,
-    plot_costs,
-    plot_gains,
-    plot_losses,
-    plot_seed_losses,
-    plot_spreads,
+from .attention import plot_heads, plot_patch_layers, plot_trace, plot_word_layers
+from .bars import (
+    in_words,
+    plot_attributions,
+    plot_next_words,
+    plot_sizes,
+    plot_stacks,
+    plot_token_bars,
+    plot_writing,
 )
-from .drawing import shares
-from .exploring import (
-    groups,
-    hover_two_hops,
+from .curves import plot_curves, plot_losses, plot_schedule, plot_seed_losses
+from .hover import hover_two_hops
+from .picture_parts import (
+    plot_distances,
+    plot_latents,
+    plot_patch_words,
+    plot_patches,
+    plot_scene,
+)
+from .pictures import (
     plot_ablation,
+    plot_boxes,
     plot_choice,
     plot_denoising,
     plot_denoising_steps,
-    plot_hop,
-    plot_single_ablations,
-    sources,
+    plot_document,
+    plot_film,
+    plot_pictures,
 )
-from .instructing import plot_changes, plot_kept
-from .interleaving import plot_conditions, plot_origins, plot_sight
-from .matrices import (
-    plot_curves,
+from .sequences import plot_origins, plot_strips, plot_token_strip, plot_turns
+from .spreads import plot_by_count, plot_costs, plot_gains, plot_shares, plot_spreads
+from .tables import (
+    plot_changes,
     plot_matrices,
-    plot_next_words,
-    plot_token_bars,
-    plot_turns,
-    plot_writing,
+    plot_scores,
+    plot_table,
+    plot_visibility,
+    text_table,
 )
-from .painting import plot_film, plot_latents, plot_lines, plot_looks, plot_schedule, plot_shares
-from .pictures import plot_boxes, plot_document, plot_pictures
-from .probing import plot_attributions
-from .seeing import plot_contrast, plot_patch_words, plot_patches, plot_scores
-from .sequences import (
-    TokenStrip,
-    batch_strips,
-    plot_distances,
-    plot_scene,
-    plot_strips,
-    plot_token_strip,
-    token_strip,
-)
-from .tables import in_words, plot_sizes, plot_stacks, plot_table, text_table
+from .token_strip import TokenStrip, batch_strips, token_strip
+from .tokens import shares
+from .two_hops import groups, plot_cell_attention, plot_hop, plot_two_hop, sources

@@ -1,329 +1,229 @@
-"""Diagrams of a real sequence: its tokens, coloured by kind, and how its dream queries become a picture.
+"""Diagrams of a real sequence: its tokens, and how its dream queries become a picture.
 
-They are drawn from the labels that a probe read off the model's own layout, so they cannot show what is not there.
+They are drawn from labels that were read off the model's own layout, so that they cannot show
+anything that is not in it.
 """
 
 from einops import rearrange
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
 
-from .drawing import (
-    INK,
-    KINDS,
-    canvas,
-    draw_arrow,
-    draw_box,
-    draw_picture,
-    figure_function,
-    kind_of,
-    short,
-)
+from .drawing import INK, canvas, draw_arrow, draw_box, draw_legend, draw_picture, figure_function
+from .tokens import TOKEN_COLOURS, Piece, count_of, kind_of, pieces_of
 
 HIGH = 0.32  # inches: height of a token
 SMALL = 0.19  # inches: width of a dream query
-THUMB = 0.9  # inches: width of an image whose patches stand in the sequence
-MOST_BEFORE = 6.6  # inches of the diagram for what stands before the queries
+BETWEEN = 0.03  # inches between dream queries
+THUMB = 0.9  # inches: width of an image whose patches are in the sequence
+GAP = 0.06  # inches between other pieces
+LONGEST_BEFORE = 6.6  # inches for what precedes the queries in `plot_dream`
+NOTES = (
+    "Dream queries: learned vectors, the same for every\npicture. They are placed like words.",
+    "They attend to everything before them, layer by layer.",
+    "Their states after the last layer condition the U-Net,\n"
+    "where Stable Diffusion has the words of a text encoder.",
+)
 
 
-def pieces_of(inputs: list) -> list[tuple[str, list]]:
-    """A sequence in pieces that are drawn as one: each token and query by itself, the patches of an image together.
-
-    Args:
-        inputs: labels, as `probe.Trace.inputs`.
-
-    Returns:
-        (kind, labels) of each piece, in order.
-    """
-    pieces: list[tuple[str, list]] = []
-    for label in inputs:
-        kind = kind_of(label)
-        if (
-            kind == "patches"
-            and pieces
-            and pieces[-1][0] == kind
-            and pieces[-1][1][0][0] == label[0]
-        ):
-            pieces[-1][1].append(label)
-        else:
-            pieces.append((kind, [label]))
-    return pieces
-
-
-def _width(kind: str, labels: list) -> float:
+def _width(piece: Piece) -> float:
     """Inches that a piece takes, without the gap after it."""
-    if kind == "queries":
-        return SMALL
-    letter = 0.068 if kind == "markers" else 0.08
-    return THUMB if kind == "patches" else 0.14 + letter * len(short(str(labels[0])))
+    if piece.kind == "queries":
+        return len(piece.labels) * (SMALL + BETWEEN) - BETWEEN
+    letter = 0.068 if piece.kind == "markers" else 0.08
+    return THUMB if piece.kind == "patches" else 0.14 + letter * len(piece.text)
 
 
-def _rows(pieces: list, widest: float) -> list[list[tuple[float, float, str, list]]]:
-    """Pieces in rows no wider than `widest` inches, as (left edge, width, kind, labels)."""
-    rows, x = [[]], 0.0
-    for number, (kind, labels) in enumerate(pieces):
-        width = _width(kind, labels)
-        # A block of queries is not torn apart if it fits into a row.
-        block = width
-        if kind == "queries" and (number == 0 or pieces[number - 1][0] != kind):
-            following = next(
-                (place for place in range(number, len(pieces)) if pieces[place][0] != kind),
-                len(pieces),
-            )
-            block = min((following - number) * (SMALL + 0.03), widest)
-        if rows[-1] and x + block > widest:
-            rows.append([])
-            x = 0.0
-        rows[-1].append((x, width, kind, labels))
-        x += width + (0.03 if kind == "queries" else 0.06)
+def _in_rows(pieces: list[Piece], widest: float) -> list[list[tuple[float, Piece]]]:
+    """Pieces in rows of at most `widest` inches, with their left edges.
+
+    A block of queries that is longer than a row is cut.
+    """
+    rows: list[list[tuple[float, Piece]]] = [[]]
+    x, most = 0.0, (widest + BETWEEN) / (SMALL + BETWEEN)  # queries in a row
+    for piece in pieces:
+        count = len(piece.labels)
+        step = int(min(most, count)) if piece.kind == "queries" else count
+        for first in range(0, count, step):
+            labels = piece.labels[first : first + step]
+            part = Piece(piece.kind, piece.first + first, labels)
+            if rows[-1] and x + _width(part) > widest:
+                rows.append([])
+                x = 0.0
+            rows[-1].append((x, part))
+            x += _width(part) + GAP
     return rows
 
 
-def _token(
-    axis: Axes, x: float, y: float, width: float, kind: str, labels: list, images: list
-) -> None:
-    if kind == "patches":
-        draw_picture(
-            axis,
-            images[labels[0][0]],
-            x,
-            y - (THUMB - HIGH) / 2,
-            THUMB,
-            grid=1 + max(label[1] for label in labels),
-        )
-        return
-    text = str(labels[0]) if kind == "queries" else short(labels[0])
-    draw_box(
-        axis,
-        x,
-        y,
-        width,
-        HIGH,
-        KINDS[kind] if kind in ("queries", "markers") else KINDS[kind] + "77",
-        text,
-        {"queries": 6.0, "markers": 7.0}.get(kind, 8.5),
-    )
+def _draw_piece(axis: Axes, x: float, y: float, piece: Piece, images: list) -> None:
+    """A piece, (x, y) the lower left corner of its tokens."""
+    colour = TOKEN_COLOURS[piece.kind]
+    if piece.kind == "patches":
+        image, y = images[piece.labels[0][0]], y - (THUMB - HIGH) / 2
+        draw_picture(axis, image, x, y, THUMB, grid=piece.grid)
+    elif piece.kind == "queries":
+        for index, query in enumerate(piece.labels):
+            left = x + index * (SMALL + BETWEEN)
+            draw_box(axis, left, y, SMALL, HIGH, colour, str(query), 6.0)
+    elif piece.kind == "markers":
+        draw_box(axis, x, y, _width(piece), HIGH, colour, piece.text, 7.0)
+    else:
+        draw_box(axis, x, y, _width(piece), HIGH, colour + "77", piece.text, 8.5)
 
 
 @figure_function
 def plot_layout(inputs: list, images: list | None = None, width: float = 9.0) -> Figure:
-    """A sequence as the model reads it: every token in the colour of its kind, every image as its grid of patches.
+    """A sequence as the model reads it: tokens in the colours of their kinds, images as patches.
 
     Args:
         inputs: labels, as `probe.Trace.inputs`.
-        images: PIL images by number, for those whose patches are among the inputs.
-        width: of the figure, in inches; longer sequences go on in the next row.
+        images: PIL images by index, for those whose patches are among the inputs.
+        width: of the figure, in inches; a long sequence continues in the next row.
     """
-    pieces = pieces_of(inputs)
-    rows = _rows(pieces, width - 0.2)
+    rows = _in_rows(pieces_of(inputs), width - 0.2)
     heights = [
-        THUMB + 0.12 if any(kind == "patches" for *_, kind, _ in row) else HIGH + 0.14
+        THUMB + 0.12 if any(piece.kind == "patches" for _, piece in row) else HIGH + 0.14
         for row in rows
     ]
     figure, axis = canvas(width, sum(heights) + 0.45)
     y = sum(heights) + 0.4
     for row, height in zip(rows, heights):
         y -= height
-        for x, size, kind, labels in row:
-            _token(axis, 0.1 + x, y + (height - HIGH) / 2, size, kind, labels, images or [])
-    x = 0.1
-    for kind in KINDS:
-        count = sum(kind_of(label) == kind for label in inputs)
-        if count:
-            axis.add_patch(Rectangle((x, 0.13), 0.14, 0.14, color=KINDS[kind]))
-            text = (
-                kind
-                if kind == "<s>"
-                else f"{count} {kind if count > 1 else kind.removesuffix('es') if kind == 'patches' else kind.removesuffix('s')}"
-            )
-            axis.text(x + 0.2, 0.2, text, va="center", fontsize=8.5, color=INK)
-            x += 0.5 + 0.085 * len(text)
+        for x, piece in row:
+            _draw_piece(axis, 0.1 + x, y + (height - HIGH) / 2, piece, images or [])
+    kinds = [kind_of(label) for label in inputs]
+    legend = [
+        (colour, "none", count_of(kind, kinds.count(kind)))
+        for kind, colour in TOKEN_COLOURS.items()
+        if kind in kinds
+    ]
+    draw_legend(axis, legend)
     return figure
 
 
 @figure_function
 def plot_dream(inputs: list, picture, noise, images: list | None = None) -> Figure:
-    """What a dream query is, in one diagram: tokens, the queries at their end, the U-Net, the picture.
+    """What a dream query is: tokens, the queries after them, the U-Net, and the picture.
 
     Args:
         inputs: labels of a sequence that ends with dream queries, as `probe.Trace.inputs`.
-        picture: what was painted, a PIL image.
-        noise: what painting started from, shape (channels, height, width) in latent cells; three channels are shown as RGB.
-        images: PIL images by number, for those whose patches are among the inputs.
+        picture: the painted PIL image.
+        noise: where painting started, shape (channels, height, width) in latent cells; three
+            channels are shown as RGB.
+        images: PIL images by index, for those whose patches are among the inputs.
 
     Raises:
         ValueError: if the sequence does not end with a query.
     """
     pieces = pieces_of(inputs)
-    if not pieces or pieces[-1][0] != "queries":
+    if not pieces or pieces[-1].kind != "queries":
         raise ValueError("the sequence does not end with dream queries")
-    own = (
-        next(
-            number
-            for number in range(len(pieces), 0, -1)
-            if number == 1 or pieces[number - 2][0] != "queries"
-        )
-        - 1
-    )
-    before, queries = pieces[:own], pieces[own:]
-    # What would make the figure too wide is left out in the middle, and counted.
-    taken, room = [], MOST_BEFORE
-    for piece in reversed(before[1:]):
-        room -= _width(*piece) + 0.06
-        if room < 0:
-            break
-        taken.insert(0, piece)
-    left_out = sum(len(labels) for _, labels in before[1 : len(before) - len(taken)])
-    row = (
-        before[:1]
-        + ([("markers", [f"{left_out} more …"])] if left_out > 0 else [])
-        + taken
-        + queries
-    )
-    (placed,) = _rows(row, float("inf"))
-    width = max(9.0, placed[-1][0] + SMALL + 0.3)
-    shift = width - 0.15 - placed[-1][0] - SMALL  # the queries stand on the right, under the U-Net
-    placed = [(x + shift, size, kind, labels) for x, size, kind, labels in placed]
-    below = (THUMB - HIGH) / 2 if any(kind == "patches" for *_, kind, _ in placed) else 0.0
+    *before, queries = pieces
+    (row,) = _in_rows([*_abbreviated(before), queries], float("inf"))
+    width = max(9.0, row[-1][0] + _width(queries) + 0.3)
+    end = width - 0.15
+    shift = end - row[-1][0] - _width(queries)  # the queries are on the right, below the U-Net
+    row = [(x + shift, piece) for x, piece in row]
+    below = (THUMB - HIGH) / 2 if any(piece.kind == "patches" for _, piece in row) else 0.0
     figure, axis = canvas(width, 4.4 + below)
-    start, first, end = placed[0][0], placed[-len(queries)][0], width - 0.15
+    start, first, count = row[0][0], row[-1][0], len(queries.labels)
     base = 0.42 + below  # of the tokens
     floor, ceiling = base + 0.58 + below / 2, base + 1.53  # of the language model
-    for x, size, kind, labels in placed:
-        _token(axis, x, base, size, kind, labels, images or [])
+    for x, piece in row:
+        _draw_piece(axis, x, base, piece, images or [])
     _note(axis, start, base - 0.2 - below, "", "what is there already")
-    _note(
-        axis,
-        first,
-        base - 0.2,
-        "1",
-        f"{len(queries)} dream queries" if len(queries) > 8 else "queries",
-    )
-    _look_back(axis, placed, len(queries), base, floor, ceiling)
-    for x, size, *_ in placed[-len(queries) :]:
-        draw_arrow(
-            axis,
-            (x + size / 2, ceiling + 0.02),
-            (x + size / 2, ceiling + 0.3),
-            KINDS["queries"],
-            1.0,
-        )
+    _note(axis, first, base - 0.2, "1", f"{count} dream queries" if count > 8 else "queries")
+    _draw_language_model(axis, start, end, floor, ceiling)
+    _draw_attention(axis, row, base, ceiling)
+    for index in range(count):
+        x = first + index * (SMALL + BETWEEN) + SMALL / 2
+        colour = TOKEN_COLOURS["queries"]
+        draw_arrow(axis, (x, ceiling + 0.02), (x, ceiling + 0.3), colour, 1.0)
     draw_box(axis, first, ceiling + 0.31, end - first, 0.26, "#F6DFAF", "condition projector", 8)
-    _paint(axis, min((first + end) / 2, end - 2.2), ceiling + 0.57, picture, noise)
-    lines = (
-        "Dream queries: learned vectors, the same for every\npicture. They stand where words would stand.",
-        "They look back at everything before them, layer by layer.",
-        "What they hold after the last layer steers the U-Net,\nwhere Stable Diffusion has the words of a text encoder.",
-    )
-    for y, number, text in zip((ceiling + 2.17, ceiling + 1.63, ceiling + 1.23), "123", lines):
+    _draw_unet(axis, min((first + end) / 2, end - 2.2), ceiling + 0.57, picture, noise)
+    for y, number, text in zip((ceiling + 2.17, ceiling + 1.63, ceiling + 1.23), "123", NOTES):
         _note(axis, 0.15, y, number, text)
     return figure
 
 
+def _abbreviated(pieces: list[Piece]) -> list[Piece]:
+    """Pieces that fit beside the queries: the first one and the last ones, the rest as a count."""
+    first, rest = pieces[:1], pieces[1:]
+    kept, room = len(rest), LONGEST_BEFORE
+    for index in reversed(range(len(rest))):
+        room -= _width(rest[index]) + GAP
+        if room < 0:
+            break
+        kept = index
+    left_out = sum(len(piece.labels) for piece in rest[:kept])
+    count = [Piece("markers", 1, [f"{left_out} more …"])] if left_out else []
+    return first + count + rest[kept:]
+
+
 def _note(axis: Axes, x: float, y: float, number: str, text: str) -> None:
-    """A line of text behind its number in a circle."""
+    """A text after its number in a circle."""
     if number:
         axis.plot(x + 0.1, y, "o", markersize=12, color=INK, zorder=5)
-        axis.text(
-            x + 0.1,
-            y - 0.005,
-            number,
-            ha="center",
-            va="center_baseline",
-            fontsize=8,
-            weight="bold",
-            color="white",
-            zorder=6,
-        )
-    axis.text(
-        x + (0.27 if number else 0),
-        y + 0.065,
-        text,
-        va="top",
-        fontsize=9,
-        color=INK,
-        linespacing=1.35,
-    )
+        style = dict(ha="center", va="center_baseline", fontsize=8, weight="bold", color="white")
+        axis.text(x + 0.1, y - 0.005, number, zorder=6, **style)
+    style = dict(va="top", fontsize=9, color=INK, linespacing=1.35)
+    axis.text(x + (0.27 if number else 0), y + 0.065, text, **style)
 
 
-def _look_back(
-    axis: Axes, placed: list, queries: int, base: float, floor: float, ceiling: float
-) -> None:
-    """The language model as a band, and arcs from one query to all that it can see: what stands before it."""
-    start, end = placed[0][0], placed[-1][0] + SMALL
-    axis.add_patch(
-        FancyBboxPatch(
-            (start, floor),
-            end - start,
-            ceiling - floor,
-            boxstyle="round,pad=0,rounding_size=0.12",
-            facecolor="#EEF3F7",
-            edgecolor="none",
-            zorder=0,
-        )
-    )
-    axis.text(
-        start + 0.12,
-        ceiling - 0.18,
-        "language model",
-        va="center",
-        fontsize=10,
-        weight="bold",
-        color=INK,
-    )
-    looking = len(placed) - queries + queries // 2
-    eye = placed[looking][0] + SMALL / 2
-    for x, size, kind, _ in placed[:looking]:
-        x, y = x + size / 2, base + HIGH + 0.03 + (THUMB - HIGH) / 2 * (kind == "patches")
+def _draw_language_model(axis: Axes, start: float, end: float, floor: float, top: float) -> None:
+    """The language model as a band above the tokens."""
+    style = dict(boxstyle="round,pad=0,rounding_size=0.12", facecolor="#EEF3F7", zorder=0)
+    band = FancyBboxPatch((start, floor), end - start, top - floor, edgecolor="none", **style)
+    axis.add_patch(band)
+    style = dict(va="center", fontsize=10, weight="bold", color=INK)
+    axis.text(start + 0.12, top - 0.18, "language model", **style)
+
+
+def _draw_attention(axis: Axes, row: list[tuple[float, Piece]], base: float, top: float) -> None:
+    """Arcs from the middle query to all that it can attend to, which is what precedes it."""
+    (first, queries), low = row[-1], base + HIGH + 0.03
+    count = len(queries.labels) // 2
+    earlier = [first + index * (SMALL + BETWEEN) + SMALL / 2 for index in range(count)]
+    eye = first + count * (SMALL + BETWEEN) + SMALL / 2
+    targets = [(x, low) for x in earlier]
+    for x, piece in row[:-1]:
+        above = (THUMB - HIGH) / 2 if piece.kind == "patches" else 0.0
+        targets.append((x + _width(piece) / 2, low + above))
+    for x, y in targets:
         rise = 0.3 + 0.055 * (eye - x)  # farther inputs by higher arcs, so that none covers another
-        axis.add_patch(
-            FancyArrowPatch(
-                (eye, base + HIGH + 0.03),
-                (x, y),
-                connectionstyle=f"arc3,rad={2 * rise / (eye - x)}",
-                arrowstyle="->,head_length=2,head_width=1.4",
-                color=KINDS["queries"],
-                linewidth=1.0,
-                alpha=0.75,
-                shrinkA=0,
-                shrinkB=0,
-            )
+        arc = FancyArrowPatch(
+            (eye, low),
+            (x, y),
+            connectionstyle=f"arc3,rad={2 * rise / (eye - x)}",
+            arrowstyle="->,head_length=2,head_width=1.4",
+            color=TOKEN_COLOURS["queries"],
+            linewidth=1.0,
+            alpha=0.75,
+            shrinkA=0,
+            shrinkB=0,
         )
-    _note(axis, eye - 0.1, ceiling - 0.2, "2", "")
+        axis.add_patch(arc)
+    _note(axis, eye - 0.1, top - 0.2, "2", "")
 
 
-def _paint(axis: Axes, middle: float, floor: float, picture, noise) -> None:
-    """The U-Net between the noise it starts from and the picture it ends with; from below, the condition."""
+def _draw_unet(axis: Axes, middle: float, floor: float, picture, noise) -> None:
+    """The U-Net between the initial noise and the picture, with its condition from below."""
     high, half = 1.05, 0.75
     centre = floor + 0.15 + high / 2
-    draw_arrow(axis, (middle, floor + 0.02), (middle, centre - 0.25), KINDS["queries"], 2)
+    colour = TOKEN_COLOURS["queries"]
+    draw_arrow(axis, (middle, floor + 0.02), (middle, centre - 0.25), colour, 2)
     _note(axis, middle + 0.1, floor + 0.12, "3", "")
-    axis.add_patch(
-        Polygon(
-            [
-                (middle - half, centre + high / 2),
-                (middle, centre + 0.26),
-                (middle + half, centre + high / 2),
-                (middle + half, centre - high / 2),
-                (middle, centre - 0.26),
-                (middle - half, centre - high / 2),
-            ],
-            color="#D9D2E9",
-        )
-    )
-    axis.text(
-        middle, centre, "U-Net", ha="center", va="center", fontsize=9.5, weight="bold", color=INK
-    )
+    right = [(half, high / 2), (half, -high / 2), (0, -0.26)]
+    outline = [(0, 0.26), *right, (-half, -high / 2), (-half, high / 2)]
+    corners = [(middle + x, centre + y) for x, y in outline]
+    axis.add_patch(Polygon(corners, color="#D9D2E9"))
+    style = dict(ha="center", va="center", fontsize=9.5, weight="bold", color=INK)
+    axis.text(middle, centre, "U-Net", **style)
     colours = rearrange(noise[:3].float().cpu(), "rgb height width -> height width rgb")
-    draw_picture(
-        axis,
-        (colours / 6 + 0.5).clamp(0, 1).numpy(),
-        middle - half - 0.4 - high,
-        centre - high / 2,
-        high,
-    )
-    draw_picture(axis, picture, middle + half + 0.4, centre - high / 2, high)
-    for x, text in ((middle - half - 0.4 - high, "noise"), (middle + half + 0.4, "picture")):
-        axis.text(x, centre + high / 2 + 0.07, text, fontsize=9, color=INK)
+    colours = (colours / 6 + 0.5).clamp(0, 1).numpy()
+    left, right = middle - half - 0.4 - high, middle + half + 0.4
+    for x, image, name in ((left, colours, "noise"), (right, picture, "picture")):
+        draw_picture(axis, image, x, centre - high / 2, high)
+        axis.text(x, centre + high / 2 + 0.07, name, fontsize=9, color=INK)
     for x in (middle - half - 0.35, middle + half + 0.05):
         draw_arrow(axis, (x, centre), (x + 0.3, centre), INK, 1.5)

@@ -1,33 +1,32 @@
-"""What all figures share: the style, the colours by kind, and how the labels of a sequence are sorted."""
+"""What all figures share: the style, and the marks that several of them draw."""
 
 import functools
+import math
+from collections.abc import Sized
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
-
-from ..tokenizers import SPECIAL_TOKENS
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+    PercentFormatter,
+)
 
 STYLE = Path(__file__).with_name("minidream.mplstyle")
-# What can stand at a position, and its colour (Okabe and Ito's, which the colour-blind can tell apart).
-KINDS = {
-    "<s>": "#999999",
-    "words": "#56B4E9",
-    "patches": "#009E73",
-    "markers": "#D0D0D0",
-    "queries": "#E69F00",
-}
 INK = "#333333"
-WORDS_PER_STRIP = 24  # more words go on in a second strip, so that they stay readable
-LETTER = 0.105  # inches that a letter of a figure's title takes
-LONGEST = 14  # characters of a token that are written out
+GREY = "#444444"
+HIGHLIGHT = "#D55E00"  # of no map and of no kind of token
+LETTER = 0.105  # inches that one letter of a figure's title takes
 
 
 def figure_function(function):
-    """Draws in the package's style and closes the figure: an open one would be shown twice in a notebook.
+    """Draws in the package's style and closes the figure: a notebook would show an open one twice.
 
     A figure that an error left unfinished is closed as well.
     """
@@ -43,6 +42,62 @@ def figure_function(function):
                 plt.close(number)
 
     return styled
+
+
+def set_title(figure: Figure, title: str) -> None:
+    """Writes the title of a figure at its upper left."""
+    figure.suptitle(title, x=0.01, ha="left")
+
+
+def side_by_side(panels: Sized, width: float, height: float, sharey: bool = False) -> tuple:
+    """A figure, width x height in inches, with axes in a row, one for each panel."""
+    return plt.subplots(
+        1,
+        len(panels),
+        figsize=(width, height),
+        layout="constrained",
+        squeeze=False,
+        sharey=sharey,
+    )
+
+
+def beside_picture(
+    image, name: str, count: int, columns: int, width: float, height: float
+) -> tuple:
+    """A bare picture under its name, and empty axes for maps after it, row by row.
+
+    Args:
+        image: a PIL image.
+        name: written above the picture.
+        count: of the maps.
+        columns: how many axes side by side at most.
+        width, height: of each, in inches, with its title.
+
+    Returns:
+        (figure, all axes, those for the maps, number of rows).
+    """
+    columns = min(columns, count + 1)
+    rows = math.ceil((count + 1) / columns)
+    size = (width * columns + 0.7, height * rows + 0.35)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    axes.flat[0].imshow(image)
+    axes.flat[0].set_title(name)
+    return figure, axes, axes.flat[1 : count + 1], rows
+
+
+def cycle_colour(index: int) -> str:
+    """A colour of the style. Its name "C0" would be looked up in the style in which one saves."""
+    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    return colours[index % len(colours)]
+
+
+def draw_level(axis: Axes, height: float, name: str) -> None:
+    """A named horizontal line to compare with."""
+    axis.axhline(height, color="#888888", linestyle="dashed", linewidth=1)
+    at_right = dict(transform=axis.get_yaxis_transform(), ha="right", va="bottom")
+    axis.text(1, height, name, fontsize=8, color=GREY, **at_right)
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
@@ -64,75 +119,137 @@ def draw_box(
     size: float = 8.5,
     edge: str = "none",
 ) -> None:
-    """A rounded box, (x, y) its lower left corner, with a text of so many points in its middle."""
-    axis.add_patch(
-        FancyBboxPatch(
-            (x + 0.03, y + 0.03),
-            width - 0.06,
-            height - 0.06,
-            boxstyle="round,pad=0.03,rounding_size=0.06",
-            facecolor=colour,
-            edgecolor=edge,
-            linewidth=0.8,
-        )
+    """A rounded box, (x, y) its lower left corner, with a text of `size` points in its middle."""
+    box = FancyBboxPatch(
+        (x + 0.03, y + 0.03),
+        width - 0.06,
+        height - 0.06,
+        boxstyle="round,pad=0.03,rounding_size=0.06",
+        facecolor=colour,
+        edgecolor=edge,
+        linewidth=0.8,
     )
-    axis.text(
-        x + width / 2,
-        y + height / 2,
-        text,
-        ha="center",
-        va="center_baseline",
-        fontsize=size,
-        color=INK,
-    )
+    axis.add_patch(box)
+    middle = (x + width / 2, y + height / 2)
+    axis.text(*middle, text, ha="center", va="center_baseline", fontsize=size, color=INK)
 
 
 def draw_picture(
     axis: Axes, image, x: float, y: float, width: float, grid: int = 0, edge: str = "#888888"
 ) -> None:
-    """A square picture in a frame, (x, y) its lower left corner, with the lines of a grid of so many cells over it."""
+    """A square picture in a frame, (x, y) its lower left corner, under the lines of a grid.
+
+    Args:
+        axis: where to draw.
+        image: a PIL image, or an array.
+        x, y, width: in the units of the axes.
+        grid: cells along a side; 0 draws no lines.
+        edge: colour of the frame.
+    """
     axis.imshow(image, extent=(x, x + width, y, y + width), aspect="auto", zorder=2)
+    thin = dict(color="white", linewidth=0.4, zorder=3)
     for cut in range(1, grid):
-        axis.plot(
-            [x + width * cut / grid] * 2, [y, y + width], color="white", linewidth=0.4, zorder=3
-        )
-        axis.plot(
-            [x, x + width], [y + width * cut / grid] * 2, color="white", linewidth=0.4, zorder=3
-        )
-    axis.add_patch(
-        Rectangle((x, y), width, width, facecolor="none", edgecolor=edge, linewidth=1.2, zorder=4)
-    )
+        offset = width * cut / grid
+        axis.plot([x + offset] * 2, [y, y + width], **thin)
+        axis.plot([x, x + width], [y + offset] * 2, **thin)
+    axis.add_patch(Rectangle((x, y), width, width, fill=False, edgecolor=edge, lw=1.2, zorder=4))
 
 
 def draw_arrow(
     axis: Axes, start: tuple, end: tuple, colour: str, width: float = 0.9, linestyle="-"
 ) -> None:
     """A straight arrow; its width in points."""
-    axis.add_patch(
-        FancyArrowPatch(
-            start,
-            end,
-            arrowstyle=f"-|>,head_length={2 + width},head_width={1.2 + width / 2}",
-            color=colour,
-            linewidth=width,
-            linestyle=linestyle,
-            shrinkA=0,
-            shrinkB=0,
-        )
+    arrow = FancyArrowPatch(
+        start,
+        end,
+        arrowstyle=f"-|>,head_length={2 + width},head_width={1.2 + width / 2}",
+        color=colour,
+        linewidth=width,
+        linestyle=linestyle,
+        shrinkA=0,
+        shrinkB=0,
+    )
+    axis.add_patch(arrow)
+
+
+def draw_legend(axis: Axes, entries: list[tuple[str, str, str]]) -> None:
+    """A legend in one line at the bottom of a canvas; entries are (colour, edge colour, text)."""
+    x = 0.1
+    for colour, edge, text in entries:
+        square = Rectangle((x, 0.1), 0.13, 0.13, facecolor=colour, edgecolor=edge, linewidth=0.8)
+        axis.add_patch(square)
+        axis.text(x + 0.18, 0.165, text, va="center_baseline", fontsize=8, color=INK)
+        x += 0.36 + 0.067 * len(text)
+
+
+def draw_map(axis: Axes, values, low, high, inches: float, cmap=None, alpha=None):
+    """A map of square cells, the first row on top, with white lines between them.
+
+    Args:
+        axis: where to draw.
+        values: shape (height, width).
+        low, high: ends of the colour scale; None is the least or the greatest value.
+        inches: height of the map, for `line_width`.
+        cmap, alpha: as in matplotlib.
+
+    Returns:
+        What a colour bar takes.
+    """
+    axis.set(aspect="equal", ylim=(len(values), 0))
+    return axis.pcolormesh(
+        values,
+        vmin=low,
+        vmax=high,
+        cmap=cmap,
+        alpha=alpha,
+        edgecolors="white",
+        linewidth=line_width(len(values), inches),
     )
 
 
-def name_cells(axis, rows: list[str], columns: list[str]) -> None:
-    """Writes the names of rows and columns beside the cells of a heat map, the first row on top, without ticks or a frame."""
+def line_width(cells: int, inches: float) -> float:
+    """Points of the lines between cells: none where the lines would hide the cells.
+
+    Args:
+        cells: along a side.
+        inches: length of that side.
+    """
+    return 0.5 if inches / cells > 0.1 else 0.0
+
+
+def share_bar(figure, mesh, axes, label: str, aspect: float, pad: float = 0.01):
+    """A colour bar in per cent beside some axes."""
+    percent = PercentFormatter(1)
+    return figure.colorbar(
+        mesh, ax=list(np.ravel(axes)), pad=pad, aspect=aspect, label=label, format=percent
+    )
+
+
+def name_cells(axis, rows: list[str], columns: list[str], size=None, upright=False) -> None:
+    """Names rows and columns of a heat map, the first row on top, without ticks or a frame.
+
+    Args:
+        axis: of the heat map.
+        rows, columns: their names.
+        size: of the letters, in points; None is the style's.
+        upright: the names of the columns are turned by 90 degrees.
+    """
     axis.set(ylim=(len(rows), 0))
-    axis.set_xticks([column + 0.5 for column in range(len(columns))], columns)
-    axis.set_yticks([row + 0.5 for row in range(len(rows))], rows)
+    rotation = 90 if upright else 0
+    axis.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=rotation, fontsize=size)
+    axis.set_yticks(np.arange(len(rows)) + 0.5, rows, fontsize=size)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
 
 
+def write_in_cell(axis, row: int, column: int, text: str, on_dark: bool) -> None:
+    """Writes into a cell of a heat map, light on dark or dark on light."""
+    colour = "white" if on_dark else "black"
+    axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8, color=colour)
+
+
 def plain_ticks(axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:
-    """Plain numbers on a logarithmic x or y axis: 0.02, not a power of ten, which needs the mathtext that the style turns off.
+    """Plain numbers on a logarithmic axis: 0.02, because powers of ten need mathtext (off here).
 
     Args:
         axis: `axes.xaxis` or `axes.yaxis`.
@@ -142,56 +259,3 @@ def plain_ticks(axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
-
-
-def kind_of(label) -> str:
-    """What stands at a position, as a key of `KINDS`.
-
-    Args:
-        label: as in `probe.Trace.inputs`: a token's text, (image, patch row, patch column), or a query's number.
-    """
-    if isinstance(label, tuple):
-        return "patches"
-    if isinstance(label, int):
-        return "queries"
-    # The first token is set apart: attention that has nothing to look for rests there (an "attention sink").
-    return "<s>" if label == "<s>" else "markers" if label in SPECIAL_TOKENS else "words"
-
-
-def shares(inputs: list, rows) -> dict[str, float]:
-    """How much attention goes to each kind of input: {kind: share in [0, 1]}, averaged over rows; 1 in sum.
-
-    Args:
-        inputs: labels, as `probe.Trace.inputs`.
-        rows: attention after softmax, shape (queries, inputs).
-    """
-    kinds = [kind_of(label) for label in inputs]
-    return {
-        kind: float(
-            rows[:, [place for place, other in enumerate(kinds) if other == kind]].sum() / len(rows)
-        )
-        for kind in KINDS
-    }
-
-
-def short(text: str) -> str:
-    """A token as it is written in a figure: a long one is cut."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-
-
-def strips_of(inputs: list) -> list[list[int]]:
-    """Positions of the words, in strips of at most `WORDS_PER_STRIP`, broken where an image stands if that is possible."""
-    runs, after_image = [], True
-    for place, label in enumerate(inputs):
-        if kind_of(label) == "words":
-            if after_image or len(runs[-1]) == WORDS_PER_STRIP:
-                runs.append([])
-            runs[-1].append(place)
-        after_image = isinstance(label, tuple) or (after_image and kind_of(label) != "words")
-    strips: list[list[int]] = []
-    for run in runs:
-        if strips and len(strips[-1]) + len(run) <= WORDS_PER_STRIP:
-            strips[-1] += run
-        else:
-            strips.append(run)
-    return strips

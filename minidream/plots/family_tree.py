@@ -1,7 +1,9 @@
-"""The families drawn: the tree of them all, and for each how words and pictures flow, what learns, and who teaches.
+"""The families of multimodal systems: the tree of them all, and a flow diagram for each.
 
-A flow is boxes on a grid and arrows between them. Colours say what a box is: given or made (words, pictures), learned, frozen, or
-a teacher, whose dashed arrow is where the gradient starts.
+A flow diagram shows how words and pictures flow, what learns, and what provides the training
+signal. It consists of boxes on a grid and arrows between them. The colour of a box says what it is:
+data (words or pictures), learned, learned before, frozen, or a teacher. A teacher's dashed arrow
+marks where the gradient starts.
 """
 
 from textwrap import fill
@@ -19,20 +21,80 @@ COLOURS = {
     "frozen": "#D5DEE6",
     "teacher": "#F3C4D6",
 }
-TAUGHT, DASHED = "#C2487E", (0, (3, 2))
+DATA, LEARNED, BEFORE, FROZEN, TEACHER = COLOURS
+GRADIENT, DASHED = "#C2487E", (0, (3, 2))
 WIDE, HIGH = 1.42, 0.44  # inches of a box
 ACROSS, DOWN = 1.78, 0.68  # inches from one to the next
 BETWEEN = 0.42  # inches between two flows
 
-# Flow -> ({box: (column, row, text, kind)}, [(from, to, words on the arrow)]). An arrow from a teacher is dashed.
-DATA, LEARNED, BEFORE, FROZEN, TEACHER = COLOURS
-LOOK = {"picture": (0, 0, "picture", DATA), "clip": (1, 0, "CLIP", FROZEN)}
-TELL = {
-    "words": (0, 1, "words", DATA),
-    "text": (4, 1, "words", DATA),
-    "next": (4, 0, "next word", TEACHER),
-}
-TOLD = [("picture", "clip", ""), ("words", "llm", ""), ("llm", "text", ""), ("next", "text", "")]
+
+def _chain(boxes: str, words: str = "") -> list[tuple[str, str, str]]:
+    """Arrows from box to box, their names in one text; `words` are written on the last arrow."""
+    names = boxes.split()
+    arrows = [(start, end, "") for start, end in zip(names, names[1:])]
+    return [*arrows[:-1], (*arrows[-1][:2], words)]
+
+
+def _reader(
+    llm: str,
+    projector: str = "projector",
+    words: str = "as tokens",
+    added: dict | None = None,
+    arrows: list | None = None,
+    text: str = "words",
+) -> tuple[dict, list]:
+    """The flow of a system that reads pictures and writes words.
+
+    Args:
+        llm: whether the language model is learned or frozen.
+        projector: what stands between CLIP and the language model.
+        words: written on the arrow from there to the language model.
+        added: further boxes.
+        arrows: those from the projector on; None is one to the language model, with `words` on it.
+        text: what is read and written.
+    """
+    boxes = {
+        "picture": (0, 0, "picture", DATA),
+        "clip": (1, 0, "CLIP", FROZEN),
+        "projector": (2, 0, projector, LEARNED),
+        "llm": (3, 1, "language model", llm),
+        "words": (0, 1, text, DATA),
+        "text": (4, 1, text, DATA),
+        "next": (4, 0, "next word", TEACHER),
+    }
+    common = _chain("words llm text") + _chain("next text") + _chain("picture clip projector")
+    return boxes | (added or {}), common + (arrows or _chain("projector llm", words))
+
+
+def _painter(
+    llm: str, queries: str, projector: str, states: str, boxes: dict, arrows: list
+) -> tuple[dict, list]:
+    """The flow of a system whose queries collect the conditions of a U-Net.
+
+    Args:
+        llm: whether the language model is learned or frozen.
+        queries, projector, states: what is written into these boxes.
+        boxes, arrows: what follows after the conditions.
+    """
+    common = {
+        "words": (0, 1, "words, pictures", DATA),
+        "llm": (1, 1, "language model", llm),
+        "queries": (1, 0, queries, LEARNED),
+        "projector": (2, 1, projector, LEARNED),
+        "states": (3, 1, states, DATA),
+    }
+    return common | boxes, _chain("words llm projector states") + _chain("queries llm") + arrows
+
+
+_BY_THE_LOSS = (
+    {
+        "unet": (4, 1, "U-Net", FROZEN),
+        "out": (5, 1, "picture", DATA),
+        "loss": (5, 0, "denoising loss", TEACHER),
+    },
+    _chain("states unet out") + _chain("loss out"),
+)
+# Flow -> ({box: (column, row, text, kind)}, [(from, to, words on the arrow)]).
 FLOWS = {
     "plugin": (
         {
@@ -49,102 +111,34 @@ FLOWS = {
             "next": (0, 2, "next word", TEACHER),
         },
         [
-            ("given", "llm", ""),
-            ("llm", "look", ""),
-            ("look", "captioner", ""),
-            ("seen", "captioner", ""),
-            ("captioner", "said", ""),
-            ("said", "llm", "as the next turn"),
-            ("llm", "draw", ""),
-            ("draw", "sd", ""),
-            ("sd", "picture", ""),
-            ("llm", "text", ""),
-            ("next", "text", ""),
+            *_chain("given llm look captioner"),
+            *_chain("seen captioner said llm", "as the next turn"),
+            *_chain("llm draw sd picture"),
+            *_chain("llm text"),
+            *_chain("next text"),
         ],
     ),
-    "projector": (
-        {
-            **LOOK,
-            "projector": (2, 0, "projector", LEARNED),
-            "llm": (3, 1, "language model", FROZEN),
-            **TELL,
-        },
-        [*TOLD, ("clip", "projector", ""), ("projector", "llm", "as tokens")],
+    "projector": _reader(FROZEN),
+    "instructions": _reader(LEARNED),
+    "lora": _reader(
+        FROZEN,
+        added={"detour": (3, 2, "low-rank updates", LEARNED)},
+        arrows=_chain("projector llm", "as tokens") + _chain("detour llm", "added to every matrix"),
     ),
-    "instructions": (
-        {
-            **LOOK,
-            "projector": (2, 0, "projector", LEARNED),
-            "llm": (3, 1, "language model", LEARNED),
-            **TELL,
-        },
-        [*TOLD, ("clip", "projector", ""), ("projector", "llm", "as tokens")],
+    "adapter": _reader(
+        FROZEN,
+        "one vector",
+        added={"prompts": (3, 0, "gated prompts", LEARNED)},
+        arrows=_chain("projector prompts llm", "to every layer"),
     ),
-    "lora": (
-        {
-            **LOOK,
-            "projector": (2, 0, "projector", LEARNED),
-            "llm": (3, 1, "language model", FROZEN),
-            "detour": (3, 2, "thin detours", LEARNED),
-            **TELL,
-        },
-        [
-            *TOLD,
-            ("clip", "projector", ""),
-            ("projector", "llm", "as tokens"),
-            ("detour", "llm", "added to every matrix"),
-        ],
+    "flamingo": _reader(
+        FROZEN,
+        "resampler",
+        added={"gates": (3, 0, "gated layers", LEARNED)},
+        arrows=_chain("projector gates llm", "between its layers"),
     ),
-    "adapter": (
-        {
-            **LOOK,
-            "projector": (2, 0, "one vector", LEARNED),
-            "prompts": (3, 0, "gated prompts", LEARNED),
-            "llm": (3, 1, "language model", FROZEN),
-            **TELL,
-        },
-        [
-            *TOLD,
-            ("clip", "projector", ""),
-            ("projector", "prompts", ""),
-            ("prompts", "llm", "every layer looks"),
-        ],
-    ),
-    "flamingo": (
-        {
-            **LOOK,
-            "projector": (2, 0, "resampler", LEARNED),
-            "gates": (3, 0, "gated layers", LEARNED),
-            "llm": (3, 1, "language model", FROZEN),
-            **TELL,
-        },
-        [
-            *TOLD,
-            ("clip", "projector", ""),
-            ("projector", "gates", ""),
-            ("gates", "llm", "between its layers"),
-        ],
-    ),
-    "qformer": (
-        {
-            **LOOK,
-            "projector": (2, 0, "query former", LEARNED),
-            "llm": (3, 1, "language model", FROZEN),
-            **TELL,
-        },
-        [*TOLD, ("clip", "projector", ""), ("projector", "llm", "16 tokens")],
-    ),
-    "referring": (
-        {
-            **LOOK,
-            "projector": (2, 0, "projector", LEARNED),
-            "llm": (3, 1, "language model", LEARNED),
-            **TELL,
-            "words": (0, 1, "words, 7 12 20 25", DATA),
-            "text": (4, 1, "words, 7 12 20 25", DATA),
-        },
-        [*TOLD, ("clip", "projector", ""), ("projector", "llm", "as tokens")],
-    ),
+    "qformer": _reader(FROZEN, "query former", "16 tokens"),
+    "referring": _reader(LEARNED, text="words, 7 12 20 25"),
     "discrete": (
         {
             "picture": (0, 0, "picture", DATA),
@@ -159,107 +153,40 @@ FLOWS = {
             "out": (5, 0, "picture", DATA),
         },
         [
-            ("picture", "vae", ""),
-            ("vae", "into", ""),
-            ("into", "llm", "64 codes"),
-            ("words", "llm", ""),
-            ("llm", "text", ""),
-            ("text", "out_of", ""),
-            ("out_of", "back", ""),
-            ("back", "out", ""),
-            ("next", "text", ""),
+            *_chain("picture vae into llm", "64 codes"),
+            *_chain("words llm text out_of back out"),
+            *_chain("next text"),
         ],
     ),
-    "alignment-text": (
+    "alignment-text": _painter(
+        LEARNED,
+        "dream queries",
+        "projector",
+        "conditions",
         {
-            "words": (0, 1, "words, pictures", DATA),
-            "llm": (1, 1, "language model", LEARNED),
-            "queries": (1, 0, "dream queries", LEARNED),
-            "projector": (2, 1, "projector", LEARNED),
-            "states": (3, 1, "conditions", DATA),
             "clip": (3, 0, "CLIP of the caption", TEACHER),
             "unet": (4, 1, "U-Net", FROZEN),
             "out": (5, 1, "picture", DATA),
         },
-        [
-            ("words", "llm", ""),
-            ("queries", "llm", ""),
-            ("llm", "projector", ""),
-            ("projector", "states", ""),
-            ("clip", "states", "be like these"),
-            ("states", "unet", ""),
-            ("unet", "out", ""),
-        ],
+        _chain("clip states", "imitate") + _chain("states unet out"),
     ),
-    "alignment-image": (
+    "alignment-image": _painter(
+        LEARNED,
+        "dream queries",
+        "projector",
+        "imitated states",
         {
-            "words": (0, 1, "words, pictures", DATA),
-            "llm": (1, 1, "language model", LEARNED),
-            "queries": (1, 0, "dream queries", LEARNED),
-            "projector": (2, 1, "projector", LEARNED),
-            "states": (3, 1, "imitated states", DATA),
             "clip": (3, 0, "CLIP of the picture", TEACHER),
             "decoder": (4, 1, "linear decoder", LEARNED),
             "loss": (4, 0, "denoising loss", TEACHER),
             "unet": (5, 1, "U-Net", FROZEN),
             "out": (5, 0, "picture", DATA),
         },
-        [
-            ("words", "llm", ""),
-            ("queries", "llm", ""),
-            ("llm", "projector", ""),
-            ("projector", "states", ""),
-            ("clip", "states", "be like these"),
-            ("states", "decoder", ""),
-            ("decoder", "unet", ""),
-            ("unet", "out", ""),
-            ("loss", "out", ""),
-        ],
+        _chain("clip states", "imitate") + _chain("states decoder unet out") + _chain("loss out"),
     ),
-    "dreamllm": (
-        {
-            "words": (0, 1, "words, pictures", DATA),
-            "llm": (1, 1, "language model", LEARNED),
-            "queries": (1, 0, "dream queries", LEARNED),
-            "projector": (2, 1, "projector", LEARNED),
-            "states": (3, 1, "conditions", DATA),
-            "unet": (4, 1, "U-Net", FROZEN),
-            "out": (5, 1, "picture", DATA),
-            "loss": (5, 0, "denoising loss", TEACHER),
-        },
-        [
-            ("words", "llm", ""),
-            ("queries", "llm", ""),
-            ("llm", "projector", ""),
-            ("projector", "states", ""),
-            ("states", "unet", ""),
-            ("unet", "out", ""),
-            ("loss", "out", ""),
-        ],
-    ),
-    "metaqueries": (
-        {
-            "words": (0, 1, "words, pictures", DATA),
-            "llm": (1, 1, "language model", FROZEN),
-            "queries": (1, 0, "queries", LEARNED),
-            "projector": (2, 1, "connector", LEARNED),
-            "states": (3, 1, "conditions", DATA),
-            "unet": (4, 1, "U-Net", FROZEN),
-            "out": (5, 1, "picture", DATA),
-            "loss": (5, 0, "denoising loss", TEACHER),
-        },
-        [
-            ("words", "llm", ""),
-            ("queries", "llm", ""),
-            ("llm", "projector", ""),
-            ("projector", "states", ""),
-            ("states", "unet", ""),
-            ("unet", "out", ""),
-            ("loss", "out", ""),
-        ],
-    ),
+    "dreamllm": _painter(LEARNED, "dream queries", "projector", "conditions", *_BY_THE_LOSS),
+    "metaqueries": _painter(FROZEN, "queries", "connector", "conditions", *_BY_THE_LOSS),
 }
-
 # How far back the gradient of what is painted goes: (from, to) in one row.
 GRADIENTS = {
     "discrete": [("text", "llm")],
@@ -269,47 +196,30 @@ GRADIENTS = {
     "metaqueries": [("out", "llm")],
 }
 
-# Question -> answers; a family ends a branch: (name, systems it stands for, rows of the table).
+_PLUGINS = "Visual ChatGPT, VisProg, TaskMatrix.AI, HuggingGPT, GPT4Tools, MM-ReAct, ViperGPT"
+_ENCODERS = "MetaLM, Kosmos-1, X-LLM, LLaVA, MiniGPT-4, MultiInstruct, InstructBLIP"
+_ADAPTED = "LoRA, LLaMA-Adapter, Flamingo, BLIP-2, mPLUG-Owl"
+_ALIGNED = ("alignment-text", "alignment-short", "alignment-image")
+_META = ("metaqueries", "metaqueries-bidirectional")
+# Question -> answers; a branch ends with families: (name, systems of this kind, rows of the table).
 TREE = (
     "Do pictures enter and leave the model?",
     {
-        "no: tools see and paint": [
-            (
-                "plug-ins",
-                "Visual ChatGPT, VisProg, TaskMatrix.AI, HuggingGPT, GPT4Tools, MM-ReAct, ViperGPT",
-                ("plugin",),
-            )
-        ],
+        "no: tools see and paint": [("plug-ins", _PLUGINS, ("plugin",))],
         "they enter": [
-            (
-                "encode only",
-                "MetaLM, Kosmos-1, X-LLM, LLaVA, MiniGPT-4, MultiInstruct, InstructBLIP",
-                ("projector", "captions", "instructions"),
-            ),
-            (
-                "light adaptation",
-                "LoRA, LLaMA-Adapter, Flamingo, BLIP-2, mPLUG-Owl",
-                ("lora", "adapter", "flamingo", "qformer"),
-            ),
+            ("encode only", _ENCODERS, ("projector", "captions", "instructions")),
+            ("light adaptation", _ADAPTED, ("lora", "adapter", "flamingo", "qformer")),
             ("referring", "Kosmos-2, Shikra, ChatSpot, GPT4RoI", ("referring",)),
         ],
         "they enter and leave": [
             ("discrete tokens", "VQ-VAE, OFA, Unified-IO, DaVinci, CM3Leon", ("discrete",)),
-            (
-                "embedding alignment",
-                "GILL, SEED, Emu",
-                ("alignment-text", "alignment-short", "alignment-image"),
-            ),
+            ("embedding alignment", "GILL, SEED, Emu", _ALIGNED),
             (
                 "DreamLLM",
-                "queries taught by the denoising loss alone",
+                "queries learned from the denoising loss alone",
                 ("dreamllm", "dreamllm-creation"),
             ),
-            (
-                "after it",
-                "MetaQueries: the language model stays frozen",
-                ("metaqueries", "metaqueries-bidirectional"),
-            ),
+            ("after it", "MetaQueries: the language model stays frozen", _META),
         ],
     },
 )
@@ -317,20 +227,15 @@ TREE = (
 
 def _box(axis: Axes, x: float, y: float, text: str, kind: str, wide: float = WIDE) -> None:
     """A box around its middle (x, y)."""
-    draw_box(
-        axis,
-        x - wide / 2,
-        y - HIGH / 2,
-        wide,
-        HIGH,
-        COLOURS[kind],
-        text,
-        edge=INK if kind == DATA else "none",
-    )
+    edge = INK if kind == DATA else "none"
+    draw_box(axis, x - wide / 2, y - HIGH / 2, wide, HIGH, COLOURS[kind], text, edge=edge)
 
 
 def _edge(start: tuple, end: tuple) -> tuple:
-    """Where the line from one box's middle to another's leaves the first: at its side, unless they stand above one another."""
+    """Where the line between the middles of two boxes leaves the first one.
+
+    It leaves at the side, unless the boxes are one above the other.
+    """
     if abs(end[0] - start[0]) > 0.1:
         return start[0] + (WIDE / 2 if end[0] > start[0] else -WIDE / 2), start[1]
     return start[0], start[1] + (HIGH / 2 if end[1] > start[1] else -HIGH / 2)
@@ -339,49 +244,35 @@ def _edge(start: tuple, end: tuple) -> tuple:
 def _arrow(axis: Axes, start: tuple, end: tuple, words: str, teaches: bool) -> None:
     """An arrow between two boxes, given by their middles, with words on it."""
     (x, y), (x_end, y_end) = _edge(start, end), _edge(end, start)
-    colour = TAUGHT if teaches else INK
+    colour = GRADIENT if teaches else INK
     draw_arrow(axis, (x, y), (x_end, y_end), colour, 1.2, DASHED if teaches else "-")
-    if words:
-        # Beside an upright arrow, over a level one, and to the left of one that falls.
-        aside, above, align = (
-            (0.08, 0, "left")
-            if abs(x - x_end) < 0.1
-            else (0, 0.1, "center")
-            if abs(y - y_end) < 0.1
-            else (-0.1, -0.02, "right")
-        )
-        axis.text(
-            (x + x_end) / 2 + aside,
-            (y + y_end) / 2 + above,
-            words,
-            fontsize=7.5,
-            color=colour,
-            ha=align,
-            va="center",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
-        )
+    if not words:
+        return
+    x_text, y_text = (x + x_end) / 2, (y + y_end) / 2
+    # Beside an upright arrow, over a level one, and to the left of one that falls.
+    if abs(x - x_end) < 0.1:
+        x_text, align = x_text + 0.08, "left"
+    elif abs(y - y_end) < 0.1:
+        y_text, align = y_text + 0.1, "center"
+    else:
+        x_text, y_text, align = x_text - 0.1, y_text - 0.02, "right"
+    under = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+    style = dict(fontsize=7.5, color=colour, va="center", bbox=under)
+    axis.text(x_text, y_text, words, ha=align, **style)
 
 
 def _gradient(axis: Axes, start: tuple, end: tuple) -> None:
     """An arrow under the boxes, back to where the gradient ends."""
-    height = start[1] - HIGH / 2 - 0.07
-    draw_arrow(
-        axis, (start[0] + WIDE / 2, height), (end[0] - WIDE / 2, height), TAUGHT, 1.2, DASHED
-    )
-    axis.text(
-        start[0] + WIDE / 2 - 0.04,
-        height - 0.08,
-        "gradient",
-        fontsize=7.5,
-        color=TAUGHT,
-        ha="right",
-        va="center",
-    )
+    y = start[1] - HIGH / 2 - 0.07
+    right, left = start[0] + WIDE / 2, end[0] - WIDE / 2
+    draw_arrow(axis, (right, y), (left, y), GRADIENT, 1.2, DASHED)
+    style = dict(fontsize=7.5, color=GRADIENT, ha="right", va="center")
+    axis.text(right - 0.04, y - 0.08, "gradient", **style)
 
 
 @figure_function
 def plot_flows(flows: dict[str, str]) -> Figure:
-    """How words and pictures flow through families, one under another.
+    """How words and pictures flow through families, one diagram below the other.
 
     Args:
         flows: {name in `FLOWS`: its title}.
@@ -391,52 +282,44 @@ def plot_flows(flows: dict[str, str]) -> Figure:
     """
     if missing := [name for name in flows if name not in FLOWS]:
         raise ValueError(f"no flow of {missing}; there are {', '.join(FLOWS)}")
-    rows = {name: 1 + max(row for _, row, _, _ in FLOWS[name][0].values()) for name in flows}
-    columns = 1 + max(column for name in flows for column, _, _, _ in FLOWS[name][0].values())
-    wide, high = (
-        ACROSS * (columns - 1) + WIDE + 0.3,
-        0.45 + sum(DOWN * count + BETWEEN for count in rows.values()),
-    )
-    sheet, axis = canvas(wide, high)
-    top = high
-    for name, title in flows.items():
-        boxes, arrows = FLOWS[name]
-        axis.text(0.15, top - 0.15, title, fontsize=10, weight="bold", color=INK, va="center")
-        places = {
+    drawn = {name: FLOWS[name] for name in flows}
+    rows = {name: 1 + max(box[1] for box in boxes.values()) for name, (boxes, _) in drawn.items()}
+    columns = 1 + max(box[0] for boxes, _ in drawn.values() for box in boxes.values())
+    high = 0.45 + sum(DOWN * count + BETWEEN for count in rows.values())
+    figure, axis = canvas(ACROSS * (columns - 1) + WIDE + 0.3, high)
+    top, used = high, set()
+    for name, (boxes, arrows) in drawn.items():
+        style = dict(fontsize=10, weight="bold", color=INK, va="center")
+        axis.text(0.15, top - 0.15, flows[name], **style)
+        middles = {
             box: (0.15 + WIDE / 2 + ACROSS * column, top - 0.3 - DOWN * (row + 0.5))
             for box, (column, row, _, _) in boxes.items()
         }
         for start, end, words in arrows:
-            _arrow(axis, places[start], places[end], words, boxes[start][3] == TEACHER)
+            _arrow(axis, middles[start], middles[end], words, boxes[start][3] == TEACHER)
         for box, (_, _, text, kind) in boxes.items():
-            _box(axis, *places[box], text, kind)
+            _box(axis, *middles[box], text, kind)
+            used.add(kind)
         for start, end in GRADIENTS.get(name, []):
-            _gradient(axis, places[start], places[end])
+            _gradient(axis, middles[start], middles[end])
         top -= DOWN * rows[name] + BETWEEN
-    used = {kind for name in flows for *_, kind in FLOWS[name][0].values()}
-    axis.legend(
-        handles=[
-            Patch(facecolor=colour, edgecolor=INK, linewidth=0.5, label=kind)
-            for kind, colour in COLOURS.items()
-            if kind in used
-        ],
-        loc="lower left",
-        ncols=len(COLOURS),
-        fontsize=8,
-        frameon=False,
-        bbox_to_anchor=(0, 0),
-    )
-    return sheet
+    handles = [
+        Patch(facecolor=colour, edgecolor=INK, linewidth=0.5, label=kind)
+        for kind, colour in COLOURS.items()
+        if kind in used
+    ]
+    place = dict(loc="lower left", bbox_to_anchor=(0, 0), frameon=False)
+    axis.legend(handles=handles, ncols=len(COLOURS), fontsize=8, **place)
+    return figure
 
 
 @figure_function
 def plot_tree() -> Figure:
-    """The family tree: from the question to the families and the systems that each stands for."""
+    """The family tree: from the question to the families, with the systems of each family."""
     question, branches = TREE
-    leaves = sum(map(len, branches.values()))
-    wide, step = 9.6, 0.56
+    leaves, step = sum(map(len, branches.values())), 0.56
     high = 0.35 + step * leaves
-    sheet, axis = canvas(wide, high)
+    figure, axis = canvas(9.6, high)
     axis.text(0.1, high - 0.16, question, fontsize=10, weight="bold", color=INK, va="center")
     root, y = (0.15, (high - 0.35) / 2), high - 0.35 - step / 2
     for answer, families in branches.items():
@@ -446,19 +329,14 @@ def plot_tree() -> Figure:
         for name, systems, _ in families:
             _branch(axis, (0.75 + 0.069 * len(answer), middle), (2.95, y))
             _box(axis, 3.75, y, name, LEARNED if name == "DreamLLM" else FROZEN, wide=1.6)
-            axis.text(
-                4.65, y, fill(systems, 76), fontsize=8, color=INK, va="center", linespacing=1.3
-            )
+            style = dict(fontsize=8, color=INK, va="center", linespacing=1.3)
+            axis.text(4.65, y, fill(systems, 76), **style)
             y -= step
-    return sheet
+    return figure
 
 
 def _branch(axis: Axes, start: tuple, end: tuple) -> None:
     """A branch that leaves to the right and arrives from the left."""
     middle = end[0] - 0.25
-    axis.plot(
-        [start[0], middle, middle, end[0]],
-        [start[1], start[1], end[1], end[1]],
-        color="#999999",
-        linewidth=1.2,
-    )
+    xs, ys = [start[0], middle, middle, end[0]], [start[1], start[1], end[1], end[1]]
+    axis.plot(xs, ys, color="#999999", linewidth=1.2)
