@@ -10,7 +10,7 @@ from minidream.plots import family_tree
 from minidream.studies import family_runs
 from minidream.weights import parts
 
-PLAN = family.Plan(steps=4, batch=2, prompts=1)
+PLAN = family.FamilyPlan(steps=4, batch=2, prompts=1)
 
 
 def test_every_family_is_a_leaf_of_the_tree_once():
