@@ -13,7 +13,7 @@ SPEC.loader.exec_module(bench)
 
 
 def test_the_interval_of_a_median_by_hand():
-    """Of 15 values, the 4th and the 12th enclose the median with 96.5 % (a table of the binomial)."""
+    """Of 15 values, the 4th and the 12th enclose the median with 96.5 % (from a binomial table)."""
     values = [float(value) for value in range(1, 16)]
     assert bench.median_interval(values[::-1]) == (8.0, 4.0, 12.0)
     assert bench.median_interval(values[:6]) == (3.5, 1.0, 6.0)

@@ -1,4 +1,4 @@
-"""Images out: the denoising loop is diffusers' pipeline, the losses are those of the equations and of the official code."""
+"""Pictures out: the loop equals diffusers' pipeline, the losses the equations and official code."""
 
 import json
 from dataclasses import replace
@@ -63,7 +63,7 @@ def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Sampling
 
 
@@ -169,7 +169,7 @@ def test_each_picture_has_noise_of_its_own():
     assert not torch.equal(together[0], together[1]) and not torch.equal(together[0], then[0])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Places, sizes, pictures in and out
 
 
@@ -221,7 +221,7 @@ def test_decoding_undoes_the_scale_and_lands_in_the_unit_range():
     assert_close(images, ((raw + 1) / 2).clamp(0, 1))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The loss
 
 
@@ -285,13 +285,13 @@ def test_gradient_reaches_the_condition_through_a_frozen_unet():
     assert all(parameter.grad is None for parameter in decoder.parameters())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The official code on its tiny checkpoint
 
 
 @pytest.fixture(scope="module")
 def official():
-    """Our decoder with the tiny official weights; ancestral sampling with leading spacing, as there."""
+    """Our decoder with the tiny official weights: ancestral sampling with leading spacing."""
     weights = torch.load(TINY / "checkpoint/stable_diffusion_head.bin", weights_only=True)
     configs = TINY / "component_configs/diffusion"
     settings = {
@@ -310,7 +310,7 @@ def official():
                 if key.startswith(name)
             }
         )
-    # DDPM steps, which the official code takes, end at exactly no noise: DDIM calls that set_alpha_to_one.
+    # DDPM steps, as in the official code, end without noise: DDIM calls that set_alpha_to_one.
     scheduler = DDIMScheduler(**SCHEDULE | dict(set_alpha_to_one=True), timestep_spacing="leading")
     return Decoder(vae, unet, scheduler, projector, DiffusionConfig(eta=1.0)).eval()
 

@@ -1,4 +1,4 @@
-"""Documents and their layout: the tokens and labels of the official data builder, and by hand with lopsided blocks."""
+"""Documents and their layout: as in the official data builder, and by hand."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ TOY = ToyTokenizer(["a", "red", "blue", "thing", "now", ".", "#"])
 S = TOY.special
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Documents
 
 
@@ -75,7 +75,7 @@ def test_text_never_holds_a_special_token(token):
     assert token in str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Images of all modes
 
 
@@ -136,7 +136,7 @@ def test_a_document_holds_rgb_whatever_it_was_given():
     assert {image.size for image in document.images} == {(5, 3)}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Layouts by hand: 2 queries, 3 patches
 
 
@@ -213,7 +213,7 @@ def test_collate_pads_on_either_side_and_moves_the_blocks_along(side, starts):
         assert batch.ids[row, first - 1 : first + 3].tolist() == PAINTED
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The official data builder: 8 queries, 16 patches
 
 GOLDEN = load_file(TINY / "golden/data_builder.safetensors")
@@ -232,7 +232,7 @@ def llama():
 
 
 def official_layouts(llama):
-    """Our layout for each kind of the official builder that this package has; images follow texts 0 and 2."""
+    """Our layout for each kind of the official builder; images follow texts 0 and 2."""
     joint = [FIRST, RED, f"{SECOND} {THIRD}", BLUE, FOURTH]
     return {
         "t2i": lay_out(
@@ -255,7 +255,7 @@ def official_layouts(llama):
 def test_ids_and_labels_of_the_official_builder(llama, kind):
     layout = official_layouts(llama)[kind]
     assert layout.ids == GOLDEN[f"{kind}.input_ids"].tolist()
-    # The official builder also labels <s>, which no position precedes: after the shift it is no target either way.
+    # The official builder also labels <s>. No position precedes it, so it is no target either way.
     assert layout.labels[1:] == GOLDEN[f"{kind}.labels"][1:].tolist()
 
 

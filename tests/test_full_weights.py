@@ -1,4 +1,4 @@
-"""Where the full weights are looked for, and how large they are: without them, and without a download."""
+"""Where the full weights are looked for, and how large they are, without any download."""
 
 import shutil
 from pathlib import Path

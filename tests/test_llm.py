@@ -1,4 +1,4 @@
-"""The language model is LLaMA: the same numbers as transformers', and as the official code's on its tiny checkpoint."""
+"""The language model is LLaMA: the numbers of transformers, and of the official tiny checkpoint."""
 
 import json
 import math
@@ -18,7 +18,7 @@ VOCABULARY = 37
 
 
 def both(key_value_heads):
-    """Our decoder and transformers', with the same random weights; 6 heads of 4 numbers over so many key/value heads."""
+    """Our decoder and transformers', with equal random weights: 6 heads of width 4."""
     sizes = dict(
         vocab_size=VOCABULARY,
         hidden_size=24,
@@ -31,7 +31,7 @@ def both(key_value_heads):
         rope_theta=500.0,
     )
     torch.manual_seed(key_value_heads)
-    # Wide weights: with 0.02 the attention would be so flat that a wrong mask or angle could hide under 1e-5.
+    # Large weights: with 0.02, attention would be so flat that a wrong mask could hide under 1e-5.
     theirs = LlamaForCausalLM(
         LlamaConfig(**sizes, initializer_range=0.3, attn_implementation="eager")
     ).eval()
@@ -85,7 +85,7 @@ def test_cache_changes_nothing(pair, chunks):
 
 
 def left_padded():
-    """Three prompts of 9, 4 and 1 tokens, padded on the left with token 0, and where tokens stand."""
+    """Three prompts of 9, 4 and 1 tokens, padded on the left with token 0, and their mask."""
     ids, mask = torch.zeros(3, 9, dtype=torch.long), torch.zeros(3, 9, dtype=torch.bool)
     for row, length in enumerate((9, 4, 1)):
         ids[row, 9 - length :] = some_ids(4, 9)[row, :length]
@@ -136,7 +136,7 @@ def test_nothing_looks_ahead(pair):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Worked by hand
 
 
@@ -185,7 +185,7 @@ def test_rotated_products_depend_on_distance_alone():
     assert (score(9, 4) - score(9, 5)).abs() > 1e-2
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Errors name both numbers
 
 
@@ -232,7 +232,7 @@ def test_initialize_is_reproducible_and_leaves_norms_alone():
     assert (again.norm.weight == 1).all()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The official code's outputs on its tiny checkpoint
 
 
@@ -242,7 +242,7 @@ def official():
     settings = json.loads((TINY / "checkpoint/config.json").read_text())
     llm = LLM(LLMConfig(**{name: settings[name] for name in LLMConfig.__dataclass_fields__}))
     weights = load_file(TINY / "checkpoint/model.safetensors")
-    # A persistent buffer in the official files, where stock LLaMA has none; we compute the frequencies anew.
+    # A persistent buffer in the official files that stock LLaMA lacks; we recompute it.
     llm.load_state_dict(
         {
             key.removeprefix("model."): value

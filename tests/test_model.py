@@ -1,4 +1,4 @@
-"""The boxes put together: what is read, dreamt, learned, answered and written, with an untrained toy.
+"""All parts joined: reading, dreaming, learning, answering and writing, with an untrained toy.
 
 Untrained, since what is tested here holds for all weights; and quick, since the toy is small.
 """
@@ -62,12 +62,12 @@ def pixels(image):
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Reading
 
 
 def test_prompts_of_different_length_give_what_each_gives_alone(model):
-    """Also with pictures in them, in a batch where the blocks stand at different places in every row."""
+    """Also with pictures, in a batch where the blocks begin at another position in every row."""
     prompts = [
         LONG,
         SHORT,
@@ -163,7 +163,7 @@ def test_prompt_layout_ends_in_queries_and_shows_painted_images_twice(model):
     assert model.prompt_layout(" ").ids == model.prompt_layout(Document([])).ids
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Dreaming
 
 TWO_STEPS = dict(num_inference_steps=2)
@@ -263,7 +263,7 @@ def test_unset_values_are_the_checkpoints(model):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Bad input is refused before any work, and the message says what would be right
 
 
@@ -374,7 +374,7 @@ def test_write_refuses(idle, prompt, options, error, message):
         idle.write(prompt, **options)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The loss
 
 
@@ -489,7 +489,8 @@ def test_frozen_parts_stay_as_they_are_bit_for_bit(fresh, stage):
     trained_names = {
         name for name, parameter in model.named_parameters() if parameter.requires_grad
     }
-    # All parameters, as a careless script hands them over: without a gradient, not even the decay may touch them.
+    # All parameters, as a careless script would pass them: without a gradient, weight decay must
+    # not touch them either.
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.5)
     model.loss(
         [Document([PICTURES[3], *story(0, 1)])], torch.Generator().manual_seed(0)
@@ -505,7 +506,7 @@ def test_frozen_parts_stay_as_they_are_bit_for_bit(fresh, stage):
 
 
 def test_gradient_reaches_the_queries_through_the_frozen_unet(fresh):
-    """The only teacher of a query is the denoising loss: no other parameter needs to learn for it to arrive."""
+    """The only teacher of a query is the denoising loss: it arrives even if nothing else learns."""
     model = without_dropping(fresh).requires_grad_(False)
     model.dream_queries.requires_grad_(True)
     model.loss(
@@ -531,7 +532,7 @@ def test_gradient_of_a_picture_reaches_the_words_and_pictures_before_it(model):
     model.zero_grad(set_to_none=True)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Chat
 
 
@@ -576,7 +577,7 @@ def test_chat_template_by_hand(model):
 class Scripted:
     """Language model logits that follow a script of tokens, whatever is read; at its end </s>.
 
-    Louder than the script is a wish for every token that may never be sampled; second to it comes "red".
+    Tokens that may never be sampled score higher than the script; "red" comes second to it.
     """
 
     def __init__(self, model, script):
@@ -620,7 +621,7 @@ def test_chat_stops_at_the_end_at_its_limit_and_never_dreams(model, monkeypatch)
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Writing
 
 
@@ -649,7 +650,7 @@ def test_write_paints_where_it_dreams_and_goes_on(model, monkeypatch):
 
 
 def test_what_was_read_while_writing_is_the_training_layout_of_what_was_written(model, monkeypatch):
-    """Token for token and state for state, the forced ones included: <dream_end>, <im_start>, patches, <im_end>."""
+    """Token for token and state for state, also those that were inserted and not sampled."""
     dream = model.tokenizer.special.dream_start
     prompt = Document([PICTURES[0], "the same but larger", PICTURES[1], "now"])
     monkeypatch.setattr(
@@ -725,7 +726,7 @@ def test_write_stops_at_its_tokens_and_where_the_context_ends(model, monkeypatch
 
 
 def test_written_words_are_never_tokens_that_must_be_forced(model, monkeypatch):
-    """At a high temperature an untrained model says anything; what was never a target it may not say."""
+    """At a high temperature an untrained model says anything, but nothing that was never a target."""
     chosen, plain = [], generate.choose
     monkeypatch.setattr(
         generate, "choose", lambda *arguments: chosen.append(plain(*arguments)) or chosen[-1]
@@ -782,7 +783,7 @@ def test_choose_by_hand():
     assert cold.count(1) > 0.85 * 500
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The official code on its tiny checkpoint
 
 

@@ -1,9 +1,10 @@
-"""The same documents still give the same numbers: states, latents, losses, attention and text of ten documents.
+"""Ten documents still give the same numbers: states, latents, losses, attention and text.
 
-Tokens and texts are compared exactly. Of each floating-point result a fingerprint is stored: its shape and its products with
-a few fixed random vectors, compared with a tolerance, since another processor adds in another order. The fingerprints were
-stored before the package was rearranged. `python tests/test_unchanged.py --write` stores new ones; do this only
-for a change that is meant to alter results.
+Tokens and texts are compared exactly. Of each floating-point result a fingerprint is stored: its
+shape and its products with a few fixed random vectors, compared with a tolerance, since another
+processor adds in another order. The fingerprints were stored before the package was rearranged.
+`python tests/test_unchanged.py --write` stores new ones; do this only for a change that is meant to
+alter results.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ SCENE = "a large red circle left of a small blue square"
 
 
 def gradient(width: int, height: int) -> Image.Image:
-    """A picture without randomness: red grows to the right, green downwards, blue is a checkerboard."""
+    """A picture without randomness: red grows to the right, green downwards, blue is checkered."""
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(
         np.stack([x, y, 255.0 * ((x > 90) ^ (y > 150))], axis=-1).astype(np.uint8)

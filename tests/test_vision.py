@@ -1,4 +1,4 @@
-"""Images in: the official code's pixels, patches and embeddings; cropping and the order of patches by hand."""
+"""Pictures in: official pixels, patches and embeddings; cropping and patch order by hand."""
 
 from pathlib import Path
 

@@ -205,7 +205,7 @@ def judge_batch(seed: int | str, step: int, batch: int, size: int) -> tuple[Tens
     return roughen(images, torch.Generator().manual_seed(rng.getrandbits(40))), answers
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The analytic reader
 
 

@@ -171,7 +171,7 @@ def parse_caption(text: str) -> tuple | None:
     return ordered_facts(background, relation, *looks)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Questions
 
 QUESTION_KINDS = ("colour", "shape", "size", "count", "existence", "relation", "background")
