@@ -1,4 +1,4 @@
-"""The toy world: scenes that are small, exact and unlimited, so that every picture and every word can be checked."""
+"""The toy world: an unlimited supply of small, exact scenes, so that pictures can be checked."""
 
 from ..images import to_pil, to_tensor
 from .judge import Judge, Reading, read_by_colour

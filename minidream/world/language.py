@@ -1,7 +1,7 @@
-"""What is said of scenes: captions with the role of every word, questions with their answers, and a parser.
+"""Text about scenes: captions with the role of every word, a caption parser, and questions.
 
-All text is lower case, words and punctuation set apart by what `tokenizers.py` splits off. Captions come in many
-phrasings, so that the position of a word gives nothing away.
+All text is lower case and consists of words and punctuation marks that `tokenizers.py` splits.
+Captions come in many phrasings, so that the position of a word says nothing about its role.
 """
 
 import random
@@ -12,7 +12,7 @@ from .scenes import (
     BACKGROUNDS,
     COLOURS,
     HELD_OUT_ARRANGEMENTS,
-    HELD_OUT_LOOKS,
+    HELD_OUT_COMBINATIONS,
     OPPOSITE,
     RELATIONS,
     SHAPES,
@@ -29,29 +29,33 @@ RELATION_SYNONYMS = {
     "above": ("above", "over"),
     "below": ("below", "under", "beneath"),
 }
-AFTER_WITH = {
+# "a blue square with a red circle to its left"
+RELATIONS_AFTER_WITH = {
     "left of": "to its left",
     "right of": "to its right",
     "above": "above it",
     "below": "below it",
 }
 DESCRIBE = "describe the picture."
-# Every word and mark that captions, questions, stories and edits are made of (a test holds them to one another).
+# Every word and punctuation mark of captions, questions, stories and edits, in the order of the
+# token ids.
 VOCABULARY = (
-    ". , : ? a above an answer appears are as background becomes below beneath big black blue but by circle color "
-    "colors colour counting cross cyan day describe disappears for goes gray green grows happens how in is it its large larger "
-    "left little many no nothing now object objects of on one orange over passes picture pink places purple question red "
-    "right ring same shape shrinks size small smaller square star story swap swapped the there they thing things this "
-    "time to triangle turns two under up what while white with without yellow yes"
+    ". , : ? a above an answer appears are as background becomes below beneath big black blue but "
+    "by circle color colors colour counting cross cyan day describe disappears for goes gray "
+    "green grows happens how in is it its large larger left little many no nothing now object "
+    "objects of on one orange over passes picture pink places purple question red right ring same "
+    "shape shrinks size small smaller square star story swap swapped the there they thing things "
+    "this time to triangle turns two under up what while white with without yellow yes"
 ).split()
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words and what each of them says.
+    """Words, and what each of them says.
 
-    `roles` has one entry per word: None, or (kind, thing) with kind "size", "colour", "shape", "relation" or
-    "background" and thing 0 or 1 as in the scene (None for relation and background).
+    `roles` has one entry per word: None, or (kind, index). The kind is "size", "colour", "shape",
+    "relation" or "background"; the index is that of the object in the scene, or None for a relation
+    and a background.
     """
 
     words: tuple[str, ...]
@@ -62,70 +66,69 @@ class Phrase:
 
     @property
     def text(self) -> str:
-        """The words as a sentence, punctuation joined to the word before it."""
+        """The words as a sentence, with punctuation joined to the word before it."""
         return re.sub(r" ([.,:?])", r"\1", " ".join(self.words))
 
 
-def plain(text: str, role: tuple | None = None) -> Phrase:
-    """Words that all play the same role, or none."""
+def phrase(text: str, role: tuple | None = None) -> Phrase:
+    """Words that all have the same role, or none."""
     words = tuple(text.split())
     return Phrase(words, (role,) * len(words))
 
 
-def name_of(thing: SceneObject, number: int, rng: random.Random | None = None) -> Phrase:
-    """ "a large red circle": the thing with all that can be said of it."""
-    size = rng.choice(SIZE_SYNONYMS[thing.size]) if rng else thing.size
+def noun_phrase(item: SceneObject, index: int, rng: random.Random | None = None) -> Phrase:
+    """An object with all its attributes, as in "a large red circle".
+
+    Args:
+        item: the object.
+        index: its index in the scene, for the roles.
+        rng: samples a synonym of the size; None takes the size word itself.
+    """
+    size = rng.choice(SIZE_SYNONYMS[item.size]) if rng else item.size
     article = "an" if size[0] in "aeiou" else "a"
-    return (
-        plain(article)
-        + plain(size, ("size", number))
-        + plain(thing.colour, ("colour", number))
-        + plain(thing.shape, ("shape", number))
-    )
+    words = phrase(article) + phrase(size, ("size", index))
+    return words + phrase(item.colour, ("colour", index)) + phrase(item.shape, ("shape", index))
 
 
 def describe(
     scene: Scene, rng: random.Random | None = None, background: bool | None = None
 ) -> Phrase:
-    """A caption that states every look and the relation.
+    """A caption that states the appearance of every object and the relation.
 
     Args:
         scene: what to describe.
-        rng: draws the phrasing, and which thing comes first; None gives the plainest one.
-        background: whether the background is named; None draws it (without rng: no).
+        rng: samples the phrasing and which object comes first; None gives the plainest caption.
+        background: whether to name the background; None samples it (without rng: not named).
     """
-    say_background = background if background is not None else bool(rng and rng.random() < 0.5)
+    name_background = background if background is not None else bool(rng and rng.random() < 0.5)
     order = [0, 1][: len(scene.objects)]
     relation = scene.relation
     if rng and len(order) == 2 and rng.random() < 0.5:
         order, relation = order[::-1], OPPOSITE[relation]
-    names = [name_of(scene.objects[number], number, rng) for number in order]
-    if relation is None:
-        body = names[0]
-    else:
-        words = rng.choice(RELATION_SYNONYMS[relation]) if rng else relation
-        way = rng.randrange(4) if rng else 0
-        if way <= 1:  # a red circle left of a blue square
-            body = names[0] + plain(words, ("relation", None)) + names[1]
-        elif way == 2:  # a blue square with a red circle to its left
-            body = (
-                names[1]
-                + plain("with")
-                + names[0]
-                + plain(AFTER_WITH[relation], ("relation", None))
-            )
-        else:  # left of a blue square is a red circle
-            body = plain(words, ("relation", None)) + names[1] + plain("is") + names[0]
+    names = [noun_phrase(scene.objects[index], index, rng) for index in order]
+    body = names[0] if relation is None else _join(*names, relation, rng)
     opening = rng.choice(("", "", "there is", "a picture of")) if rng else ""
-    if body.words[0] not in ("a", "an"):
-        opening = ""
-    body = plain(opening) + body
-    if not say_background:
+    if body.words[0] in ("a", "an"):
+        body = phrase(opening) + body
+    if not name_background:
         return body
-    named = plain("on a") + plain(scene.background, ("background", None)) + plain("background")
+    ending = phrase("on a") + phrase(scene.background, ("background", None)) + phrase("background")
     if rng and rng.random() < 0.25:
-        return named + plain(",") + body
-    return body + named
+        return ending + phrase(",") + body
+    return body + ending
+
+
+def _join(first: Phrase, second: Phrase, relation: str, rng: random.Random | None) -> Phrase:
+    """Two noun phrases and the relation of the first to the second, in a random order of words."""
+    words = rng.choice(RELATION_SYNONYMS[relation]) if rng else relation
+    stated = phrase(words, ("relation", None))
+    order = rng.randrange(4) if rng else 0
+    if order <= 1:  # a red circle left of a blue square
+        return first + stated + second
+    if order == 2:  # a blue square with a red circle to its left
+        stated = phrase(RELATIONS_AFTER_WITH[relation], ("relation", None))
+        return second + phrase("with") + first + stated
+    return stated + second + phrase("is") + first  # left of a blue square is a red circle
 
 
 _SIZE = {word: size for size, words in SIZE_SYNONYMS.items() for word in words}
@@ -141,34 +144,36 @@ _RELATION = {
 
 
 def parse_caption(text: str) -> tuple | None:
-    """The facts that a caption states, as `Scene.facts` (background None where it is not named).
+    """The facts that a caption states, as `Scene.facts`; a background that is not named is None.
 
-    Returns None where the text is not a caption of one or two things: half a look, no relation, or too many things.
+    Returns None if the text is not a caption of one or two objects: an attribute or the relation is
+    missing, or there are too many objects.
     """
     words = re.findall(r"[a-z]+", text.lower())
-    looks, relation, place, background = [], None, None, None
-    for number, word in enumerate(words):
+    appearances, relation, objects_before, background = [], None, None, None
+    for position, word in enumerate(words):
         if word in SHAPES:
-            size, colour = words[number - 2 : number] if number >= 2 else ("", "")
+            size, colour = words[position - 2 : position] if position >= 2 else ("", "")
             if size not in _SIZE or colour not in COLOURS:
                 return None
-            looks.append((_SIZE[size], colour, word))
+            appearances.append((_SIZE[size], colour, word))
         elif word in _RELATION:
             if relation:
                 return None
-            relation, place = _RELATION[word], len(looks)
+            relation, objects_before = _RELATION[word], len(appearances)
         elif word == "background":
-            if words[number - 1] not in BACKGROUNDS:
+            if words[position - 1] not in BACKGROUNDS:
                 return None
-            background = words[number - 1]
-    if len(looks) == 1 and relation is None:
-        return ordered_facts(background, None, looks[0])
-    if len(looks) != 2 or relation is None:
+            background = words[position - 1]
+    if len(appearances) == 1 and relation is None:
+        return ordered_facts(background, None, appearances[0])
+    if len(appearances) != 2 or relation is None:
         return None
-    # Between the two things the relation is the first one's; before or after both ("with … to its left") the second's.
-    if place != 1:
-        looks.reverse()
-    return ordered_facts(background, relation, *looks)
+    # Between the two objects, the relation is that of the first to the second. Before both, or
+    # after both ("with ... to its left"), it is that of the second to the first.
+    if objects_before != 1:
+        appearances.reverse()
+    return ordered_facts(background, relation, *appearances)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -177,44 +182,42 @@ def parse_caption(text: str) -> tuple | None:
 QUESTION_KINDS = ("colour", "shape", "size", "count", "existence", "relation", "background")
 
 
-def reference(scene: Scene, number: int) -> str:
-    """The shortest words that single out a thing: "circle", or "red circle" where both are circles."""
-    thing = scene.objects[number]
-    alike = [other for other in scene.objects if other.shape == thing.shape]
-    return thing.shape if len(alike) == 1 else f"{thing.colour} {thing.shape}"
+def referring_expression(scene: Scene, index: int) -> str:
+    """The shortest name of an object: "circle", or "red circle" if both objects are circles."""
+    item = scene.objects[index]
+    alike = [other for other in scene.objects if other.shape == item.shape]
+    return item.shape if len(alike) == 1 else f"{item.colour} {item.shape}"
 
 
 def ask(scene: Scene, rng: random.Random, kind: str | None = None) -> tuple[str, str]:
     """A question about a scene, and its answer in one word.
 
     Args:
-        scene: what is asked about.
-        rng: draws the thing, the phrasing and the kind.
-        kind: one of `QUESTION_KINDS`; where the scene cannot be asked that (a relation with one thing), another.
+        scene: what the question is about.
+        rng: samples the object, the phrasing and the kind.
+        kind: one of `QUESTION_KINDS`. If the scene does not allow this kind (a relation with one
+            object), the question asks for the number of objects.
     """
     kind = kind or rng.choice(QUESTION_KINDS)
-    number = rng.randrange(len(scene.objects))
-    thing = scene.objects[number]
-    unique_shape = sum(other.shape == thing.shape for other in scene.objects) == 1
-    unique_colour = sum(other.colour == thing.colour for other in scene.objects) == 1
+    index = rng.randrange(len(scene.objects))
+    item = scene.objects[index]
+    unique_shape = sum(other.shape == item.shape for other in scene.objects) == 1
+    unique_colour = sum(other.colour == item.colour for other in scene.objects) == 1
     spelling = rng.choice(("color", "colour"))
     noun = rng.choice(("thing", "object"))
     if kind == "colour" and unique_shape:
-        return f"what {spelling} is the {thing.shape}?", thing.colour
+        return f"what {spelling} is the {item.shape}?", item.colour
     if kind == "shape" and unique_colour:
-        return rng.choice(
-            (
-                f"what shape is the {thing.colour} {noun}?",
-                f"what is the shape of the {thing.colour} {noun}?",
-            )
-        ), thing.shape
+        name = f"{item.colour} {noun}"
+        question = rng.choice((f"what shape is the {name}?", f"what is the shape of the {name}?"))
+        return question, item.shape
     if kind == "size":
-        name = f"{thing.colour} {thing.shape}"
-        return rng.choice((f"what size is the {name}?", f"how large is the {name}?")), thing.size
+        name = f"{item.colour} {item.shape}"
+        return rng.choice((f"what size is the {name}?", f"how large is the {name}?")), item.size
     if kind == "existence":
-        return _ask_existence(scene, thing, rng)
+        return _ask_existence(scene, item, rng)
     if kind == "relation" and len(scene.objects) == 2:
-        return _ask_relation(scene, number, rng)
+        return _ask_relation(scene, index, rng)
     if kind == "background":
         return f"what {spelling} is the background?", scene.background
     return f"how many {noun}s are there?", ("one", "two")[len(scene.objects) - 1]
@@ -223,42 +226,38 @@ def ask(scene: Scene, rng: random.Random, kind: str | None = None) -> tuple[str,
 SIDES = {"left of": "on the left", "right of": "on the right", "above": "above", "below": "below"}
 
 
-def ask_side(scene: Scene, number: int) -> tuple[str, str]:
-    """Which of two things stands on a side, and its name: "what thing is on the left?", "a small red circle"."""
-    return f"what thing is {SIDES[scene.relation_of(number)]}?", name_of(
-        scene.objects[number], number
-    ).text
+def ask_side(scene: Scene, index: int) -> tuple[str, str]:
+    """A question about a side: "what thing is on the left?", and "a small red circle"."""
+    question = f"what thing is {SIDES[scene.relation_of(index)]}?"
+    return question, noun_phrase(scene.objects[index], index).text
 
 
-def _ask_existence(scene: Scene, thing: SceneObject, rng: random.Random) -> tuple[str, str]:
-    shape, colour = thing.shape, thing.colour
-    if rng.random() < 0.5:
-        looks = {(other.shape, other.colour) for other in scene.objects}
-        while (shape, colour) in looks or (
-            (shape, colour) in HELD_OUT_LOOKS and not is_held_out(scene)
-        ):
-            # Often a near miss, with only one word wrong: the shape of one thing in the colour of the other.
-            shape = rng.choice([other.shape for other in scene.objects] + [rng.choice(SHAPES)])
-            colour = rng.choice(
-                [other.colour for other in scene.objects] + [rng.choice(list(COLOURS))]
-            )
-        return f"is there a {colour} {shape}?", "no"
-    return f"is there a {colour} {shape}?", "yes"
+def _ask_existence(scene: Scene, item: SceneObject, rng: random.Random) -> tuple[str, str]:
+    shape, colour = item.shape, item.colour
+    if rng.random() >= 0.5:
+        return f"is there a {colour} {shape}?", "yes"
+    existing = {(other.shape, other.colour) for other in scene.objects}
+    forbidden = existing if is_held_out(scene) else existing | HELD_OUT_COMBINATIONS
+    while (shape, colour) in forbidden:
+        # Often a near miss: the shape of one object in the colour of the other.
+        shape = rng.choice([other.shape for other in scene.objects] + [rng.choice(SHAPES)])
+        any_colour = rng.choice(list(COLOURS))
+        colour = rng.choice([other.colour for other in scene.objects] + [any_colour])
+    return f"is there a {colour} {shape}?", "no"
 
 
-def _ask_relation(scene: Scene, number: int, rng: random.Random) -> tuple[str, str]:
-    relation = scene.relation_of(number)
-    name, other = reference(scene, number), reference(scene, 1 - number)
+def _ask_relation(scene: Scene, index: int, rng: random.Random) -> tuple[str, str]:
+    item, other_item = scene.objects[index], scene.objects[1 - index]
+    name, other = referring_expression(scene, index), referring_expression(scene, 1 - index)
+    relation = scene.relation_of(index)
     if rng.random() < 0.4:
-        return f"what is {relation} the {other}?", scene.objects[number].shape
-    said = (
-        relation
-        if rng.random() < 0.5
-        else rng.choice([word for word in RELATIONS if word != relation])
-    )
-    _, stated, looks = ordered_facts(
-        None, said, scene.objects[number].look, scene.objects[1 - number].look
-    )
-    if not is_held_out(scene) and (looks[0][2], stated, looks[1][2]) in HELD_OUT_ARRANGEMENTS:
-        said = relation  # not even as something false do training texts name a held-out arrangement
-    return f"is the {name} {said} the {other}?", "yes" if said == relation else "no"
+        return f"what is {relation} the {other}?", item.shape
+    asked = relation
+    if rng.random() >= 0.5:
+        asked = rng.choice([word for word in RELATIONS if word != relation])
+    _, stated, (first, second) = ordered_facts(None, asked, item.appearance, other_item.appearance)
+    if not is_held_out(scene) and (first[2], stated, second[2]) in HELD_OUT_ARRANGEMENTS:
+        asked = (
+            relation  # training texts never name a held-out arrangement, not even as a false one
+        )
+    return f"is the {name} {asked} the {other}?", "yes" if asked == relation else "no"

@@ -1,9 +1,9 @@
-"""The renderer: scenes to pictures and exact masks, from signed distances, with anti-aliasing, in batched torch."""
+"""The renderer: draws anti-aliased scenes and exact masks from signed distances, in batches."""
 
 import math
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor
 
 from .scenes import BACKGROUNDS, COLOURS, SHAPES, Scene
@@ -23,7 +23,8 @@ def _triangle(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _star(x: Tensor, y: Tensor) -> Tensor:
-    # Folded into one tenth of the star by its symmetry: a point at angle 0, a notch at 36 degrees, a straight edge.
+    # By symmetry, only one tenth of the star is needed: from a tip at angle 0 to a notch at 36
+    # degrees, joined by a straight edge.
     angle = torch.atan2(x, -y)
     wedge = 2 * math.pi / 5
     angle = (angle - wedge * torch.round(angle / wedge)).abs()
@@ -37,15 +38,14 @@ def _star(x: Tensor, y: Tensor) -> Tensor:
 
 def _cross(x: Tensor, y: Tensor) -> Tensor:
     x, y = x.abs(), y.abs()
-    bar = torch.maximum(torch.maximum(x, y) - 0.95, torch.minimum(x, y) - 0.30)
-    return bar
+    return torch.maximum(torch.maximum(x, y) - 0.95, torch.minimum(x, y) - 0.30)
 
 
 def _ring(x: Tensor, y: Tensor) -> Tensor:
     return ((x * x + y * y).sqrt() - 0.72).abs() - 0.24
 
 
-# Signed distance (negative inside) at x, y in units of the thing's radius, y down.
+# Signed distance (negative inside) at x, y, in units of the object's radius, with y downwards.
 DISTANCES = {
     "circle": _circle,
     "square": _square,
@@ -56,6 +56,28 @@ DISTANCES = {
 }
 
 
+def coverage(shape: str, size: int, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
+    """The share of each pixel that an object of this shape covers.
+
+    Args:
+        shape: one of `SHAPES`.
+        size: width and height of the picture in pixels.
+        x, y, radius: centre and radius as fractions of the picture's width, each of shape
+            (objects,).
+
+    Returns:
+        Shape (objects, size, size), in [0, 1].
+    """
+    centres = (torch.arange(size, dtype=torch.float32) + 0.5) / size
+    x, y, radius = (rearrange(value, "objects -> objects 1 1") for value in (x, y, radius))
+    distance = DISTANCES[shape](
+        (rearrange(centres, "width -> 1 1 width") - x) / radius,
+        (rearrange(centres, "height -> 1 height 1") - y) / radius,
+    )
+    # Coverage of a pixel by a straight edge: half at distance 0, full half a pixel inside.
+    return (0.5 - distance * radius * size).clamp(0, 1)
+
+
 def render(scenes: list[Scene], size: int = 32) -> tuple[Tensor, Tensor]:
     """Draws scenes.
 
@@ -64,49 +86,32 @@ def render(scenes: list[Scene], size: int = 32) -> tuple[Tensor, Tensor]:
         size: width and height in image pixels.
 
     Returns:
-        images, shape (batch, 3, size, size), RGB in [0, 1]; and masks, shape (batch, 2, size, size), the share of each
-        pixel that thing 0 and thing 1 cover, in [0, 1]; all 0 for a thing that is not there.
+        images, shape (batch, 3, size, size), RGB in [0, 1]; and masks, shape (batch, 2, size,
+        size), the share of each
+        pixel that object 0 and object 1 cover, in [0, 1]; all zeros for an object that does not
+        exist.
     """
-    rows = [
-        (
-            number,
-            slot,
-            SHAPES.index(thing.shape),
-            thing.x,
-            thing.y,
-            thing.radius,
-            *COLOURS[thing.colour],
-        )
-        for number, scene in enumerate(scenes)
-        for slot, thing in enumerate(scene.objects)
-    ]
-    table = torch.tensor(rows, dtype=torch.float32)
-    centres = (torch.arange(size, dtype=torch.float32) + 0.5) / size
-    masks = torch.zeros(len(scenes), 2, size, size)
-    for number, shape in enumerate(SHAPES):  # only the distance that each thing needs is computed
-        chosen = table[table[:, 2] == number]
-        if not len(chosen):
+    masks, colours = torch.zeros(len(scenes), 2, size, size), torch.zeros(len(scenes), 2, 3)
+    for shape in SHAPES:  # all objects of one shape at once
+        found = [
+            (row, slot, item)
+            for row, scene in enumerate(scenes)
+            for slot, item in enumerate(scene.objects)
+            if item.shape == shape
+        ]
+        if not found:
             continue
-        x, y, radius = (
-            rearrange(chosen[:, column], "things -> things 1 1") for column in (3, 4, 5)
-        )
-        distance = DISTANCES[shape](
-            (rearrange(centres, "width -> 1 1 width") - x) / radius,
-            (rearrange(centres, "height -> 1 height 1") - y) / radius,
-        )
-        # Coverage of a pixel by a straight edge: half at distance 0, full half a pixel inside.
-        masks[chosen[:, 0].long(), chosen[:, 1].long()] = (0.5 - distance * radius * size).clamp(
-            0, 1
-        )
-    images = torch.tensor([BACKGROUNDS[scene.background] for scene in scenes])
-    images = (
-        rearrange(images, "batch channels -> batch channels 1 1").expand(-1, -1, size, size).clone()
-    )
-    colours = torch.zeros(len(scenes), 2, 3)
-    colours[table[:, 0].long(), table[:, 1].long()] = table[:, 6:9]
+        rows, slots, objects = zip(*found)
+        geometry = torch.tensor([(item.x, item.y, item.radius) for item in objects])
+        masks[rows, slots] = coverage(shape, size, *geometry.unbind(dim=1))
+        colours[rows, slots] = torch.tensor([COLOURS[item.colour] for item in objects])
+    images = repeat(
+        torch.tensor([BACKGROUNDS[scene.background] for scene in scenes]),
+        "batch rgb -> batch rgb height width",
+        height=size,
+        width=size,
+    ).clone()
     for slot in range(2):
         cover = rearrange(masks[:, slot], "batch height width -> batch 1 height width")
-        images += cover * (
-            rearrange(colours[:, slot], "batch channels -> batch channels 1 1") - images
-        )
+        images += cover * (rearrange(colours[:, slot], "batch rgb -> batch rgb 1 1") - images)
     return images, masks

@@ -1,15 +1,17 @@
-"""Scenes: what is in a toy picture, how scenes are drawn at random, and which ones training never sees.
+"""Scenes: what a toy picture contains, how scenes are sampled, and which ones are held out.
 
-A scene is a background and one or two things. A thing has a shape, a colour, a size word with an exact radius, and a
-continuous position. Lengths are fractions of the picture's width; x grows to the right and y grows *down*, as in
-images.
+A scene is a background and one or two objects. An object has a shape, a colour, a size word with an
+exact radius, and a continuous position. Lengths are fractions of the picture's width; x grows to
+the right and y grows *down*, as in images.
 """
 
 import random
 from dataclasses import dataclass, replace
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
-COLOURS = {  # RGB in [0, 1], far enough from one another and from every background to be told apart by distance
+# RGB in [0, 1]. The colours are far enough from one another and from every background to be told
+# apart by distance.
+COLOURS = {
     "red": (0.86, 0.12, 0.12),
     "orange": (1.0, 0.55, 0.05),
     "yellow": (0.97, 0.88, 0.10),
@@ -20,14 +22,15 @@ COLOURS = {  # RGB in [0, 1], far enough from one another and from every backgro
     "pink": (1.0, 0.55, 0.75),
 }
 BACKGROUNDS = {"white": (0.97, 0.97, 0.97), "gray": (0.60, 0.60, 0.60), "black": (0.04, 0.04, 0.04)}
-SIZES = {"small": (0.135, 0.15), "large": (0.19, 0.21)}  # (least, greatest) radius
+SIZES = {"small": (0.135, 0.15), "large": (0.19, 0.21)}  # (minimum, maximum) radius
 RELATIONS = ("left of", "right of", "above", "below")
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
-# Never in any training data, of any part: looks (which colour a shape has) and arrangements (which shape stands where
-# beside which). An arrangement is stated as left-of or above; "a star right of a circle" is the same one as "a circle
-# left of a star". Each shape, colour and relation is still seen often, only not together.
-HELD_OUT_LOOKS = frozenset(
+# Held out of the training data of every part: combinations (which colour a shape has) and
+# arrangements (which shape is where, next to which other shape). An arrangement is stated as "left
+# of" or "above": "a star right of a circle" is the same as "a circle left of a star". Each shape,
+# colour and relation still occurs often, only not together.
+HELD_OUT_COMBINATIONS = frozenset(
     {
         ("circle", "purple"),
         ("square", "green"),
@@ -51,9 +54,11 @@ HELD_OUT_ARRANGEMENTS = frozenset(
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One thing in a scene: `shape` and `colour` words, `size` "small" or "large", centre `x`, `y` and `radius`.
+    """One object in a scene.
 
-    Lengths are fractions of the picture's width in [0, 1]. Unknown words raise ValueError.
+    `shape`, `colour` and `size` are words from `SHAPES`, `COLOURS` and `SIZES`; an unknown word
+    raises ValueError. `x`, `y` (the centre) and `radius` are fractions of the picture's width, in
+    [0, 1]; a radius of None becomes the middle of the range of `size`.
     """
 
     shape: str
@@ -71,47 +76,51 @@ class SceneObject:
             object.__setattr__(self, "radius", sum(SIZES[self.size]) / 2)
 
     @property
-    def look(self) -> tuple[str, str, str]:
-        """(size, colour, shape): what a caption says of a thing."""
+    def appearance(self) -> tuple[str, str, str]:
+        """(size, colour, shape): what a caption says about an object."""
         return self.size, self.colour, self.shape
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two things on a background. With two, `relation` says where the first stands, seen from the second."""
+    """One or two objects on a background.
+
+    Another number of objects or an unknown background raises ValueError.
+    """
 
     objects: tuple[SceneObject, ...]
     background: str = "white"
 
     def __post_init__(self):
         if len(self.objects) not in (1, 2):
-            raise ValueError(f"a scene has 1 or 2 things, not {len(self.objects)}")
+            raise ValueError(f"a scene has 1 or 2 objects, not {len(self.objects)}")
         if self.background not in BACKGROUNDS:
             raise ValueError(f"{self.background!r} is none of {', '.join(BACKGROUNDS)}")
 
     @property
     def relation(self) -> str | None:
-        """Where the first thing stands, seen from the second; None with one thing."""
+        """Where the first object is, relative to the second; None if there is only one."""
         return relation_between(*self.objects) if len(self.objects) == 2 else None
 
-    def relation_of(self, number: int) -> str | None:
-        """Where thing `number` stands, seen from the other; None with one thing."""
-        return self.relation if number == 0 or self.relation is None else OPPOSITE[self.relation]
+    def relation_of(self, index: int) -> str | None:
+        """Where the object with this index is, relative to the other; None if there is only one."""
+        return self.relation if index == 0 or self.relation is None else OPPOSITE[self.relation]
 
     @property
     def facts(self) -> tuple:
-        """(background, relation, looks), the things ordered from left to right or from top to bottom.
+        """(background, relation, appearances).
 
-        Two scenes with equal facts are the same scene as far as words can say.
+        The objects are ordered from left to right or from top to bottom. Two scenes with equal
+        facts cannot be told apart in words.
         """
-        looks = tuple(thing.look for thing in self.objects)
-        return ordered_facts(self.background, self.relation, *looks)
+        appearances = tuple(item.appearance for item in self.objects)
+        return ordered_facts(self.background, self.relation, *appearances)
 
 
 def ordered_facts(
     background: str | None, relation: str | None, first: tuple, second: tuple | None = None
 ) -> tuple:
-    """Facts in the order of `Scene.facts`: the relation becomes "left of" or "above" by naming the things so."""
+    """Facts as `Scene.facts`: "right of" and "below" are turned round by swapping the objects."""
     if second is None:
         return background, None, (first,)
     if relation in ("right of", "below"):
@@ -120,7 +129,7 @@ def ordered_facts(
 
 
 def relation_between(first: SceneObject, second: SceneObject) -> str:
-    """Where `first` stands, seen from `second`, along the axis on which they are farther apart."""
+    """Where `first` is, relative to `second`, along the axis on which they are farther apart."""
     across, down = first.x - second.x, first.y - second.y
     if abs(across) >= abs(down):
         return "left of" if across < 0 else "right of"
@@ -128,50 +137,57 @@ def relation_between(first: SceneObject, second: SceneObject) -> str:
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether the scene has a look or an arrangement that training never sees."""
-    if any((thing.shape, thing.colour) in HELD_OUT_LOOKS for thing in scene.objects):
+    """Whether the scene has a combination or an arrangement that is held out of training."""
+    if any((item.shape, item.colour) in HELD_OUT_COMBINATIONS for item in scene.objects):
         return True
-    _, relation, looks = scene.facts
-    return relation is not None and (looks[0][2], relation, looks[1][2]) in HELD_OUT_ARRANGEMENTS
+    _, relation, appearances = scene.facts
+    if relation is None:
+        return False
+    (_, _, first), (_, _, second) = appearances
+    return (first, relation, second) in HELD_OUT_ARRANGEMENTS
 
 
-def sample_look(rng: random.Random) -> SceneObject:
-    """A thing of random shape, colour, size and radius, at the centre."""
+def sample_object(rng: random.Random) -> SceneObject:
+    """An object of random shape, colour, size and radius, at the centre."""
     size = rng.choice(list(SIZES))
-    return SceneObject(
-        rng.choice(SHAPES), rng.choice(list(COLOURS)), size, radius=rng.uniform(*SIZES[size])
-    )
+    shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
+    return SceneObject(shape, colour, size, radius=rng.uniform(*SIZES[size]))
 
 
-def place(
-    things: tuple[SceneObject, ...], rng: random.Random, relation: str | None = None
+def place_objects(
+    objects: tuple[SceneObject, ...], rng: random.Random, relation: str | None = None
 ) -> tuple[SceneObject, ...]:
-    """The same things at random places: inside the picture, apart, and in a relation that nobody could dispute.
+    """The same objects at random positions, apart, inside the picture, in an unambiguous relation.
 
     Args:
         objects: one or two.
-        relation: where the first shall stand, seen from the second; None draws one.
+        rng: the source of randomness.
+        relation: where the first object is to be, relative to the second; None samples a relation.
     """
-    edge = 0.025
-    if len(things) == 1:
-        reach = things[0].radius + edge
-        return (
-            replace(things[0], x=rng.uniform(reach, 1 - reach), y=rng.uniform(reach, 1 - reach)),
-        )
+    margin = 0.025
+    if len(objects) == 1:
+        reach = objects[0].radius + margin
+        x, y = rng.uniform(reach, 1 - reach), rng.uniform(reach, 1 - reach)
+        return (replace(objects[0], x=x, y=y),)
     relation = relation or rng.choice(RELATIONS)
-    first, second = things if relation in ("left of", "above") else things[::-1]
-    reach_first, reach_second = first.radius + edge, second.radius + edge
-    apart = rng.uniform(reach_first + reach_second, 1 - reach_first - reach_second)
-    along = rng.uniform(reach_first, 1 - reach_second - apart)
-    # The offset across stays under 0.6 of the distance along, so that the axis of the relation is beyond doubt.
-    side = rng.uniform(reach_first, 1 - reach_first)
-    low, high = max(reach_second, side - 0.6 * apart), min(1 - reach_second, side + 0.6 * apart)
-    other = rng.uniform(low, high)
+    in_order = relation in ("left of", "above")
+    first, second = objects if in_order else objects[::-1]
+    reach_first, reach_second = first.radius + margin, second.radius + margin
+    distance = rng.uniform(reach_first + reach_second, 1 - reach_first - reach_second)
+    along = rng.uniform(reach_first, 1 - reach_second - distance)
+    # On the other axis the objects differ by less than 0.6 of the distance, so that the relation is
+    # unambiguous.
+    across_first = rng.uniform(reach_first, 1 - reach_first)
+    low = max(reach_second, across_first - 0.6 * distance)
+    high = min(1 - reach_second, across_first + 0.6 * distance)
+    across_second = rng.uniform(low, high)
     if relation in ("left of", "right of"):
-        first, second = replace(first, x=along, y=side), replace(second, x=along + apart, y=other)
+        first = replace(first, x=along, y=across_first)
+        second = replace(second, x=along + distance, y=across_second)
     else:
-        first, second = replace(first, x=side, y=along), replace(second, x=other, y=along + apart)
-    return (first, second) if relation in ("left of", "above") else (second, first)
+        first = replace(first, x=across_first, y=along)
+        second = replace(second, x=across_second, y=along + distance)
+    return (first, second) if in_order else (second, first)
 
 
 def sample_scene(rng: random.Random, held_out: bool = False, count: int | None = None) -> Scene:
@@ -179,18 +195,15 @@ def sample_scene(rng: random.Random, held_out: bool = False, count: int | None =
 
     Args:
         rng: the source of randomness; equal states give equal scenes.
-        held_out: False draws only scenes that training may see, True only those that it may not.
-        count: how many things, 1 or 2; None draws two in two cases out of three, since two are harder.
+        held_out: False samples only scenes that training may use, True only held-out ones.
+        count: the number of objects, 1 or 2; None chooses 2 with a probability of 2/3, since two
+            are harder.
     """
     count = count or rng.choice((1, 2, 2))
     while True:
-        things = tuple(sample_look(rng) for _ in range(count))
-        if (
-            count == 2
-            and things[0].shape == things[1].shape
-            and things[0].colour == things[1].colour
-        ):
-            continue  # nothing that could be said would tell them apart
-        scene = Scene(place(things, rng), rng.choice(list(BACKGROUNDS)))
+        objects = tuple(sample_object(rng) for _ in range(count))
+        if len({(item.shape, item.colour) for item in objects}) < count:
+            continue  # two objects of one shape and colour could not be told apart in words
+        scene = Scene(place_objects(objects, rng), rng.choice(list(BACKGROUNDS)))
         if is_held_out(scene) == held_out:
             return scene

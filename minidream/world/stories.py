@@ -1,13 +1,14 @@
-"""Stories: a scene, a picture of it, then a change in words only, a picture, and so on; and single edits.
+"""Stories (a scene, its picture, a change in words, the next picture, ...) and single edits.
 
-The second picture cannot be drawn from its sentence alone: "the circle turns green" says neither how large the circle
-is nor what stands beside it. Who paints it must look back, at the words before and at the picture before.
+The second picture cannot be painted from its sentence alone: "the circle turns green" says neither
+how large the circle is nor what else is in the picture. A model has to look back at the earlier
+words and at the earlier picture.
 """
 
 import random
 from dataclasses import dataclass, replace
 
-from .language import describe, name_of, reference
+from .language import describe, noun_phrase, referring_expression
 from .scenes import (
     BACKGROUNDS,
     COLOURS,
@@ -18,8 +19,8 @@ from .scenes import (
     Scene,
     SceneObject,
     is_held_out,
-    place,
-    sample_look,
+    place_objects,
+    sample_object,
     sample_scene,
 )
 
@@ -29,7 +30,10 @@ FILLERS = ("time passes.", "nothing happens for a while.", "the day goes by.")
 
 @dataclass(frozen=True)
 class Story:
-    """Words and scenes in turn: `items` holds str and Scene. Scenes are to be painted, but for those at the places `given`."""
+    """Words and scenes in the order of the story: `items` holds str and Scene.
+
+    The scenes are to be painted, except for those whose index in `items` is in `given`.
+    """
 
     items: tuple
     given: tuple[int, ...] = ()
@@ -45,92 +49,92 @@ class Story:
         return " ".join(item for item in self.items if isinstance(item, str))
 
 
-def _exchange(scene: Scene, number: int, thing: SceneObject) -> tuple[SceneObject, ...]:
-    return tuple(thing if index == number else other for index, other in enumerate(scene.objects))
+def _with_object(scene: Scene, index: int, new: SceneObject) -> Scene:
+    """The scene with the object at this index replaced."""
+    objects = list(scene.objects)
+    objects[index] = new
+    return replace(scene, objects=tuple(objects))
 
 
 def edit_of(scene: Scene, kind: str, rng: random.Random) -> tuple[Scene, str, str] | None:
     """One change of a scene.
 
     Args:
-        scene: before.
+        scene: the scene before the change.
         kind: one of `EDITS`.
-        rng: draws what changes, and into what.
+        rng: samples the object that changes and its new attribute.
 
     Returns:
-        The scene after, the change as a story tells it ("the circle turns green."), and as one asks for it ("the same
-        but green"). None where the scene does not allow this kind.
+        The scene after the change, a sentence that tells the change ("the circle turns green."),
+        and an instruction
+        that asks for it ("the same but green"). None if this kind of change is not possible in the
+        scene.
     """
-    number = rng.randrange(len(scene.objects))
-    thing, name = scene.objects[number], reference(scene, number)
+    index = rng.randrange(len(scene.objects))
+    item, name = scene.objects[index], referring_expression(scene, index)
     alone = len(scene.objects) == 1
     subject = "" if alone else f"the {name} is "
     if kind == "recolour":
-        colour = rng.choice([word for word in COLOURS if word != thing.colour])
-        after = replace(scene, objects=_exchange(scene, number, replace(thing, colour=colour)))
-        told, asked = (
-            f"the {name} {rng.choice(('turns', 'becomes'))} {colour}.",
-            f"the same but {subject}{colour}",
-        )
+        colour = rng.choice([word for word in COLOURS if word != item.colour])
+        after = _with_object(scene, index, replace(item, colour=colour))
+        sentence = f"the {name} {rng.choice(('turns', 'becomes'))} {colour}."
+        instruction = f"the same but {subject}{colour}"
     elif kind == "resize":
-        size = "large" if thing.size == "small" else "small"
-        changed = _exchange(
-            scene, number, replace(thing, size=size, radius=rng.uniform(*SIZES[size]))
-        )
-        # A grown thing may not fit where it was: the places are drawn anew, the relation stays.
-        after = replace(scene, objects=place(changed, rng, scene.relation))
-        told = f"the {name} {'grows' if size == 'large' else 'shrinks'}."
-        asked = f"the same but {subject}{'larger' if size == 'large' else 'smaller'}"
+        size = "large" if item.size == "small" else "small"
+        resized = replace(item, size=size, radius=rng.uniform(*SIZES[size]))
+        objects = _with_object(scene, index, resized).objects
+        # A larger object may not fit where it was, so positions are sampled again; the relation
+        # stays.
+        after = replace(scene, objects=place_objects(objects, rng, scene.relation))
+        sentence = f"the {name} {'grows' if size == 'large' else 'shrinks'}."
+        instruction = f"the same but {subject}{'larger' if size == 'large' else 'smaller'}"
     elif kind == "reshape":
-        shape = rng.choice([word for word in SHAPES if word != thing.shape])
-        after = replace(scene, objects=_exchange(scene, number, replace(thing, shape=shape)))
-        told, asked = f"the {name} becomes a {shape}.", f"the same but {subject or 'as '}a {shape}"
+        shape = rng.choice([word for word in SHAPES if word != item.shape])
+        after = _with_object(scene, index, replace(item, shape=shape))
+        sentence = f"the {name} becomes a {shape}."
+        instruction = f"the same but {subject or 'as '}a {shape}"
     elif kind == "appear" and alone:
-        new, relation = sample_look(rng), rng.choice(RELATIONS)
-        after = replace(scene, objects=place((thing, new), rng, OPPOSITE[relation]))
-        words = f"{name_of(new, 1).text}"
-        told, asked = f"{words} appears {relation} it.", f"the same but with {words} {relation} it"
+        new, relation = sample_object(rng), rng.choice(RELATIONS)
+        after = replace(scene, objects=place_objects((item, new), rng, OPPOSITE[relation]))
+        words = noun_phrase(new, 1).text
+        sentence = f"{words} appears {relation} it."
+        instruction = f"the same but with {words} {relation} it"
     elif kind == "vanish" and not alone:
-        rest = (scene.objects[1 - number],)
-        after = replace(scene, objects=place(rest, rng))
-        told, asked = f"the {name} disappears.", f"the same but without the {name}"
+        after = replace(scene, objects=place_objects((scene.objects[1 - index],), rng))
+        sentence, instruction = f"the {name} disappears.", f"the same but without the {name}"
     elif kind == "swap" and not alone:
-        after = replace(scene, objects=place(scene.objects, rng, OPPOSITE[scene.relation]))
-        told, asked = (
-            rng.choice(("they swap places.", "the two swap places.")),
-            "the same but swapped",
-        )
-    elif kind == "exchange" and not alone and thing.colour != scene.objects[1 - number].colour:
+        objects = place_objects(scene.objects, rng, OPPOSITE[scene.relation])
+        after = replace(scene, objects=objects)
+        sentence = rng.choice(("they swap places.", "the two swap places."))
+        instruction = "the same but swapped"
+    elif kind == "exchange" and not alone and item.colour != scene.objects[1 - index].colour:
         first, second = scene.objects
-        after = replace(
-            scene,
-            objects=(replace(first, colour=second.colour), replace(second, colour=first.colour)),
-        )
-        told, asked = "they swap colors.", "the same but with the colors swapped"
+        objects = replace(first, colour=second.colour), replace(second, colour=first.colour)
+        after = replace(scene, objects=objects)
+        sentence, instruction = "they swap colors.", "the same but with the colors swapped"
     elif kind == "background":
         background = rng.choice([word for word in BACKGROUNDS if word != scene.background])
         after = replace(scene, background=background)
-        told, asked = (
-            f"the background turns {background}.",
-            f"the same but on a {background} background",
-        )
+        sentence = f"the background turns {background}."
+        instruction = f"the same but on a {background} background"
     else:
         return None
-    twins = len(after.objects) == 2 and after.objects[0].look[1:] == after.objects[1].look[1:]
-    return None if twins else (after, told, asked)
+    if len({(item.shape, item.colour) for item in after.objects}) < len(after.objects):
+        return None  # the two objects could no longer be told apart in words
+    return after, sentence, instruction
 
 
-def _allowed_edit(
+def _sample_edit_of(
     scene: Scene, rng: random.Random, held_out: bool, count: int | None = None
 ) -> tuple[Scene, str, str]:
+    """A random edit whose result is held out or not, and has `count` objects (None: any number)."""
     while True:
-        change = edit_of(scene, rng.choice(EDITS), rng)
-        if (
-            change
-            and is_held_out(change[0]) == held_out
-            and count in (None, len(change[0].objects))
-        ):
-            return change
+        edit = edit_of(scene, rng.choice(EDITS), rng)
+        if edit is None:
+            continue
+        after, _, _ = edit
+        if is_held_out(after) == held_out and count in (None, len(after.objects)):
+            return edit
 
 
 def sample_story(
@@ -143,57 +147,59 @@ def sample_story(
 
     Args:
         rng: the source of randomness.
-        held_out: with True the last scene is one that training never sees (the ones before it may be seen).
-        pictures: how many, 2 or 3; None draws.
-        count: how many things are in every picture; None draws, and lets things come and go.
+        held_out: True makes the last scene a held-out one; the scenes before it are never held out.
+        pictures: the number of pictures, 2 or 3; None samples it.
+        count: the number of objects in every picture; None samples it, and lets objects appear and
+            vanish.
     """
-    asked, pictures = pictures, pictures or rng.choice((2, 3))
-    if count is None and rng.random() < 0.15 and asked != 3:  # counting up takes two
+    # Sampled first, although a story that counts up always has two pictures.
+    number = pictures or rng.choice((2, 3))
+    if count is None and rng.random() < 0.15 and pictures != 3:
         return _count_up(rng, held_out)
     scene = sample_scene(rng, count=count or rng.choice((1, 2)))
     items = [f"a story: {describe(scene, rng).text}.", scene]
-    for number in range(1, pictures):
-        scene, told, _ = _allowed_edit(scene, rng, held_out and number == pictures - 1, count)
-        filler = (
-            f"{rng.choice(FILLERS)} " if rng.random() < 0.2 else ""
-        )  # a sentence that calls for no picture
-        items += [filler + told, scene]
+    for index in range(1, number):
+        is_last = index == number - 1
+        scene, sentence, _ = _sample_edit_of(scene, rng, held_out and is_last, count)
+        # A filler calls for no picture, so a model cannot simply paint after every sentence.
+        filler = f"{rng.choice(FILLERS)} " if rng.random() < 0.2 else ""
+        items += [filler + sentence, scene]
     return Story(tuple(items))
 
 
 def _count_up(rng: random.Random, held_out: bool) -> Story:
     while True:
         scene = sample_scene(rng, count=1)
-        change = edit_of(scene, "appear", rng)
-        if change and is_held_out(change[0]) == held_out:
-            after, told, _ = change
-            return Story(
-                (f"counting up: one, {describe(scene, rng).text}.", scene, f"two, {told}", after)
-            )
+        edit = edit_of(scene, "appear", rng)
+        if edit and is_held_out(edit[0]) == held_out:
+            after, sentence, _ = edit
+            opening = f"counting up: one, {describe(scene, rng).text}."
+            return Story((opening, scene, f"two, {sentence}", after))
 
 
 def sample_edit(rng: random.Random, held_out: bool = False, count: int | None = None) -> Story:
-    """ "<picture> the same but larger": a given picture, an instruction, and the picture it asks for; `count` as in `sample_story`."""
+    """A given picture, an instruction, and the picture to paint: "<picture> the same but larger".
+
+    The arguments are those of `sample_story`.
+    """
     scene = sample_scene(rng, count=count or rng.choice((1, 2)))
-    after, _, asked = _allowed_edit(scene, rng, held_out, count)
-    return Story((scene, asked, after), given=(0,))
+    after, _, instruction = _sample_edit_of(scene, rng, held_out, count)
+    return Story((scene, instruction, after), given=(0,))
 
 
 def sample_subject(rng: random.Random, held_out: bool = False) -> Story:
-    """ "<picture> this shape in red": the thing of a given picture in another colour, wherever it may stand."""
+    """The object of a given picture in another colour, anywhere: "<picture> this shape in red"."""
     scene = sample_scene(rng, count=1)
     while True:
-        thing = replace(
-            scene.objects[0],
-            colour=rng.choice([word for word in COLOURS if word != scene.objects[0].colour]),
-        )
-        after = Scene(place((thing,), rng), scene.background)
+        (item,) = scene.objects
+        item = replace(item, colour=rng.choice([word for word in COLOURS if word != item.colour]))
+        after = Scene(place_objects((item,), rng), scene.background)
         if is_held_out(after) == held_out:
-            return Story((scene, f"this shape in {thing.colour}", after), given=(0,))
+            return Story((scene, f"this shape in {item.colour}", after), given=(0,))
         scene = sample_scene(rng, count=1)
 
 
 def sample_copy(rng: random.Random) -> Story:
-    """ "<picture> the same": a given picture that is to be painted as it is, so that all that was seen has to be carried over."""
+    """A given picture to be painted again, with every detail carried over: "<picture> the same"."""
     scene = sample_scene(rng)
     return Story((scene, "the same", scene), given=(0,))
