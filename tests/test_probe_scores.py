@@ -64,7 +64,7 @@ def test_things_are_found_in_pictures_where_they_were_drawn():
     images, masks = render(scenes, 32)
     for scene, drawn, found in zip(scenes, masks, probe.true_masks(images)):
         wanted = (
-            drawn if scene.facts[2][0] == scene.objects[0].look else drawn.flip(0)
+            drawn if scene.facts[2][0] == scene.objects[0].appearance else drawn.flip(0)
         )  # the left or upper one first
         assert (found - wanted).abs().mean() < 0.02
     assert probe.true_masks(torch.zeros(1, 3, 32, 32)) == [None]

@@ -24,7 +24,7 @@ from minidream.weights import parts, toy
 from minidream.weights.files import write_atomically
 from minidream.world.language import VOCABULARY
 from minidream.world.render import render
-from minidream.world.scenes import COLOURS, HELD_OUT_LOOKS, Scene, SceneObject, sample_scene
+from minidream.world.scenes import COLOURS, HELD_OUT_COMBINATIONS, Scene, SceneObject, sample_scene
 
 SCRIPT = Path(__file__).parent / "killed_run.py"
 
@@ -284,7 +284,7 @@ def test_disguised_pictures_never_show_a_held_out_look():
             assert (
                 thing.shape,
                 min(COLOURS, key=lambda name: math.dist(COLOURS[name], colour)),
-            ) not in HELD_OUT_LOOKS
+            ) not in HELD_OUT_COMBINATIONS
             assert math.dist(colour, ground) > 0.35
     scene = Scene((SceneObject("square", "red", "small", x=0.3, y=0.5),))
     images, masks = render([scene], toy.IMAGE_SIZE)

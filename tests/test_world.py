@@ -36,24 +36,24 @@ from minidream.world import (
     sample_story,
     sample_subject,
 )
-from minidream.world.judge import HEADS, judge_batch, roughen, targets
+from minidream.world.judge import HEADS, add_blur_and_noise, answers_of_scenes, judge_batch
 from minidream.world.language import (
-    AFTER_WITH,
     DESCRIBE,
     QUESTION_KINDS,
     RELATION_SYNONYMS,
+    RELATIONS_AFTER_WITH,
     SIZE_SYNONYMS,
     VOCABULARY,
     ask_side,
-    name_of,
-    reference,
+    noun_phrase,
+    referring_expression,
 )
 from minidream.world.scenes import (
     HELD_OUT_ARRANGEMENTS,
-    HELD_OUT_LOOKS,
+    HELD_OUT_COMBINATIONS,
     OPPOSITE,
-    place,
-    sample_look,
+    place_objects,
+    sample_object,
 )
 from minidream.world.stories import EDITS
 
@@ -99,7 +99,7 @@ def test_relation_follows_the_longer_axis_and_y_grows_down(dx, dy, expected):
 def test_places_are_inside_apart_and_beyond_dispute(relation):
     rng = random.Random(3)
     for _ in range(300):
-        first, second = place((sample_look(rng), sample_look(rng)), rng, relation)
+        first, second = place_objects((sample_object(rng), sample_object(rng)), rng, relation)
         assert relation_between(first, second) == relation
         across, down = abs(first.x - second.x), abs(first.y - second.y)
         assert min(across, down) <= 0.6 * max(across, down) + 1e-9
@@ -119,7 +119,7 @@ def test_unknown_words_and_counts_are_named():
     ):
         with pytest.raises(ValueError, match=word):
             SceneObject(**dict(shape="circle", colour="red", size="small") | wrong)
-    with pytest.raises(ValueError, match="1 or 2 things, not 3"):
+    with pytest.raises(ValueError, match="1 or 2 objects, not 3"):
         Scene((CIRCLE,) * 3)
     with pytest.raises(ValueError, match="mauve"):
         Scene((CIRCLE,), "mauve")
@@ -153,7 +153,7 @@ def test_sampling_gives_only_what_was_asked_for_and_all_of_it(held_out):
     if held_out:
         assert looks == every_look and HELD_OUT_ARRANGEMENTS <= arrangements
     else:
-        assert looks == every_look - HELD_OUT_LOOKS, "every other combination is seen"
+        assert looks == every_look - HELD_OUT_COMBINATIONS, "every other combination is seen"
         assert not HELD_OUT_ARRANGEMENTS & arrangements
         assert len(arrangements) == 2 * len(SHAPES) ** 2 - len(HELD_OUT_ARRANGEMENTS)
     counts = [len(scene.objects) for scene in drawn]
@@ -163,9 +163,9 @@ def test_sampling_gives_only_what_was_asked_for_and_all_of_it(held_out):
 
 def test_every_word_is_seen_in_spite_of_what_is_held_out():
     assert (
-        len(HELD_OUT_LOOKS)
-        == len({shape for shape, _ in HELD_OUT_LOOKS})
-        == len({colour for _, colour in HELD_OUT_LOOKS})
+        len(HELD_OUT_COMBINATIONS)
+        == len({shape for shape, _ in HELD_OUT_COMBINATIONS})
+        == len({colour for _, colour in HELD_OUT_COMBINATIONS})
     )
     for first, relation, second in HELD_OUT_ARRANGEMENTS:
         assert relation in ("left of", "above") and {first, second} <= set(SHAPES)
@@ -304,15 +304,15 @@ def test_the_plainest_caption():
         ("there is a small blue square on the right of a large red circle", PAIR.facts),
         (
             "a large red circle under a small blue square",
-            ("black", "above", (SQUARE.look, CIRCLE.look)),
+            ("black", "above", (SQUARE.appearance, CIRCLE.appearance)),
         ),
         (
             "beneath a small blue square is a large red circle",
-            ("black", "above", (SQUARE.look, CIRCLE.look)),
+            ("black", "above", (SQUARE.appearance, CIRCLE.appearance)),
         ),
         (
             "a large red circle with a small blue square above it",
-            ("black", "above", (SQUARE.look, CIRCLE.look)),
+            ("black", "above", (SQUARE.appearance, CIRCLE.appearance)),
         ),
     ],
 )
@@ -369,7 +369,7 @@ def test_roles_say_what_every_word_tells():
             "everything is said, and once"
         )
         phrases = {
-            *AFTER_WITH.values(),
+            *RELATIONS_AFTER_WITH.values(),
             *(words for options in RELATION_SYNONYMS.values() for words in options),
         }
         assert bool(relation) == (len(scene.objects) == 2)
@@ -378,7 +378,7 @@ def test_roles_say_what_every_word_tells():
 
 
 def test_phrases_join_with_their_roles():
-    joined = name_of(CIRCLE, 0) + name_of(SQUARE, 1)
+    joined = noun_phrase(CIRCLE, 0) + noun_phrase(SQUARE, 1)
     assert joined.text == "a large red circle a small blue square"
     assert joined.roles == (
         None,
@@ -445,7 +445,10 @@ def test_questions_about_two_things_by_hand():
 
 def test_things_alike_are_told_apart_by_colour():
     twins = Scene((CIRCLE, SceneObject("circle", "blue", "small", 0.75, 0.40)))
-    assert reference(twins, 0) == "red circle" and reference(twins, 1) == "blue circle"
+    assert (
+        referring_expression(twins, 0) == "red circle"
+        and referring_expression(twins, 1) == "blue circle"
+    )
     asked = all_questions(twins, 1500)
     assert ("is the red circle left of the blue circle?", "yes") in asked
     assert ("what is left of the blue circle?", "circle") in asked
@@ -477,7 +480,11 @@ def test_answers_follow_from_the_scene(kind):
         ):
             name, said, other = found.groups()
             first, second = (
-                [thing for number, thing in enumerate(things) if reference(scene, number) == words]
+                [
+                    thing
+                    for number, thing in enumerate(things)
+                    if referring_expression(scene, number) == words
+                ]
                 for words in (name, other)
             )
             assert answer == ("yes" if relation_between(*first, *second) == said else "no")
@@ -501,7 +508,9 @@ def test_answers_follow_from_the_scene(kind):
             relation, name = re.fullmatch(
                 r"what is (left of|right of|above|below) the ([\w ]+)\?", question
             ).groups()
-            [number] = [number for number in range(2) if reference(scene, number) == name]
+            [number] = [
+                number for number in range(2) if referring_expression(scene, number) == name
+            ]
             assert (
                 answer == things[1 - number].shape
                 and relation_between(things[1 - number], things[number]) == relation
@@ -545,7 +554,7 @@ def test_questions_on_seen_scenes_name_nothing_that_is_held_out():
     rng = random.Random(6)
     for scene in scenes(4000):
         question, _ = ask(scene, rng, rng.choice(("existence", "relation", None)))
-        assert not named_looks(question) & HELD_OUT_LOOKS, question
+        assert not named_looks(question) & HELD_OUT_COMBINATIONS, question
         assert not named_arrangements(question) & HELD_OUT_ARRANGEMENTS, question
     assert named_arrangements("is the red star right of the circle?") == {
         ("circle", "left of", "star")
@@ -567,7 +576,7 @@ def test_stories_and_edits_give_what_was_asked_for(sample, held_out):
             "what comes before may always be seen"
         )
         if not held_out:
-            assert not named_looks(story.text) & HELD_OUT_LOOKS
+            assert not named_looks(story.text) & HELD_OUT_COMBINATIONS
             assert not named_arrangements(story.text) & HELD_OUT_ARRANGEMENTS
 
 
@@ -610,7 +619,7 @@ def test_edits_do_what_they_say(kind, count):
     for before, after, told, asked in results:
         assert asked.startswith("the same but ")
         assert (after.background == before.background) == (kind != "background")
-        names = [reference(before, number) for number in range(count)]
+        names = [referring_expression(before, number) for number in range(count)]
         mentioned = [
             number
             for number in range(count)
@@ -621,7 +630,9 @@ def test_edits_do_what_they_say(kind, count):
             old, new = before.objects[number], after.objects[number]
             assert count == 1 or f"the {names[number]}" in asked
             attribute = {"recolour": "colour", "resize": "size", "reshape": "shape"}[kind]
-            looks = [dict(zip(("size", "colour", "shape"), thing.look)) for thing in (old, new)]
+            looks = [
+                dict(zip(("size", "colour", "shape"), thing.appearance)) for thing in (old, new)
+            ]
             assert {name for name in looks[0] if looks[0][name] != looks[1][name]} == {attribute}
             if kind == "resize":
                 assert (
@@ -635,24 +646,26 @@ def test_edits_do_what_they_say(kind, count):
                 )
             if count == 2:
                 assert (
-                    after.objects[1 - number].look == before.objects[1 - number].look
+                    after.objects[1 - number].appearance == before.objects[1 - number].appearance
                     and after.relation == before.relation
                 )
         elif kind == "appear":
             [old], [first, new] = before.objects, after.objects
-            assert first.look == old.look
+            assert first.appearance == old.appearance
             relation = relation_between(new, first)
             assert (
-                told == f"{name_of(new, 1).text} appears {relation} it."
-                and f"with {name_of(new, 1).text} {relation} it" in asked
+                told == f"{noun_phrase(new, 1).text} appears {relation} it."
+                and f"with {noun_phrase(new, 1).text} {relation} it" in asked
             )
         elif kind == "vanish":
             [number] = mentioned
-            assert [thing.look for thing in after.objects] == [before.objects[1 - number].look]
+            assert [thing.appearance for thing in after.objects] == [
+                before.objects[1 - number].appearance
+            ]
             assert told.endswith("disappears.") and asked.endswith(f"without the {names[number]}")
         elif kind == "swap":
-            assert [thing.look for thing in after.objects] == [
-                thing.look for thing in before.objects
+            assert [thing.appearance for thing in after.objects] == [
+                thing.appearance for thing in before.objects
             ]
             assert after.relation == OPPOSITE[before.relation]
         elif kind == "exchange":
@@ -668,7 +681,7 @@ def test_edits_do_what_they_say(kind, count):
                 and asked == f"the same but on a {after.background} background"
             )
         if len(after.objects) == 2:
-            assert after.objects[0].look[1:] != after.objects[1].look[1:], (
+            assert after.objects[0].appearance[1:] != after.objects[1].appearance[1:], (
                 "words can still tell them apart"
             )
 
@@ -749,7 +762,7 @@ def test_agreement_is_about_everything():
 def test_the_judge_says_in_words_what_its_heads_answer():
     """Heads that give the right answers read every scene back, so answers and words are in the same order."""
     drawn = scenes(200) + scenes(50, held_out=True)
-    answers = targets(drawn)
+    answers = answers_of_scenes(drawn)
     judge = Judge(width=8)
     judge.forward = lambda images: {
         name: torch.nn.functional.one_hot(answers[:, column].clamp(min=0), choices).float()
@@ -784,11 +797,11 @@ def test_the_judge_takes_any_size_and_ignores_what_is_not_asked():
 
 def test_roughen_keeps_range_and_stays_close():
     images, _ = render(scenes(40), 32)
-    rough = roughen(images, torch.Generator().manual_seed(1))
+    rough = add_blur_and_noise(images, torch.Generator().manual_seed(1))
     assert rough.shape == images.shape and rough.min() >= 0 and rough.max() <= 1
     away = (rough - images).abs().mean(dim=(1, 2, 3))
     assert (away > 0).all() and away.max() < 0.1 and away.std() > 0.005, "each by its own amount"
-    assert torch.equal(rough, roughen(images, torch.Generator().manual_seed(1)))
+    assert torch.equal(rough, add_blur_and_noise(images, torch.Generator().manual_seed(1)))
 
 
 def test_the_side_that_is_asked_is_the_side_of_the_answer():

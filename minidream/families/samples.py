@@ -13,7 +13,7 @@ from ..train.lessons import description, document_of, pictures
 from ..weights import toy
 from ..world.language import DESCRIBE, ask, describe, parse_caption
 from ..world.render import render
-from ..world.scenes import Scene, place, sample_scene
+from ..world.scenes import Scene, place_objects, sample_scene
 from ..world.stories import Story, sample_edit, sample_story
 from .boxes import box_around, box_iou, words_of_box
 
@@ -126,5 +126,5 @@ def box_asked(scene: Scene, rng: random.Random) -> tuple[str, str]:
     if rng.random() < 0.5:
         here, said = box, "no"
         while box_iou(box, here) > 0.1:
-            box = true_box(replace(scene, objects=place(scene.objects, rng)))
+            box = true_box(replace(scene, objects=place_objects(scene.objects, rng)))
     return f"is the {scene.objects[0].shape} at {words_of_box(box)}?", said

@@ -28,7 +28,7 @@ def true_masks(images: Tensor) -> list[Tensor | None]:
 def masks_of(scene: Scene, size: int) -> Tensor:
     """The masks of a scene's things in the order of `Scene.facts`, shape (things, size, size), in [0, 1]."""
     drawn = render([scene], size)[1][0, : len(scene.objects)]
-    return drawn if scene.facts[2][0] == scene.objects[0].look else drawn.flip(0)
+    return drawn if scene.facts[2][0] == scene.objects[0].appearance else drawn.flip(0)
 
 
 def on_cells(masks: Tensor, height: int, width: int) -> Tensor:

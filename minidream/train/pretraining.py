@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from ..vision import clip_pixels
 from ..weights import toy
 from ..weights.toy import clip_text_states
-from ..world.judge import BACKGROUND_WORDS, Judge, Reading, judge_batch, numbers_of
+from ..world.judge import BACKGROUND_WORDS, Judge, Reading, attribute_indices, judge_batch
 from ..world.language import describe, parse_caption
 from ..world.render import render
 from ..world.scenes import (
     BACKGROUNDS,
     COLOURS,
-    HELD_OUT_LOOKS,
+    HELD_OUT_COMBINATIONS,
     SHAPES,
     SIZES,
     Scene,
@@ -177,7 +177,7 @@ class TextStage(nn.Module):
         background, relation, looks = parse_caption(caption)
         rows = [[0, 0, 0, 0] for _ in range(6)]
         for place, look in zip(self.places[relation], looks):
-            rows[place][:3] = (1 + number for number in numbers_of(look))
+            rows[place][:3] = (1 + number for number in attribute_indices(look))
         if background:
             rows[5][3] = 1 + BACKGROUND_WORDS.index(background)
         return rows
@@ -344,7 +344,10 @@ class ClipStage(nn.Module):
         )
         most, thing = cover.max(dim=-1)
         looks = 1 + torch.tensor(
-            [[numbers_of(thing.look) for thing in (scene.objects * 2)[:2]] for scene in scenes]
+            [
+                [attribute_indices(thing.appearance) for thing in (scene.objects * 2)[:2]]
+                for scene in scenes
+            ]
         )
         right = torch.where(
             (most > 0)[..., None],
@@ -454,5 +457,5 @@ class SightStage(ClipStage):
             ]
             if min(
                 math.dist(ground, colour) for colour in things
-            ) > 0.35 and not HELD_OUT_LOOKS & set(zip(shapes, nearest)):
+            ) > 0.35 and not HELD_OUT_COMBINATIONS & set(zip(shapes, nearest)):
                 return [ground, *things]
