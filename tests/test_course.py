@@ -239,7 +239,10 @@ def test_exercises_know_right_from_wrong(name, place, monkeypatch):
         )
         run(
             re.sub(
-                r"^from minidream\.exercises import check_exercise$", "", rest, flags=re.MULTILINE
+                r"^from minidream\.course\.exercises import check_exercise$",
+                "",
+                rest,
+                flags=re.MULTILINE,
             ),
             space,
         )
