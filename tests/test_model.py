@@ -726,7 +726,7 @@ def test_write_stops_at_its_tokens_and_where_the_context_ends(model, monkeypatch
 
 
 def test_written_words_are_never_tokens_that_must_be_forced(model, monkeypatch):
-    """At a high temperature an untrained model says anything, but nothing that was never a target."""
+    """At a high temperature an untrained model says anything but what was never a target."""
     chosen, plain = [], generate.choose
     monkeypatch.setattr(
         generate, "choose", lambda *arguments: chosen.append(plain(*arguments)) or chosen[-1]
