@@ -183,7 +183,7 @@ def test_coordinates_by_hand():
 def test_only_a_unet_with_two_more_channels_is_told_places():
     for places in (False, True):
         decoder = tiny_decoder(places=places)
-        assert decoder.places is places
+        assert decoder.has_coordinates is places
         seen = []
         hook = decoder.unet.register_forward_pre_hook(lambda unet, inputs: seen.append(inputs[0]))
         latents = normal(2, 4, 6, 6)
