@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
+from figures import STORY, image, meshes, read, texts, trace
 from ipywidgets import Output, Widget
 from PIL import Image
-from test_plots import STORY, image, meshes, read, texts, trace
-from test_plots_exploring import bars
+from test_plots_two_hops import bars
 
 import minidream
 from minidream import probe

@@ -1,39 +1,42 @@
-"""Figures of scenes and of rows of tokens: what stands beneath a position is what the loss asks of it, and nothing is lost."""
+"""Rows of tokens: every position is drawn once, with its target, its picture or its origin."""
+
+import math
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_hex
+from figures import ROW, all_texts, closed, shown, texts
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from minidream.documents import IGNORED, Document, collate, lay_out
+from minidream.llm import rotary_angles
 from minidream.plots import (
     TokenStrip,
     batch_strips,
-    plot_distances,
-    plot_scene,
+    plot_origins,
     plot_strips,
     plot_token_strip,
+    plot_turns,
     token_strip,
 )
 from minidream.plots.drawing import INK
-from minidream.plots.picture_parts import DESCRIBES
+from minidream.plots.sequences import ORIGINS
 from minidream.plots.tokens import TOKEN_COLOURS
 from minidream.tokenizers import ToyTokenizer
-from minidream.world import Phrase
 
 TOY = ToyTokenizer(["a", "red", "star", "it", "turns", "blue", "."])
+
+
 RED, BLUE = (Image.new("RGB", (6, 6), colour) for colour in ("red", "blue"))
+
+
 QUERIES, GRID = 5, 3  # not the toy's 16 and 8
 
 
 def strip_of(document, **options):
     return token_strip(lay_out(document, TOY, QUERIES, GRID**2, **options), TOY, QUERIES, GRID)
-
-
-def texts(figure):
-    return [text.get_text() for text in figure.findobj(plt.Text) if text.get_text()]
 
 
 def pictures(figure):
@@ -42,10 +45,6 @@ def pictures(figure):
         for axis in figure.axes
         for image in axis.images
     ]
-
-
-# --------------------------------------------------------------------------------------------------
-# Strips
 
 
 def test_a_strip_worked_by_hand():
@@ -77,7 +76,7 @@ def test_a_strip_worked_by_hand():
     assert strip.painted == [0]
 
 
-def test_a_strip_asks_what_the_loss_asks():
+def test_the_targets_of_a_strip_are_those_of_the_loss():
     layout = lay_out(
         Document([BLUE, "a red star.", RED, "it turns blue.", BLUE]), TOY, QUERIES, GRID**2
     )
@@ -88,7 +87,7 @@ def test_a_strip_asks_what_the_loss_asks():
     assert len(strip.inputs) == len(layout.ids)
 
 
-def test_what_is_not_learned_is_not_asked():
+def test_what_is_not_learned_is_no_target():
     strip = strip_of(Document(["a star", RED]), learn_text=False, read_last=False)
     assert (
         not any(strip.predicts)
@@ -131,14 +130,10 @@ def test_rows_of_a_batch_are_their_layouts_and_padding(side):
     assert [row.painted for row in rows] == [[0], [], [1, 2]]  # the second row paints nothing
 
 
-# --------------------------------------------------------------------------------------------------
-# A strip, drawn
-
-
 def test_a_row_shows_every_token_its_position_and_what_it_predicts():
     document = Document(["a red star", RED, "."])
     figure = plot_token_strip(strip_of(document), document.images, "what there is to see")
-    said = texts(figure)
+    said = all_texts(figure)
     assert "what there is to see" in said and not plt.fignum_exists(figure.number)
     assert [text.get_text() for text in figure.axes[0].texts if text.get_fontsize() == 6.5] == [
         "0",
@@ -161,7 +156,7 @@ def test_a_row_shows_every_token_its_position_and_what_it_predicts():
 def test_without_images_patches_are_counted():
     figure = plot_token_strip(strip_of(Document(["a star", RED])))
     assert (
-        pictures(figure) == [] and texts(figure).count("9 patches") == 2
+        pictures(figure) == [] and all_texts(figure).count("9 patches") == 2
     )  # in the row, and in the legend
 
 
@@ -204,7 +199,9 @@ def test_padding_is_one_box():
     strip = TokenStrip(["<s>", "a", *["[PAD]"] * 40], ["a", *[None] * 41], [])
     figure = plot_token_strip(strip)
     assert (
-        "[PAD] x 40" in texts(figure) and "2–41" in texts(figure) and "40 padding" in texts(figure)
+        "[PAD] x 40" in all_texts(figure)
+        and "2–41" in all_texts(figure)
+        and "40 padding" in all_texts(figure)
     )
 
 
@@ -213,10 +210,6 @@ def test_a_row_refuses_what_does_not_fit():
         plot_token_strip(TokenStrip(["<s>", "a"], [None], []))
     with pytest.raises(ValueError, match="1 blocks of queries and 2 painted"):
         plot_token_strip(TokenStrip(["<s>", 0, 1], [None] * 3, [0, 1]))
-
-
-# --------------------------------------------------------------------------------------------------
-# Several strips
 
 
 def cells(figure):
@@ -228,7 +221,7 @@ def cells(figure):
     return above, beneath
 
 
-def test_strips_draw_a_cell_per_position_and_mark_what_is_asked():
+def test_strips_draw_a_cell_per_position_and_mark_the_targets():
     strips = {
         "story": strip_of(Document(["a star", RED, "."])),
         "padded": TokenStrip(["<s>", "a", "[PAD]"], ["a", None, None], []),
@@ -253,7 +246,7 @@ def test_strips_draw_a_cell_per_position_and_mark_what_is_asked():
         and (1, 2) not in beneath
     )
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["story", "padded"]
-    assert {"padding", "beneath: paints", "patches"} <= set(texts(figure))
+    assert {"padding", "beneath: paints", "patches"} <= set(all_texts(figure))
     assert not plt.fignum_exists(figure.number)
     figure.canvas.draw()
     with pytest.raises(ValueError, match="no strips"):
@@ -261,83 +254,100 @@ def test_strips_draw_a_cell_per_position_and_mark_what_is_asked():
 
 
 def test_the_legend_names_only_what_is_there():
-    said = texts(plot_strips({"words": TokenStrip(["<s>", "a"], ["a", None], [])}, ""))
+    said = all_texts(plot_strips({"words": TokenStrip(["<s>", "a"], ["a", None], [])}, ""))
     assert "words" in said and not {"patches", "queries", "beneath: paints", "padding"} & set(said)
 
 
-# --------------------------------------------------------------------------------------------------
-# Scenes
-
-PHRASE = Phrase(
-    ("a", "red", "star", "above", "a", "blue", "ring", "on", "gray"),
-    (
-        None,
-        ("colour", 0),
-        ("shape", 0),
-        ("relation", None),
-        None,
-        ("colour", 1),
-        ("shape", 1),
-        None,
-        ("background", None),
-    ),
+BY = (
+    ["given"] * 3
+    + ["written"]
+    + ["by rule"] * 4
+    + ["painted"] * 3
+    + ["by rule"]
+    + ["written"] * 2
+    + ["by rule"] * 4
+    + ["painted"] * 3
+    + ["by rule", "written"]
 )
 
 
-def test_a_scene_shows_the_very_masks_and_the_words_in_their_colours():
-    masks = torch.rand(2, 4, 7, generator=torch.Generator().manual_seed(0))  # not square
-    figure = plot_scene(Image.new("RGB", (7, 4), "red"), masks, PHRASE, "what there is to see")
-    shown = [
-        axis.images[0].get_array()
-        for axis in figure.axes
-        if axis.images and axis.get_label() != "<colorbar>"
+def boxes(figure, colour):
+    """How many boxes of a colour there are, without the legend's."""
+    return sum(
+        patch.get_facecolor()[:3] == to_rgb(colour)
+        for patch in figure.axes[0].patches
+        if not isinstance(patch, Rectangle)
+    )
+
+
+def test_each_position_has_the_colour_of_its_origin():
+    figure = plot_origins(ROW, BY, [RED, BLUE], "Who")
+    assert boxes(figure, ORIGINS["given"]) == 3 and boxes(figure, ORIGINS["written"]) == 4
+    assert boxes(figure, ORIGINS["by rule"]) == 10  # six markers and four queries
+    frames = [
+        patch
+        for patch in figure.axes[0].patches
+        if isinstance(patch, Rectangle) and patch.get_edgecolor()[:3] == to_rgb(ORIGINS["painted"])
     ]
-    for drawn, mask in zip(shown[1:], masks, strict=True):
-        np.testing.assert_array_equal(drawn, mask)
-    scales = {
-        axis.images[0].get_clim()
-        for axis in figure.axes
-        if axis.images and axis.get_title(loc="left").startswith("mask")
-    }
-    assert scales == {(0, 1)}
-    said = texts(figure)
-    assert (
-        all(word in said for word in PHRASE.words)
-        and said.count("colour") == 2
-        and said.count("relation") == 1
+    assert len(frames) == 2
+    for text in (
+        "Who",
+        "given (3)",
+        "written (4)",
+        "by rule (10)",
+        "painted (6)",
+        "8–10",
+        "18–20",
+        "star",
+        "grows",
+    ):
+        assert text in texts(figure), text
+    assert closed(figure)
+
+
+def test_queries_lead_to_the_picture_that_is_read_next():
+    figure = plot_origins(ROW, BY, [RED, BLUE], "")
+    colours = [picture[0, 0].tolist() for picture in shown(figure)]
+    assert colours == [[255, 0, 0]] * 2 + [[0, 0, 255]] * 2  # each painted, then read
+    # Queries at the end, whose picture is not read yet, lead to none.
+    assert len(shown(plot_origins(ROW[:16], BY[:16], [RED, BLUE], ""))) == 2
+
+
+def test_a_long_row_goes_on_below_and_many_queries_are_abbreviated():
+    short, long = (
+        plot_origins(["<s>", *["star"] * words], ["given"] * (words + 1), [], "")
+        for words in (3, 60)
     )
-    boxes = [to_hex(patch.get_facecolor(), keep_alpha=True) for patch in figure.axes[-1].patches]
     assert (
-        boxes[1] == boxes[2] == DESCRIBES[0].lower() + "77"
-        and boxes[5] == DESCRIBES[1].lower() + "77"
-        and boxes[0] == boxes[4]
+        long.get_figheight() > 2 * short.get_figheight()
+        and long.get_figwidth() == short.get_figwidth()
     )
-    assert not plt.fignum_exists(figure.number)
-    figure.canvas.draw()
+    right = max(
+        patch.get_x() + patch.get_width()
+        for patch in long.axes[0].patches
+        if not isinstance(patch, Rectangle)
+    )
+    assert right < long.get_figwidth()
+    queries = plot_origins([*range(16)], ["by rule"] * 16, [], "")
+    inside = [text.get_text() for text in queries.axes[0].texts if text.get_fontsize() == 6.5]
+    assert inside == ["0", "1", "…", "15"]
 
 
-def test_a_scene_of_one_thing_and_a_long_caption_stays_inside():
-    words = ("word",) * 30
-    figure = plot_scene(RED, torch.zeros(1, 6, 6), Phrase(words, (None,) * 30), "")
-    assert max(text.get_position()[0] for text in figure.axes[-1].texts) < figure.get_figwidth()
-    with pytest.raises(ValueError, match="names object 1, .* 1 masks"):
-        plot_scene(RED, torch.zeros(1, 6, 6), PHRASE, "")
+def test_origins_are_one_for_each_input_and_known():
+    with pytest.raises(ValueError, match="2 inputs and 3 origins"):
+        plot_origins(["<s>", "a"], ["given"] * 3, [], "")
+    with pytest.raises(
+        ValueError, match="'guessed' is no origin; there are given, written, by rule, painted"
+    ):
+        plot_origins(["<s>", "a"], ["given", "guessed"], [], "")
 
 
-def test_distances_are_centred_on_zero_on_one_scale():
-    distances = {
-        "near": torch.tensor([[-0.25, 0.5, 0.1], [0.5, 0.75, 0.3]]),
-        "far": torch.tensor([[-2.0, 1.0, 0.0], [1.0, 1.0, 0.2]]),
-    }
-    figure = plot_distances(distances, "what there is to see")
-    panels = [axis for axis in figure.axes if axis.images and axis.get_label() != "<colorbar>"]
-    for axis, values in zip(panels, distances.values(), strict=True):
-        np.testing.assert_array_equal(axis.images[0].get_array(), values)
-        assert axis.images[0].get_clim() == (-2, 2) and axis.images[0].get_cmap().name == "RdBu_r"
-        assert axis.images[0].get_extent() == [-1.2, 1.2, 1.2, -1.2]  # y down
-    assert [axis.get_title(loc="left") for axis in panels] == [
-        "near",
-        "far",
-    ] and not plt.fignum_exists(figure.number)
-    with pytest.raises(ValueError, match="no distances"):
-        plot_distances({}, "")
+def test_turns_draw_a_hand_at_each_angle():
+    angles = rotary_angles(torch.arange(5)[None], 6, 50.0)[0]
+    figure = plot_turns(angles, "clocks")
+    hands = figure.axes[0].lines
+    assert len(hands) == 5 * 3
+    x, y = hands[4 * 3 + 1].get_data()  # position 4, pair 1; up is a smaller y here
+    assert math.atan2(y[0] - y[1], x[1] - x[0]) == pytest.approx(angles[4, 1].item(), abs=1e-5)
+    with pytest.raises(ValueError, match="3 dimensions"):
+        plot_turns(angles[None], "t")

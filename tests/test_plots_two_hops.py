@@ -1,47 +1,39 @@
-"""Figures of the explorers over the whole range of their controls, and the page to hover over: right numbers, nothing cut, closed."""
+"""Maps over latent cells, for every word and cell, and the page to hover over."""
 
 import html
 import itertools
 import json
 import re
-import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from figures import checked, closed, image, meshes, panels, read, shown, texts
 from PIL import Image
-from test_plots import image, meshes, panels, read, texts
 
 from minidream.plots import (
     groups,
     hover_two_hops,
-    plot_ablation,
-    plot_choice,
-    plot_denoising,
-    plot_denoising_steps,
+    plot_cell_attention,
     plot_hop,
+    plot_two_hop,
     sources,
 )
 from minidream.plots.drawing import HIGHLIGHT as CHOSEN
 from minidream.plots.tokens import TOKEN_COLOURS
 
-# Cells 2 x 3. Of the first, at (0, 0), all comes from <s>; where it is not said otherwise, an input has none of a cell.
+RED, BLUE, GREEN = (Image.new("RGB", (5, 7), colour) for colour in ("red", "blue", "green"))
+
+
+# 2 x 3 cells. All of cell (0, 0) comes from <s>; inputs without another entry have a share of 0.
 INPUTS = ["<s>", "red", (0, 0, 0), (0, 0, 1), "red", "<dream_start>", 0, 1]
+
+
 HOPS = torch.zeros(len(INPUTS), 2, 3)
 HOPS[0] = 1
 HOPS[:, 1, 2] = torch.tensor([0.1, 0.05, 0.2, 0.15, 0.25, 0.05, 0.08, 0.12])
 HOPS[:5, 0, 1] = torch.tensor([0.5, 0.3, 0.0, 0.1, 0.1])
-
-
-def checked(figure, axes=None):
-    """A figure that is closed, not too wide, and in which constrained layout finds a place for everything."""
-    assert not plt.fignum_exists(figure.number) and figure.get_figwidth() <= 9
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure.canvas.draw()
-    assert axes is None or len(figure.axes) == axes
-    return figure
 
 
 def bars(figure):
@@ -56,7 +48,7 @@ def bars(figure):
     return found
 
 
-def test_every_input_stands_in_one_group():
+def test_every_input_is_in_one_group():
     assert groups(INPUTS) == {
         "<s>": [0],
         "red": [1],
@@ -69,6 +61,51 @@ def test_every_input_stands_in_one_group():
     story = ["<s>", "a", "a", *read(0), "a", *range(3), *read(1), *range(3), "queries"]
     assert sorted(sum(groups(story).values(), [])) == list(range(len(story)))
     assert [name for name in groups(story) if "queries" in name] == ["the queries", "queries"]
+
+
+def test_two_hop_draws_the_maps_of_the_chosen_words():
+    inputs = ["<s>", "a", "red", "circle", "a", (0, 1, 2), 3]
+    hops = torch.rand(len(inputs), 3, 5, generator=torch.Generator().manual_seed(1))  # not square
+    figure = plot_two_hop(image(size=(20, 12)), hops, inputs, ["circle", "a", 4, 5, 6])
+    for drawn, place in zip(meshes(figure), (3, 1, 4, 5, 6), strict=True):
+        np.testing.assert_array_equal(drawn, hops[place])
+    assert (
+        len(
+            {
+                (mesh.norm.vmin, mesh.norm.vmax)
+                for axis in panels(figure)
+                for mesh in axis.collections
+            }
+        )
+        == 1
+    )
+    assert not plt.fignum_exists(figure.number)
+    with pytest.raises(ValueError, match="'green' is not among"):
+        plot_two_hop(image(), hops, inputs, ["green"])
+    with pytest.raises(ValueError, match="7 maps .* 6 inputs"):
+        plot_two_hop(image(), hops, inputs[:6], ["a"])
+    with pytest.raises(ValueError, match="no words"):
+        plot_two_hop(image(), hops, inputs, [])
+
+
+@pytest.mark.parametrize("words", [1, 6, 9])
+def test_cell_attention_shares_one_scale_from_zero(words):
+    maps = torch.rand(
+        words, 2, 5, generator=torch.Generator().manual_seed(1)
+    )  # lopsided, so that a transpose shows
+    figure = plot_cell_attention(RED, maps, [f"word {number}" for number in range(words)], "Where")
+    for mesh, wanted in zip(meshes(figure), maps, strict=True):
+        np.testing.assert_array_equal(np.asarray(mesh).reshape(2, 5), wanted)
+    assert {mesh.get_clim() for axis in panels(figure) for mesh in axis.collections} == {
+        (0, maps.max().item())
+    }
+    np.testing.assert_array_equal(shown(figure)[0], np.asarray(RED))
+    assert f"word {words - 1}" in texts(figure) and closed(figure)
+
+
+def test_cell_attention_needs_a_word_for_each_map():
+    with pytest.raises(ValueError, match="3 maps and 2 words"):
+        plot_cell_attention(RED, torch.zeros(3, 2, 2), ["a", "b"], "")
 
 
 def test_from_a_word_to_its_cells_and_from_a_cell_to_its_words():
@@ -195,119 +232,3 @@ def test_the_page_is_small_at_the_toys_size():
         np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     )
     assert len(hover_two_hops(picture, hops / hops.sum(dim=0), inputs).data) < 60_000
-
-
-@pytest.mark.parametrize(
-    "off",
-    [
-        [],
-        ["3"],
-        ["3", "7"],
-        ["4–7"],
-        [f"{number}" for number in range(16)],
-        [f"{4 * number}–{4 * number + 3}" for number in range(16)],
-    ],
-)
-def test_ablation_shows_both_pictures_and_what_changed(off):
-    change = np.linspace(0, 0.5, 35).reshape(7, 5)
-    figure = checked(
-        plot_ablation(image("red", (5, 7)), image("blue", (5, 7)), off, change), axes=4
-    )
-    before, after, changed = (axis.images[0] for axis in figure.axes[:3])
-    np.testing.assert_array_equal(before.get_array()[0, 0], (255, 0, 0))
-    np.testing.assert_array_equal(after.get_array()[0, 0], (0, 0, 255))
-    np.testing.assert_array_equal(changed.get_array(), change)
-    assert changed.get_clim() == (0, 1)  # the same whatever is taken away
-    said = texts(figure)
-    assert all(name in said for name in off)
-    assert ("by 0.250" in said) == bool(off) and ("Without query 3:" in said) == (off == ["3"])
-    (title,) = figure.texts
-    assert title.get_window_extent().x1 <= figure.bbox.x1
-
-
-def test_ablation_refuses_pictures_of_two_sizes():
-    with pytest.raises(ValueError, match=r"\(5, 7\) and \(7, 5\) and a change of \(5, 7\)"):
-        plot_ablation(image(size=(5, 7)), image(size=(7, 5)), ["1"], np.zeros((7, 5)))
-
-
-@pytest.mark.parametrize("queries, grid", [(2, (3, 5)), (5, (8, 8))])
-def test_denoising_shows_every_step_and_query(queries, grid):
-    steps = 3
-    maps = torch.rand(steps, queries, *grid, generator=torch.Generator().manual_seed(1))
-    for step, query in itertools.product(range(steps), range(queries)):
-        figure = checked(
-            plot_denoising(
-                image("blue", (15, 9)),
-                image("red", (15, 9)),
-                maps[step, query],
-                step,
-                query,
-                900 - step,
-                top=2.0,
-            ),
-            axes=4,
-        )
-        np.testing.assert_array_equal(meshes(figure)[0], maps[step, query])
-        assert [tuple(axis.images[0].get_array()[0, 0]) for axis in figure.axes[:2]] == [
-            (0, 0, 255),
-            (255, 0, 0),
-        ]
-        assert f"Step {step}, timestep {900 - step}" in texts(figure) and f"query {query}" in texts(
-            figure
-        )
-        assert figure.axes[2].collections[0].get_clim() == (0, 2)
-    assert plot_denoising(image(), image(), maps[0, 0], 0, 0, 999).axes[2].collections[
-        0
-    ].get_clim() == (0, pytest.approx(maps[0, 0].max()))
-
-
-@pytest.mark.parametrize(
-    "steps, shown", [(1, [0]), (3, [0, 1, 2]), (20, [0, 5, 10, 14, 19]), (50, [0, 12, 24, 37, 49])]
-)
-def test_steps_go_from_the_first_to_the_last(steps, shown):
-    maps = torch.rand(steps, 2, 3, generator=torch.Generator().manual_seed(steps))
-    noisy, guesses = (
-        [Image.new("RGB", (6, 4), (number, colour, 0)) for number in range(steps)]
-        for colour in (0, 1)
-    )
-    figure = checked(
-        plot_denoising_steps(noisy, guesses, maps, list(range(900, 900 - steps, -1)), query=6)
-    )
-    rows = np.array(panels(figure)).reshape(3, len(shown))
-    for column, step in zip(rows.T, shown):
-        assert [tuple(axis.images[0].get_array()[0, 0][:2]) for axis in column[:2]] == [
-            (step, 0),
-            (step, 1),
-        ]
-        np.testing.assert_array_equal(column[2].collections[0].get_array(), maps[step])
-        assert column[0].get_title(loc="left") == f"step {step}\ntimestep {900 - step}"
-    assert len({axis.collections[0].get_clim() for axis in rows[2]}) == 1 and "query 6" in texts(
-        figure
-    )
-    for wrong in (
-        (noisy[1:], guesses, maps),
-        (noisy, guesses + guesses, maps),
-        (noisy, guesses, maps[1:]),
-    ):
-        with pytest.raises(
-            ValueError,
-            match=", ".join(["{} noisy pictures", "{} guesses", "{} maps"]).format(
-                *map(len, wrong)
-            ),
-        ):
-            plot_denoising_steps(*wrong, list(range(steps)), query=6)
-
-
-@pytest.mark.parametrize(
-    "prompt", ["", "a star.", "a large red circle to the left of a small blue square, " * 4]
-)
-def test_choice_wraps_its_prompt(prompt):
-    figure = checked(
-        plot_choice(image("green", (5, 7)), prompt, "seed 3, guidance scale 7.5"), axes=1
-    )
-    (axis,) = figure.axes
-    assert axis.get_title(
-        loc="left"
-    ).split() == prompt.split() and "seed 3, guidance scale 7.5" in texts(figure)
-    np.testing.assert_array_equal(axis.images[0].get_array()[0, 0], (0, 128, 0))
-    assert axis._left_title.get_window_extent().x1 <= figure.bbox.x1
