@@ -11,7 +11,7 @@ from PIL import Image
 import minidream
 from minidream import probe
 from minidream.documents import collate, lay_out
-from minidream.probe.unet_attention import RecordingProcessor
+from minidream.probe import unet_attention
 from minidream.tokenizers import ToyTokenizer
 from minidream.weights import toy
 from minidream.world.language import VOCABULARY
@@ -173,32 +173,68 @@ def test_nothing_recorded_is_an_error(model):
         pass
 
 
+class TextbookProcessor:
+    """An independent recorder: diffusers' unfused attention, whose weights it keeps."""
+
+    def __init__(self):
+        self.weights = []
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states, attention_mask=None):
+        query, key, value = (
+            attn.head_to_batch_dim(projection(states))
+            for projection, states in (
+                (attn.to_q, hidden_states),
+                (attn.to_k, encoder_hidden_states),
+                (attn.to_v, encoder_hidden_states),
+            )
+        )
+        weights = attn.get_attention_scores(query, key)
+        heads = "(batch heads) cells queries -> batch heads cells queries"
+        self.weights.append(rearrange(weights, heads, heads=attn.heads))
+        return attn.to_out[0](attn.batch_to_head_dim(weights @ value))
+
+
+@pytest.mark.parametrize("together", [0, 2**20])
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
-def test_image_maps_are_the_weights_of_the_conditional_pass(model, guidance_scale):
-    """Against diffusers' own `get_attention_scores`, called in every step by an independent recorder."""
-    seen: dict[str, list] = {}
+def test_image_maps_are_the_weights_of_the_conditional_pass(
+    model, guidance_scale, together, monkeypatch
+):
+    """Against diffusers' `get_attention_scores`, whether weights are computed at once or later."""
+    monkeypatch.setattr(unet_attention, "TOGETHER", together)
     name = "up_blocks.1.attentions.0.transformer_blocks.0.attn2.processor"
     options = dict(seed=5, num_inference_steps=3, guidance_scale=guidance_scale, output_type="pt")
-    plain = model.dream(["a red circle", "a blue square"], **options)
+    prompts = ["a red circle", "a blue square"]
+    plain = model.dream(prompts, **options)
     before = model.decoder.unet.attn_processors
     with probe.watch_image(model) as maps:
-        watched = model.dream(["a red circle", "a blue square"], **options)
-    assert model.decoder.unet.attn_processors == before
+        watched = model.dream(prompts, **options)
+    with probe.watch_image(model, steps=True, heads=True) as kept:
+        model.dream(prompts, **options)
     for one, other in zip(plain, watched):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
-    model.decoder.unet.set_attn_processor(
-        before
-        | {name: RecordingProcessor(lambda weights: seen.setdefault(name, []).append(weights))}
-    )
-    model.dream(["a red circle", "a blue square"], **options)
+        assert torch.equal(one, other)
+    textbook = TextbookProcessor()
+    model.decoder.unet.set_attn_processor(before | {name: textbook})
+    model.dream(prompts, **options)
     model.decoder.unet.set_attn_processor(before)
     rows = slice(2, 4) if guidance_scale > 1 else slice(0, 2)  # the null condition comes first
-    expected = torch.stack([weights[rows].mean(dim=1) for weights in seen[name]]).mean(dim=0)
     expected = rearrange(
-        expected, "batch (height width) queries -> batch queries height width", height=8
+        torch.stack([weights[rows] for weights in textbook.weights]),
+        "steps batch heads (height width) queries -> steps batch heads queries height width",
+        height=8,
     )
-    torch.testing.assert_close(maps.layers[name][0, :, 0], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(kept.layers[name], expected, atol=1e-5, rtol=0)
+    mean = expected.mean(dim=(0, 2))
+    torch.testing.assert_close(maps.layers[name][0, :, 0], mean, atol=1e-5, rtol=0)
     torch.testing.assert_close(maps.mean(1).sum(dim=0), torch.ones(8, 8))
+
+
+@torch.no_grad()
+def test_a_masked_cross_attention_is_refused(model):
+    latents = torch.randn(1, model.decoder.unet.config.in_channels, 8, 8)
+    condition = torch.randn(1, 3, model.decoder.unet.config.cross_attention_dim)
+    mask = torch.tensor([[True, True, False]])
+    with pytest.raises(ValueError, match="masked cross-attention"), probe.watch_image(model):
+        model.decoder.unet(latents, 5, condition, encoder_attention_mask=mask)
 
 
 def test_a_recorded_unet_gives_the_same_and_is_restored_after_an_exception(model):

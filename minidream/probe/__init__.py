@@ -1,18 +1,25 @@
-"""Probes: they watch the real forward pass through hooks and processors, and take them off again, whatever happens.
+"""Probes: they watch the real forward pass through hooks, and remove the hooks whatever happens.
 
-`input` and `image` record the two hops, `hops` joins them; `stream` and `lens` look between the layers, `linear` asks what
-can be read there; `interventions` change what queries hold, `effects` say what that did; `attribution` asks captum;
-`scores` and `similarity` turn maps into numbers.
+| file | what it answers |
+|---|---|
+| `watch` | what did any module of the model return? |
+| `llm_attention` | where does each dream query look in the input? |
+| `unet_attention` | which dream query does each latent cell look at? |
+| `two_hop` | both joined: which word or patch does each latent cell look at? |
+| `denoising` | what does the picture look like at each step? |
+| `residual_stream` | what have the dream queries become after each layer? |
+| `lens` | which picture would the queries give after each layer? |
+| `linear_probes` | which attributes can be read from a query after each layer? |
+| `interventions` | does it matter what a query holds? Ablate, patch, swap or steer it. |
+| `effects` | what did an intervention change in the picture? |
+| `attribution`, `targets`, `answers` | what does a loss, a verdict or an answer depend on? |
+| `map_scores` | do maps agree with the truth, and with one another? |
+| `explorers` | widgets that show some of this interactively |
 """
 
-from .attribution import (
-    Attribution,
-    DenoisingTarget,
-    VerdictTarget,
-    answer_attribution,
-    feature_ablation,
-    integrated_gradients,
-)
+from .answers import answer_attribution
+from .attribution import Attribution, feature_ablation, integrated_gradients
+from .denoising import Denoising, watch_denoising
 from .effects import judged, on_cells, pixel_change, true_masks, verdict_changes
 from .interventions import ablate, patch, steer, swap
 from .lens import lens, lens_states
@@ -28,11 +35,14 @@ from .map_scores import (
     stability,
 )
 from .residual_stream import changed, query_stream
+from .targets import DenoisingTarget, VerdictTarget
 from .two_hop import two_hop
 from .unet_attention import ImageMaps, watch_image
+from .watch import watch
 
 __all__ = [
     "Attribution",
+    "Denoising",
     "DenoisingTarget",
     "ImageMaps",
     "ProbeResult",
@@ -64,6 +74,8 @@ __all__ = [
     "true_masks",
     "two_hop",
     "verdict_changes",
+    "watch",
+    "watch_denoising",
     "watch_image",
     "watch_input",
 ]

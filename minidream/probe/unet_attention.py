@@ -1,4 +1,7 @@
-"""Over the picture: which dream query each latent cell looks at while the picture is painted (the paper's figure 6)."""
+"""Over the picture: which dream query each latent cell looks at while the picture is painted.
+
+These are the maps of the paper's figure 6.
+"""
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -6,24 +9,29 @@ from dataclasses import dataclass, field
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from einops import rearrange, reduce
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
+from .watch import hooked
+
+TOGETHER = 2**20  # numbers: queries of latent cells that wait until their weights are computed
 
 @dataclass
 class ImageMaps:
-    """Cross-attention of the U-Net while sampling, the conditional pass only.
+    """Cross-attention of the U-Net while it samples, of the conditional pass only.
 
-    layers: {name of the layer: shape (steps, pictures, heads, queries, height, width)}, in the layer's own cells, float32 on
-        the CPU. Every cell spreads one unit of attention over the queries. Steps and heads are 1, averaged, where
-        `watch_image` was not told to keep them.
+    layers: {name of the layer: shape (steps, pictures, heads, queries, height, width)}, in the
+        layer's own cells, float32 on the CPU. Every cell spreads one unit of attention over the
+        queries. Steps and heads are averaged, so that there is 1 of each, unless `watch_image` was
+        asked to keep them.
     """
 
     layers: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
-        """How many steps were kept: 1 is their average."""
+        """How many steps were kept; 1 if they were averaged."""
         return len(next(iter(self.layers.values())))
 
     def mean(
@@ -33,26 +41,26 @@ class ImageMaps:
         layer: str | None = None,
         head: int | None = None,
     ) -> Tensor:
-        """Of one picture, all that is not named averaged, on the finest grid: shape (queries, height, width); 1 in sum over the queries.
+        """The map of one picture, averaged over all steps, layers and heads that are not named.
+
+        Returns:
+            Shape (queries, height, width), on the grid of the finest layer; each cell sums to 1
+            over the queries.
 
         Raises:
-            ValueError: for a picture, step, layer or head that was not recorded (what there is).
+            ValueError: for a picture, step, layer or head that was not recorded (with what was).
         """
         if layer is not None and layer not in self.layers:
             raise ValueError(
                 f"layer {layer!r} was not recorded; there are {', '.join(self.layers)}"
             )
-        first = next(iter(self.layers.values()))
-        for name, value, size in (
-            ("step", step, len(first)),
-            ("picture", picture, first.shape[1]),
-            ("head", head, first.shape[2]),
-        ):
-            if value is not None and not -size <= value < size:
-                raise ValueError(f"{name} {value} was asked for; {size} were kept")
-        finest = max(
-            (maps.shape[-2:] for maps in self.layers.values()), key=lambda size: size[0] * size[1]
-        )
+        steps, pictures, heads = next(iter(self.layers.values())).shape[:3]
+        asked = {"step": (step, steps), "picture": (picture, pictures), "head": (head, heads)}
+        for name, (index, size) in asked.items():
+            if index is not None and not -size <= index < size:
+                raise ValueError(f"{name} {index} was asked for; {size} were kept")
+        grids = [maps.shape[-2:] for maps in self.layers.values()]
+        finest = max(grids, key=lambda grid: grid[0] * grid[1])
         chosen = []
         for maps in self.layers.values() if layer is None else [self.layers[layer]]:
             maps = maps[:, picture] if step is None else maps[[step], picture]
@@ -64,149 +72,136 @@ class ImageMaps:
         return torch.stack(chosen).mean(dim=0)
 
 
-class RecordingProcessor:
-    """Does what diffusers' default attention processor does, by the same fused function, which forms no weights; these are
-    formed beside it, from the same queries and keys, and handed to `record`. (diffusers' `get_attention_scores` gives weights,
-    after softmax.) So what is painted stays the same bit for bit.
+class LayerRecorder:
+    """Computes the weights of one cross-attention layer from the queries and keys of the real pass.
+
+    diffusers' processor calls a fused function that never forms the weights. So they are formed
+    beside it, from what its two projections returned; what is painted stays the same bit for bit.
 
     Args:
-        record: called with the weights of each pass, shape (batch, heads, cells, queries).
-        before: the processor in whose place this one stands. One of these goes on recording.
+        attention: the layer, a diffusers `Attention` with its default processor.
+        block: the block of layers around it, which knows the grid.
+        decoder: knows which rows of the U-Net's batch are conditional.
+        steps, heads: as in `watch_image`.
 
     Raises:
-        ValueError: for another processor than diffusers' default: what it computes cannot be told.
+        ValueError: for another processor than diffusers' default, since it may compute its weights
+            in another way.
     """
 
-    def __init__(self, record, before=None):
-        self.records = [record]
-        if isinstance(before, RecordingProcessor):
-            self.records += before.records
-        elif before is not None and type(before) not in (AttnProcessor, AttnProcessor2_0):
+    def __init__(self, attention: nn.Module, block: nn.Module, decoder, steps: bool, heads: bool):
+        if type(attention.processor) not in (AttnProcessor, AttnProcessor2_0):
             raise ValueError(
-                f"a layer has a {type(before).__name__}, whose weights cannot be seen from outside"
+                f"a layer has a {type(attention.processor).__name__}, whose weights are unknown"
             )
+        self.attention, self.block, self.decoder = attention, block, decoder
+        self.keep_steps, self.keep_heads = steps, heads
+        self.query = self.key = self.grid = None
+        # Of some passes, whose weights are computed together: for small layers, many times faster.
+        self.queries, self.keys = [], []
+        self.weights, self.passes = [], 0
 
-    def __call__(
-        self,
-        attn,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        temb=None,
-    ) -> Tensor:
-        """Cross-attention of latent cells, shape (batch, cells, dim), to a condition, shape (batch, queries, dim)."""
-        mask = attention_mask
-        if mask is not None:
-            mask = attn.prepare_attention_mask(
-                mask, encoder_hidden_states.shape[1], len(hidden_states)
+    def handles(self) -> list[RemovableHandle]:
+        """Hooks that record every pass."""
+        return [
+            self.block.register_forward_pre_hook(self.see_grid),
+            self.attention.to_q.register_forward_hook(self.see_query),
+            self.attention.to_k.register_forward_hook(self.see_key),
+            self.attention.register_forward_hook(self.record, with_kwargs=True),
+        ]
+
+    def see_grid(self, block: nn.Module, inputs: tuple[Tensor]) -> None:
+        """The block's input has shape (batch, channels, height, width)."""
+        self.grid = tuple(inputs[0].shape[-2:])
+
+    def see_query(self, projection: nn.Module, inputs: tuple, output: Tensor) -> None:
+        """Queries of the latent cells, shape (batch, cells, heads * head_dim)."""
+        self.query = output
+
+    def see_key(self, projection: nn.Module, inputs: tuple, output: Tensor) -> None:
+        """Keys of the dream queries, shape (batch, queries, heads * head_dim)."""
+        self.key = output
+
+    def record(self, attention: nn.Module, inputs: tuple, options: dict, output: Tensor) -> None:
+        """Adds this pass to those whose weights are to be computed."""
+        if options.get("attention_mask") is not None:
+            raise ValueError("the weights of a masked cross-attention are not recorded")
+        query, key = (states[self.decoder.conditional].detach() for states in (self.query, self.key))
+        if self.passes and len(query) != self.pictures:
+            raise RuntimeError(
+                "one block watches pictures of one batch size: "
+                f"{self.pictures} were painted, now {len(query)}"
             )
-        query, key, value = (
-            attn.to_q(hidden_states),
-            attn.to_k(encoder_hidden_states),
-            attn.to_v(encoder_hidden_states),
+        self.pictures, self.passes = len(query), self.passes + 1
+        self.queries.append(query)
+        self.keys.append(key)
+        if len(self.queries) * query.numel() > TOGETHER:
+            self.compute()
+
+    def compute(self) -> None:
+        """Computes the weights of the passes that wait for it."""
+        if not self.queries:
+            return
+        split = "passes pictures tokens (heads head_dim) -> passes pictures heads tokens head_dim"
+        query, key = (
+            rearrange(torch.stack(states).float(), split, heads=self.attention.heads)
+            for states in (self.queries, self.keys)
         )
-        weights = attn.get_attention_scores(
-            attn.head_to_batch_dim(query), attn.head_to_batch_dim(key), mask
+        self.queries, self.keys = [], []
+        weights = (query * self.attention.scale @ key.transpose(-1, -2)).softmax(dim=-1)
+        if not self.keep_heads:
+            weights = weights.mean(dim=2, keepdim=True)
+        if self.keep_steps:
+            self.weights.append(weights.cpu())
+        else:
+            total = weights.sum(dim=0, keepdim=True)
+            self.weights = [self.weights[0] + total if self.weights else total]
+
+    def maps(self) -> Tensor:
+        """What was recorded, as in `ImageMaps.layers`."""
+        self.compute()
+        weights = torch.cat(self.weights)
+        height, width = self.grid
+        return rearrange(
+            weights.cpu() if self.keep_steps else weights.cpu() / self.passes,
+            "steps pictures heads (height width) queries"
+            " -> steps pictures heads queries height width",
+            height=height,
+            width=width,
         )
-        for record in self.records:
-            record(
-                rearrange(
-                    weights,
-                    "(batch heads) cells queries -> batch heads cells queries",
-                    heads=attn.heads,
-                )
-            )
-        query, key, value = (
-            rearrange(
-                states,
-                "batch tokens (heads head_dim) -> batch heads tokens head_dim",
-                heads=attn.heads,
-            )
-            for states in (query, key, value)
-        )
-        if mask is not None:
-            mask = rearrange(
-                mask, "(batch heads) cells queries -> batch heads cells queries", heads=attn.heads
-            )
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        mixed = attn.to_out[0](
-            rearrange(mixed, "batch heads cells head_dim -> batch cells (heads head_dim)")
-        )
-        return attn.to_out[1](mixed)
 
 
 @contextmanager
 def watch_image(model, steps: bool = False, heads: bool = False):
-    """Records where each latent cell looks among the queries while pictures are painted inside the `with` block.
+    """Records where each latent cell looks among the queries while pictures are painted.
 
     Args:
         model: a DreamLLM.
-        steps, heads: whether to keep each of them, instead of their average: as many times the memory. Layers are kept always.
+        steps, heads: whether to keep each step, or each head, instead of the average; this takes as
+            many times the memory. Layers are always kept.
 
     Yields:
-        `ImageMaps`, to be read after the block. If several times pictures are painted in it, as many at a time, what is
-        averaged is averaged over all of them, and steps follow one another.
+        `ImageMaps`, which are filled at the end of the `with` block. If pictures are painted more
+        than once in it, as many at a time, the average is over all of them, and kept steps follow
+        one another.
 
     Raises:
-        RuntimeError: at the end, if nothing was painted, or if the U-Net has no cross-attention.
-        ValueError: if somebody else's processor computes the cross-attention.
+        RuntimeError: at the end, if nothing was painted; at once, if the U-Net has no
+            cross-attention.
+        ValueError: if a layer's processor is not diffusers' default.
     """
-    decoder, found = model.decoder, {}
-    unet = decoder.unet
-    before = dict(unet.attn_processors)
-    names = [name for name in before if ".attn2." in name]
+    unet = model.decoder.unet
+    names = [name for name in unet.attn_processors if ".attn2." in name]
     if not names:
         raise RuntimeError("the U-Net has no cross-attention layer to watch")
-    grids: dict[
-        str, tuple[int, int]
-    ] = {}  # of each block of layers, (height, width) in its own cells, in the running pass
-    passes: dict[str, int] = {}
-
-    def block_of(name: str) -> str:
-        return name.split(".transformer_blocks.")[0]
-
-    def recorder(name: str):
-        def record(weights: Tensor) -> None:
-            height, width = grids[block_of(name)]
-            pattern = f"batch heads (height width) queries -> batch {'heads' if heads else '1'} queries height width"
-            maps = reduce(
-                weights[decoder.conditional].float(), pattern, "mean", height=height, width=width
-            ).cpu()
-            kept = found.setdefault(name, [])
-            if kept and kept[-1].shape != maps.shape:
-                raise RuntimeError(
-                    f"one block watches pictures of one batch size: {len(kept[-1])} were painted, now {len(maps)}"
-                )
-            if steps or not kept:
-                kept.append(maps)
-            else:
-                kept[0] += maps
-            passes[name] = passes.get(name, 0) + 1
-
-        return record
-
-    unet_hooks = [
-        unet.get_submodule(block).register_forward_pre_hook(
-            lambda module, arguments, block=block: grids.update(
-                {block: tuple(arguments[0].shape[-2:])}
-            )
-        )
-        for block in {block_of(name) for name in names}
-    ]
-    maps = ImageMaps()
-    try:
-        unet.set_attn_processor(
-            {
-                name: RecordingProcessor(recorder(name), processor) if name in names else processor
-                for name, processor in before.items()
-            }
-        )
+    recorders, handles, maps = {}, [], ImageMaps()
+    for name in names:
+        attention = unet.get_submodule(name.removesuffix(".processor"))
+        block = unet.get_submodule(name.split(".transformer_blocks.")[0])
+        recorders[name] = LayerRecorder(attention, block, model.decoder, steps, heads)
+        handles += recorders[name].handles()
+    with hooked(handles):
         yield maps
-    finally:
-        unet.set_attn_processor(before)
-        for hook in unet_hooks:
-            hook.remove()
-    if not found:
+    if not all(recorder.passes for recorder in recorders.values()):
         raise RuntimeError("no picture was painted inside the `with` block")
-    for name, kept in found.items():
-        maps.layers[name] = torch.stack(kept) if steps else kept[0].unsqueeze(0) / passes[name]
+    maps.layers |= {name: recorder.maps() for name, recorder in recorders.items()}

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..images import to_pil
-from ..probe.attribution import DenoisingTarget, feature_ablation, integrated_gradients
+from ..probe.attribution import feature_ablation, integrated_gradients
 from ..probe.effects import judged, masks_of, on_cells, pixel_change, verdict_changes
 from ..probe.interventions import patch, replaced
 from ..probe.lens import lens_states
@@ -33,6 +33,7 @@ from ..probe.map_scores import (
     stability,
 )
 from ..probe.residual_stream import query_stream
+from ..probe.targets import DenoisingTarget
 from ..probe.two_hop import join
 from ..probe.unet_attention import watch_image
 from ..weights import load, toy
