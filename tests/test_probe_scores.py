@@ -9,7 +9,6 @@ from einops import repeat
 from torch.testing import assert_close
 
 from minidream import probe
-from minidream.probe.map_scores import ranks
 from minidream.studies import intervals
 from minidream.weights import toy
 from minidream.world.judge import HEADS
@@ -38,11 +37,13 @@ def test_mass_inside_by_hand():
 
 
 def test_rank_correlation_by_hand_and_with_ties():
-    assert ranks(torch.tensor([5.0, 1.0, 5.0, 7.0])).tolist() == [2.5, 1, 2.5, 4]
     up = torch.tensor([1.0, 2.0, 3.0, 4.0])
     assert probe.rank_correlation(up, up.exp()) == pytest.approx(1)  # only the order counts
     assert probe.rank_correlation(up, -up) == pytest.approx(-1)
     assert probe.rank_correlation(up, torch.tensor([1.0, 3.0, 2.0, 4.0])) == pytest.approx(0.8)
+    # Ranks 2.5, 1, 2.5, 4 and 1, 2, 3, 4: sum of products 3, of squares 4.5 and 5.
+    tied = probe.rank_correlation(torch.tensor([5.0, 1.0, 5.0, 7.0]), up)
+    assert tied == pytest.approx(3 / math.sqrt(4.5 * 5))
     assert math.isnan(probe.rank_correlation(up, torch.ones(4)))
     with pytest.raises(ValueError, match=r"\(4,\) and \(3,\)"):
         probe.rank_correlation(up, up[:3])

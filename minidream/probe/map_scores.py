@@ -1,4 +1,4 @@
-"""Is a map true? Scores of maps against what is known: masks, and what interventions do. And intervals of them."""
+"""Scores of maps: do they agree with masks and with interventions, and with one another?"""
 
 from itertools import combinations
 
@@ -8,17 +8,19 @@ from torch import Tensor
 
 
 def points_at(map_: Tensor, masks: Tensor) -> int | None:
-    """The pointing game (Zhang et al. 2018): which thing the cell with the greatest value lies on.
+    """The pointing game: which object covers the cell with the highest value.
 
     Args:
         map_: shape (height, width).
-        masks: shape (things, height, width), in the map's cells, in [0, 1].
+        masks: shape (objects, height, width), in the map's cells, in [0, 1].
 
     Returns:
-        The number of the thing that covers most of that cell; None where nothing covers any of it.
+        The index of the object that covers most of that cell; None if none covers any of it.
 
     Raises:
-        ValueError: for masks on another grid (both).
+        ValueError: for masks on another grid (both shapes).
+
+    Source: Zhang et al. 2018.
     """
     if masks.shape[1:] != map_.shape:
         raise ValueError(
@@ -29,46 +31,71 @@ def points_at(map_: Tensor, masks: Tensor) -> int | None:
 
 
 def mass_inside(map_: Tensor, mask: Tensor) -> float:
-    """The share of a map, shape (height, width), none of it negative, that lies inside a mask of the same cells: in [0, 1]."""
+    """The share of a map that lies inside a mask, in [0, 1].
+
+    Args:
+        map_: shape (height, width), nowhere negative.
+        mask: shape (height, width), in [0, 1].
+
+    Raises:
+        ValueError: for a mask on another grid (both shapes).
+    """
     if mask.shape != map_.shape:
         raise ValueError(f"the map has {tuple(map_.shape)} cells, the mask has {tuple(mask.shape)}")
     return ((map_ * mask).sum() / map_.sum()).item()
 
 
-def ranks(values: Tensor) -> Tensor:
-    """The rank of each number, from 1; equal ones share the mean of theirs: shape (numbers,)."""
-    below = (values[None, :] < values[:, None]).sum(dim=1)
-    equal = (values[None, :] == values[:, None]).sum(dim=1)
-    return below + (equal + 1) / 2
-
-
 def rank_correlation(first: Tensor, second: Tensor) -> float:
-    """Spearman's rank correlation of two lists of numbers, shape (numbers,), in [-1, 1]; nan if all of one are equal."""
+    """Spearman's rank correlation of two lists of numbers, in [-1, 1].
+
+    Args:
+        first, second: shape (numbers,), at least two.
+
+    Returns:
+        nan if all numbers of one list are equal.
+
+    Raises:
+        ValueError: for lists of different or too small size (both shapes).
+    """
     if first.shape != second.shape or first.dim() != 1 or len(first) < 2:
         raise ValueError(
-            f"ranks are compared of two lists of as many numbers, at least two: {tuple(first.shape)} and {tuple(second.shape)}"
+            "ranks are compared between two lists of equal length, at least two: "
+            f"{tuple(first.shape)} and {tuple(second.shape)}"
         )
-    one, other = (ranks(values) - (len(values) + 1) / 2 for values in (first, second))
-    return ((one * other).sum() / (one.norm() * other.norm())).item()
+    if (first == first[0]).all() or (second == second[0]).all():
+        return float("nan")
+    from scipy.stats import spearmanr  # here, since scipy.stats takes nearly a second to import
+
+    return float(spearmanr(first.cpu(), second.cpu()).statistic)
 
 
 def curve_area(curve: Tensor) -> float:
-    """The area under a deletion or insertion curve (Petsiuk et al. 2018), by trapezoids, its steps spread over [0, 1].
+    """The area under a deletion or insertion curve, by trapezoids, its steps spread over [0, 1].
 
     Args:
-        curve: the score after 0, 1, 2 … all deletions or insertions, shape (steps + 1,).
+        curve: the score after 0, 1, 2, ... deletions or insertions, shape (steps + 1,).
+
+    Source: Petsiuk et al. 2018.
     """
-    return ((curve[1:] + curve[:-1]) / 2).mean().item()
+    return (torch.trapezoid(curve) / (len(curve) - 1)).item()
 
 
 # --------------------------------------------------------------------------------------------------
-# What section 5.2 of the paper says of query maps, each claim as a number: that their attention is structured,
-# disentangled and semantic, distinct queries taking distinct objects and the background (figure 6); and that, unlike
-# that of the words of Stable Diffusion, it is much alike for different prompts.
+# Each claim of the paper's section 5.2 about query maps, as a number. Their attention is structured,
+# disentangled and semantic: different queries attend to different objects and to the background
+# (figure 6). And unlike the maps of Stable Diffusion's words, they change little between prompts.
 
 
 def correlations(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's correlation over cells of every map with every other: (queries, cells) and (others, cells) to (queries, others)."""
+    """Pearson's correlation over cells, of every map with every other.
+
+    Args:
+        first: shape (queries, cells).
+        second: shape (others, cells).
+
+    Returns:
+        Shape (queries, others); 0 where a map is the same in all cells.
+    """
     first, second = (maps - maps.mean(dim=-1, keepdim=True) for maps in (first, second))
     first, second = (
         maps / maps.norm(dim=-1, keepdim=True).clamp(min=1e-12) for maps in (first, second)
@@ -77,31 +104,37 @@ def correlations(first: Tensor, second: Tensor) -> Tensor:
 
 
 def stability(maps: Tensor) -> Tensor:
-    """How much alike the map of a query is for different prompts.
+    """How similar the map of a query is for different prompts.
 
     Args:
         maps: shape (prompts, queries, height, width), at least two prompts.
 
     Returns:
-        For every pair of neighbouring prompts, the correlation of a query's two maps, averaged over queries, less that of two
-        different queries' maps: shape (prompts - 1,). 0: the map says nothing of which query it is; 1: it is all one needs.
+        Shape (prompts - 1,): for each pair of neighbouring prompts, the correlation of a query's
+        two maps, averaged over queries, minus the mean correlation of two different queries' maps.
+        At 0 a map does not depend on its query; at 1 it depends on nothing else.
     """
     flat = rearrange(maps, "prompts queries height width -> prompts queries (height width)")
     return torch.stack(
-        [_same_less_others(correlations(one, other)) for one, other in zip(flat, flat[1:])]
+        [same_minus_others(correlations(one, other)) for one, other in zip(flat, flat[1:])]
     )
 
 
-def _same_less_others(table: Tensor) -> Tensor:
+def same_minus_others(table: Tensor) -> Tensor:
+    """The mean of a square table's diagonal minus the mean of all other entries."""
     size = len(table)
     same = table.diagonal().mean()
     return same - (table.sum() - table.diagonal().sum()) / (size * size - size)
 
 
 def overlap(maps: Tensor) -> Tensor:
-    """How much the queries of one picture look alike: the mean absolute correlation of two of them, shape (prompts,).
+    """How similar the maps of one picture's queries are: the mean absolute correlation of two.
 
-    0: disentangled; 1: all maps are one, or its negative.
+    Args:
+        maps: shape (prompts, queries, height, width).
+
+    Returns:
+        Shape (prompts,). At 0 the maps are disentangled; at 1 all are one map, or its negative.
     """
     flat = rearrange(maps, "prompts queries height width -> prompts queries (height width)")
     pairs = torch.tensor(list(combinations(range(flat.shape[1]), 2)))
@@ -111,24 +144,30 @@ def overlap(maps: Tensor) -> Tensor:
 
 
 def separation(maps: Tensor, inside: Tensor) -> Tensor:
-    """How well each query's map tells the cells inside from those outside: |2 AUC - 1|, shape (queries,), in [0, 1].
+    """How well each query's map separates the cells inside from those outside: |2 AUC - 1|.
 
-    AUC is the chance that a cell inside has the greater value (ties count half); 0 is chance, 1 tells them apart wholly, by
-    looking there or by looking away.
+    The AUC is the probability that a cell inside has a higher value than one outside (ties count
+    half). It is found as Mann and Whitney's U.
 
     Args:
         maps: of one picture, shape (queries, height, width).
         inside: True inside, shape (height, width).
 
+    Returns:
+        Shape (queries,), in [0, 1]: 0 is chance; at 1 a map is higher, or lower, in all cells
+        inside than in any outside.
+
     Raises:
-        ValueError: if nothing is inside, or nothing outside.
+        ValueError: if all cells are inside, or none.
     """
     if inside.all() or not inside.any():
         raise ValueError(
-            f"{int(inside.sum())} of {inside.numel()} cells are inside: there is nothing to tell apart"
+            f"{int(inside.sum())} of {inside.numel()} cells are inside: there is nothing to separate"
         )
-    within, without = maps[:, inside], maps[:, ~inside]
-    greater = (within[:, :, None] > without[:, None, :]).float() + 0.5 * (
-        within[:, :, None] == without[:, None, :]
-    ).float()
-    return (2 * greater.mean(dim=(1, 2)) - 1).abs()
+    from scipy.stats import mannwhitneyu
+
+    within, outside = maps[:, inside].cpu(), maps[:, ~inside].cpu()
+    # The statistic alone is used, so that the fastest way to its p-value is good enough.
+    wins = mannwhitneyu(within, outside, axis=1, method="asymptotic").statistic
+    auc = torch.as_tensor(wins) / (within.shape[1] * outside.shape[1])
+    return (2 * auc - 1).abs().to(maps)

@@ -17,6 +17,7 @@ from .watch import hooked
 
 TOGETHER = 2**20  # numbers: queries of latent cells that wait until their weights are computed
 
+
 @dataclass
 class ImageMaps:
     """Cross-attention of the U-Net while it samples, of the conditional pass only.
@@ -126,7 +127,9 @@ class LayerRecorder:
         """Adds this pass to those whose weights are to be computed."""
         if options.get("attention_mask") is not None:
             raise ValueError("the weights of a masked cross-attention are not recorded")
-        query, key = (states[self.decoder.conditional].detach() for states in (self.query, self.key))
+        query, key = (
+            states[self.decoder.conditional].detach() for states in (self.query, self.key)
+        )
         if self.passes and len(query) != self.pictures:
             raise RuntimeError(
                 "one block watches pictures of one batch size: "

@@ -41,7 +41,7 @@ def matching_modules(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
         own = name.split(".")
         return len(own) == len(parts) and all(map(fnmatchcase, own, parts))
 
-    modules = dict(model.named_modules())
+    modules = {name: module for name, module in model.named_modules() if name}
     found = {name: module for name, module in modules.items() if matches(name)}
     if not found:
         near = get_close_matches(pattern, modules, n=5, cutoff=0.5)
@@ -94,9 +94,7 @@ def watch(model: nn.Module, pattern: str):
 
         return record
 
-    with hooked(
-        module.register_forward_hook(recorder(name)) for name, module in modules.items()
-    ):
+    with hooked(module.register_forward_hook(recorder(name)) for name, module in modules.items()):
         yield outputs
     if not any(outputs.values()):
         raise RuntimeError(
