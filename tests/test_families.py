@@ -143,7 +143,7 @@ def test_a_sample_is_true_and_of_one_thing(kind, held_out):
 def test_half_of_the_boxes_that_are_asked_about_are_the_things_own():
     rng, said = random.Random(0), []
     for _ in range(60):
-        question, reply = samples.box_asked(RING, rng)
+        question, reply = samples.box_question(RING, rng)
         found = boxes.box_iou(boxes.box_of_words(question), samples.true_box(RING))
         assert (
             found > 0.99 if reply == "yes" else found < 0.2
@@ -153,14 +153,14 @@ def test_half_of_the_boxes_that_are_asked_about_are_the_things_own():
     # Where a box stands on the picture does not tell: nearness to an edge is the same in both halves.
     near = {"yes": [], "no": []}
     for _ in range(400):
-        question, reply = samples.box_asked(sample_scene(rng, count=1), rng)
+        question, reply = samples.box_question(sample_scene(rng, count=1), rng)
         left, top, right, bottom = boxes.box_of_words(question)
         near[reply].append(min(left, top, 1 - right, 1 - bottom))
     assert (
         min(near["no"]) > 0
         and abs(sum(near["yes"]) / len(near["yes"]) - sum(near["no"]) / len(near["no"])) < 0.02
     )
-    assert samples.place_asked(RING, rng)[1] == boxes.words_of_box(samples.true_box(RING))
+    assert samples.where_question(RING, rng)[1] == boxes.words_of_box(samples.true_box(RING))
     with pytest.raises(ValueError, match="'sing' is none of paint, "):
         samples.draw_sample("sing", rng)
 
@@ -288,7 +288,7 @@ def test_the_running_example_is_one_scene_in_every_kind(base):
 
 
 def test_more_words_change_nothing_for_the_old_ones(base):
-    model = family.with_words(base, ("where", "7"))
+    model = family.with_new_words(base, ("where", "7"))
     tokenizer = model.tokenizer
     assert len(tokenizer) == len(base.tokenizer) + 2 and tokenizer.encode("a 7 ring where?")[
         ::2
@@ -308,16 +308,14 @@ def test_more_words_change_nothing_for_the_old_ones(base):
 
 def test_lora_starts_as_nothing_and_merges_into_the_same():
     llm, plain, embeddings = tiny_llm(), tiny_llm(), noise(2, 5, 8)
-    added = lora.wrap(llm, rank=2)
-    assert len(added) == 3 * len(lora.MATRICES) and not any(
-        isinstance(part, lora.LoRA) for part in plain.modules()
-    )
+    added = lora.add_lora(llm, rank=2)
+    assert len(added) == 3 * 7 and not any(isinstance(part, lora.LoRA) for part in plain.modules())
     assert torch.equal(llm(embeddings), plain(embeddings))
     for number, detour in enumerate(added):
         nn.init.normal_(detour.up.weight, generator=torch.Generator().manual_seed(number))
     apart = llm(embeddings)
     assert (apart - plain(embeddings)).abs().max() > 0.1
-    lora.merge(llm)
+    lora.merge_lora(llm)
     assert {name for name, _ in llm.named_parameters()} == {
         name for name, _ in plain.named_parameters()
     }
@@ -342,7 +340,7 @@ def test_an_adapter_with_closed_gates_changes_nothing_and_one_prompt_adds_its_va
     attention = llm.layers[0].self_attn
     wanted, inner = llm(embeddings), attention.attend
     attention.attend = adapted = adapter.AdaptedAttention(attention, prompts=1)
-    with pytest.raises(ValueError, match="2 rows need as many pictures, and 0 are watched"):
+    with pytest.raises(ValueError, match="2 rows need as many pictures, and 0 are set"):
         llm(embeddings)
     adapted.picture = noise(2, 8, seed=2)
     assert torch.equal(llm(embeddings), wanted)
@@ -364,10 +362,10 @@ def test_an_adapter_with_closed_gates_changes_nothing_and_one_prompt_adds_its_va
 def test_flamingos_gates_start_closed_and_keep_the_order_of_time():
     llm, embeddings = tiny_llm(), noise(2, 5, 8)
     wanted = llm(embeddings)
-    llm.layers[1] = gated = flamingo.GatedLayer(llm.layers[1], dim=8, seen_dim=4)
-    with pytest.raises(ValueError, match="2 rows need as many pictures, and 0 are watched"):
+    llm.layers[1] = gated = flamingo.GatedLayer(llm.layers[1], dim=8, context_dim=4)
+    with pytest.raises(ValueError, match="2 rows need as many pictures, and 0 are set"):
         llm(embeddings)
-    gated.seen = noise(2, 3, 4, seed=2)
+    gated.picture = noise(2, 3, 4, seed=2)
     assert torch.equal(llm(embeddings), wanted)
     with torch.no_grad():
         gated.gates.fill_(1.0)
@@ -376,7 +374,7 @@ def test_flamingos_gates_start_closed_and_keep_the_order_of_time():
     later = embeddings.clone()
     later[:, 3:] += 1
     torch.testing.assert_close(llm(later)[:, :3], opened[:, :3])
-    gated.seen = torch.stack([gated.seen[0], gated.seen[1] + 1])
+    gated.picture = torch.stack([gated.picture[0], gated.picture[1] + 1])
     torch.testing.assert_close(llm(embeddings)[0], opened[0])  # every row looks at its own picture
 
 
@@ -445,9 +443,9 @@ def test_families_beside_the_text_read_words_alone_and_look_at_their_own_picture
         if isinstance(layer, flamingo.GatedLayer):
             layer.gates.data.fill_(1.0)
     system.forward([first, second], torch.Generator())
-    both = system.model.llm.layers[0].seen
+    both = system.model.llm.layers[0].picture
     system.set_pictures(second.pictures)
-    torch.testing.assert_close(system.model.llm.layers[0].seen, both[1:])
+    torch.testing.assert_close(system.model.llm.layers[0].picture, both[1:])
     looked, watch = [], system.set_pictures
     system.set_pictures = lambda pictures: looked.append(pictures) or watch(pictures)
     assert len(system.replies([first, second])) == 2 and looked == [first.pictures, second.pictures]
@@ -492,7 +490,7 @@ def test_codes_stand_row_by_row_and_come_back():
 
 def test_codes_begin_far_from_one_another():
     cells = torch.tensor([[0.0], [0.1], [0.2], [5.0], [-3.0]])
-    assert codebook.spread_out(cells, 3).flatten().tolist() == [0.0, 5.0, -3.0]
+    assert codebook.farthest_points(cells, 3).flatten().tolist() == [0.0, 5.0, -3.0]
 
 
 @pytest.fixture(scope="module")
@@ -509,7 +507,7 @@ def test_pictures_are_words_of_the_sequence_and_only_the_reply_is_learned(words_
     edit = samples.Sample(
         "edit", (RING, "the same but red"), RING, (RING, RING), RING.facts
     )  # any picture
-    layout = words_and_codes.lay_out(edit, [first, second])
+    layout = words_and_codes.token_layout(edit, [first, second])
     words = tokenizer.encode("the same but red")
     assert layout.ids == [
         special.bos,
@@ -525,7 +523,7 @@ def test_pictures_are_words_of_the_sequence_and_only_the_reply_is_learned(words_
     question = samples.Sample(
         "question", (RING, "how large?"), "large", (RING,), RING.facts, (("what color?", "green"),)
     )
-    layout = words_and_codes.lay_out(question, [first])
+    layout = words_and_codes.token_layout(question, [first])
     assert layout.ids == [
         special.bos,
         *tokenizer.encode("question:"),
@@ -546,18 +544,19 @@ def test_codes_of_samples_keep_to_their_samples(words_and_codes):
     edit, paint, question = (
         samples.draw_sample(kind, random.Random(3)) for kind in ("edit", "paint", "question")
     )
-    with_replies = words_and_codes.codes_of([edit, paint, question], replies=True)
+    with_replies = words_and_codes.picture_tokens([edit, paint, question], replies=True)
     assert [len(codes) for codes in with_replies] == [2, 1, 1] and all(
         len(codes) == 64 for some in with_replies for codes in some
     )
     assert [
-        len(codes) for codes in words_and_codes.codes_of([edit, paint, question], replies=False)
+        len(codes)
+        for codes in words_and_codes.picture_tokens([edit, paint, question], replies=False)
     ] == [1, 0, 1]
     alone = words_and_codes.codebook.encode_latents(
         words_and_codes.model.decoder.latents_of([paint.reply])
     )[0]
     assert with_replies[1] == [(words_and_codes.first_code + alone).tolist()]
-    assert words_and_codes.codes_of([paint], replies=False) == [[]]
+    assert words_and_codes.picture_tokens([paint], replies=False) == [[]]
 
 
 def test_what_is_written_does_not_depend_on_the_neighbours(words_and_codes):
@@ -587,7 +586,7 @@ def test_alignment_is_the_squared_distance_and_asks_no_painter(name):
     torch.testing.assert_close(losses["regression"], error, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(
         losses["total"],
-        alignment.WEIGHT * error + toy.PAINTING_WEIGHT * losses["diffusion"],
+        alignment.REGRESSION_WEIGHT * error + toy.PAINTING_WEIGHT * losses["diffusion"],
         rtol=1e-4,
         atol=1e-4,
     )
@@ -742,12 +741,14 @@ def test_transcripts_by_hand():
 def test_calls_come_back_from_the_tokenizer():
     tokenizer = ToyTokenizer([*VOCABULARY, *plugin.WORDS])
     for text, pattern, said in (
-        (plugin.look(DESCRIBE), plugin.LOOK, DESCRIBE),
-        (plugin.draw("a small red star"), plugin.DRAW, "a small red star"),
+        (plugin.look_call(DESCRIBE), plugin.LOOK_PATTERN, DESCRIBE),
+        (plugin.draw_call("a small red star"), plugin.DRAW_PATTERN, "a small red star"),
     ):
         written = tokenizer.decode(tokenizer.encode(text))
         assert pattern.fullmatch(written)[1] == said
-    assert not plugin.DRAW.fullmatch('draw ( " a star') and not plugin.LOOK.fullmatch("green")
+    assert not plugin.DRAW_PATTERN.fullmatch(
+        'draw ( " a star'
+    ) and not plugin.LOOK_PATTERN.fullmatch("green")
 
 
 class Scripted:
@@ -768,27 +769,27 @@ def scripted(planner, captioner=()):
     nn.Module.__init__(system)
     eyes = nn.Module()
     eyes.model = Scripted(*captioner)
-    system.model, system.captioner = Scripted(*planner), [eyes]
+    system.model, system.earlier_phases = Scripted(*planner), (eyes,)
     return system
 
 
 def test_results_of_tools_go_back_into_the_context():
     sample = samples.draw_sample("edit", random.Random(0))
-    given = plugin.as_words(sample.given)
+    given = plugin.input_text(sample.given)
     system = scripted(
-        [plugin.look(DESCRIBE), plugin.draw("a small red star")], ["a small green star"]
+        [plugin.look_call(DESCRIBE), plugin.draw_call("a small red star")], ["a small green star"]
     )
-    assert system.solve(sample) == plugin.draw("a small red star")
-    assert system.captioner[0].model.asked == [[sample.pictures[0], DESCRIBE]]
+    assert system.solve(sample) == plugin.draw_call("a small red star")
+    assert system.captioner.asked == [[sample.pictures[0], DESCRIBE]]
     assert system.model.asked == [
         given,
-        plugin.after(given, plugin.look(DESCRIBE), "a small green star"),
+        plugin.with_result(given, plugin.look_call(DESCRIBE), "a small green star"),
     ]
     assert (
-        scripted([plugin.look(DESCRIBE)] * 3, ["a star"] * 3).solve(sample) is None
+        scripted([plugin.look_call(DESCRIBE)] * 3, ["a star"] * 3).solve(sample) is None
     )  # never came to an end
     assert (
-        scripted([plugin.look(DESCRIBE)]).solve(samples.draw_sample("paint", random.Random(0)))
+        scripted([plugin.look_call(DESCRIBE)]).solve(samples.draw_sample("paint", random.Random(0)))
         is None
     )  # nothing to look at
 
@@ -797,10 +798,10 @@ def test_a_call_that_no_tool_can_carry_out_paints_nothing(monkeypatch):
     long = " ".join(["a"] * 31)
     system = scripted(
         [
-            plugin.draw("a small red star"),
+            plugin.draw_call("a small red star"),
             "a small red star",
-            plugin.draw("a look star"),
-            plugin.draw(long),
+            plugin.draw_call("a look star"),
+            plugin.draw_call(long),
         ]
     )
     drawn = []

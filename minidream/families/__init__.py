@@ -1,8 +1,19 @@
-"""The family tree: other ways to let a language model see and paint, each in its smallest true form, on one table.
+"""The family tree: other ways for a language model to read and paint pictures, one small file each.
 
-`python -m minidream.studies families all` trains them with one budget on one world and writes the table. What all share:
-`samples.py` (what is learned and asked), `family.py` (what a family is), `evaluation.py` (how replies are scored), `studies/family_runs.py` (plan,
-runs, JSON), `table.py` (the table, as text and as figure). Everything else is one family per file.
+Every family starts from the same pretrained parts, learns from the same samples within the same
+budget of steps, and is scored on the same questions, so that their results fit into one table.
 
-Paper: section 4 and appendix (related work); sections 2.1 and 5.1 for the two claims that the table tests.
+Shared by all families:
+
+- `samples.py`: what a family learns from and is asked; `boxes.py`: boxes written as words.
+- `family.py`: the base class `Family`, the budget `FamilyPlan` and the pretrained model.
+- `cross_attention.py`: for families whose pictures enter beside the text.
+- `evaluation.py`: how replies are scored.
+
+Every other file holds one family, or a few close relatives. `python -m minidream.studies families
+all` trains and evaluates them: `studies/family_runs.py` makes the runs, `studies/family_table.py`
+the table.
+
+Paper: section 4 and appendix (related work); sections 2.1 and 5.1 for the claims that the table
+tests.
 """

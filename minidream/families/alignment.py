@@ -1,18 +1,24 @@
-"""Embedding alignment: queries are told what to be. They are regressed onto CLIP's embeddings, and no gradient comes from the painter.
+"""Embedding alignment: dream queries are regressed onto embeddings of CLIP.
 
-`text`: onto the text states that the U-Net was trained on. GILL (Koh et al. 2023). `short` is the same with a teacher who does
-not mention the background of stories and edits: no caption says all that a picture shows.
-`image`: onto CLIP's states of the picture itself. SEED (Ge et al. 2023), Emu (Sun et al. 2023). The frozen U-Net has never seen such
-states, so that beside the queries a linear decoder learns, from the *true* states, to make conditions of them, by the
-denoising loss. Emu trains a whole decoder so, SEED maps to text states; ours is small, so that every run also says what
-it paints from the true states ("teacher"): no imitation can be better. SEED's codes for the states are left out.
+No gradient comes from the painter. All else (queries, language model, samples) is as in DreamLLM,
+so that only the teacher differs. Paper: section 2.1.
 
-All else (queries, language model, samples) is as in DreamLLM: only the teacher differs. Paper: section 2.1.
+`text`: the targets are the text states on which the U-Net was trained. GILL (Koh et al. 2023).
+
+`short`: as `text`, but the captions of stories and edits leave out the background. It shows what
+is lost where captions do not describe the whole picture.
+
+`image`: the targets are CLIP's states of the picture itself. SEED (Ge et al. 2023), Emu (Sun et
+al. 2023). The frozen U-Net was never trained on such states. Therefore a linear decoder learns,
+from the true states and by the denoising loss, to turn them into conditions. (Emu trains a whole
+decoder in this way, and SEED maps to text states; SEED's discrete codes are left out.)
+
+Every run also records the scores of pictures painted from the true states ("teacher"), since no
+imitation of the states can be expected to be better.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from operator import attrgetter
 
 import torch
 from einops import rearrange, reduce
@@ -21,27 +27,50 @@ from torch.nn import functional as F
 
 from ..dream_queries import gather
 from ..images import to_pil
+from ..model import DreamLLM
 from ..train.lessons import description
+from ..train.loop import Recipe
 from ..weights import toy
 from ..weights.toy import clip_text_states, painted
 from .family import Family, FamilyPlan, base_model, stage2_modules
 from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
 
-WEIGHT = (
-    4.0  # of the regression beside the language loss; text states have variance 1.6, image states 1
-)
+# Of the regression relative to the language loss. Text states have variance 1.6, image states 1.
+REGRESSION_WEIGHT = 4.0
 
 
 class Aligned(Family):
-    """A family whose queries shall equal `wanted` states; a tenth of the samples is the empty prompt, as in `DreamLLM.drop_conditions`."""
+    """A family whose projected dream queries are regressed onto target states.
+
+    A tenth of the samples get the empty prompt, as in `DreamLLM.drop_conditions`.
+    """
+
+    def __init__(self, name: str, model: DreamLLM, recipe: Recipe):
+        kinds = IMAGE_KINDS + TEXT_KINDS
+        super().__init__(name, model, recipe, kinds, stage2_modules(model))
 
     def target_states(self, batch: list[Sample]) -> Tensor:
-        """What the projected queries shall be, shape (batch, queries, states); no gradient."""
+        """The targets, shape (batch, queries, dim), without gradient."""
         raise NotImplementedError
 
-    def forward(self, batch, generator):
-        """Mean squared error per number of a state, for pictures; the language loss as it is, for texts."""
-        if isinstance(batch[0].reply, str):
+    @property
+    def aligner(self) -> nn.Module:
+        """Maps the language model's states to the space of the targets."""
+        return self.model.decoder.projector
+
+    def conditions_of(self, states: Tensor) -> Tensor:
+        """Maps states like the targets to conditions of the U-Net; here they are conditions."""
+        return states
+
+    def conditions_loss(
+        self, batch: list[Sample], targets: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The loss of `conditions_of`; 0 here, where it has nothing to learn."""
+        return torch.zeros(())
+
+    def forward(self, batch: list[Sample], generator: torch.Generator) -> dict:
+        """The language loss of text replies; of pictures the mean squared error ("regression")."""
+        if batch[0].replies_in_text:
             return super().forward(batch, generator)
         kept = torch.rand(len(batch), generator=generator) >= self.model.decoder.config.drop_prob
         batch = [
@@ -50,91 +79,71 @@ class Aligned(Family):
         ]
         layouts, documents = zip(*map(self.lay_out, batch))
         read, hidden = self.model.read(layouts, documents)
-        states, wanted = gather(hidden, self.model.queries, read.queries), self.target_states(batch)
-        regression, diffusion = (
-            F.mse_loss(self.aligner(states), wanted),
-            self.decoding(batch, wanted, generator),
-        )
-        return {
-            "total": WEIGHT * regression + self.model.config.loss_weight_vm * diffusion,
-            "regression": regression,
-            "diffusion": diffusion,
-        }
-
-    @property
-    def aligner(self) -> nn.Module:
-        """From the language model's states to the wanted ones."""
-        return self.model.decoder.projector
-
-    @property
-    def decode(self) -> nn.Module:
-        """From the wanted states to conditions; here they are conditions."""
-        return nn.Identity()
-
-    def decoding(self, batch: list[Sample], wanted: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of what makes conditions of the wanted states; nothing here, where they are conditions."""
-        return torch.zeros(())
+        states = gather(hidden, self.model.queries, read.queries)
+        targets = self.target_states(batch)
+        regression = F.mse_loss(self.aligner(states), targets)
+        diffusion = self.conditions_loss(batch, targets, generator)
+        total = REGRESSION_WEIGHT * regression + self.model.config.loss_weight_vm * diffusion
+        return {"total": total, "regression": regression, "diffusion": diffusion}
 
     @torch.no_grad()
     def extra_results(self, evaluation) -> dict:
-        """{"teacher": marks of what is painted from the wanted states themselves, of seen combinations}."""
-        marks = {}
+        """{"teacher": {kind: scores of pictures painted from the targets}}, seen combinations."""
+        scores = {}
         for kind in IMAGE_KINDS:
             samples = evaluation.samples(kind, held_out=False)
-            states = self.decode(
-                self.target_states([*samples, replace(samples[0], given=())])
-            )  # the last one is the null condition
-            marks[kind] = evaluation.score(
-                samples, to_pil(painted(self.model.decoder, states[:-1], states[-1:]))
-            )
-        return {"teacher": marks}
+            # The last one, without an input, gives the null condition.
+            targets = self.target_states([*samples, replace(samples[0], given=())])
+            conditions = self.conditions_of(targets)
+            images = painted(self.model.decoder, conditions[:-1], conditions[-1:])
+            scores[kind] = evaluation.score(samples, to_pil(images))
+        return {"teacher": scores}
 
 
 class TextAligned(Aligned):
-    """Regressed onto the text states of a caption of the picture.
+    """Regressed onto CLIP's text states of a caption of the picture.
 
     Args:
-        caption: what to make a caption from a sample with.
-        others: as for `Family`.
+        name, model, recipe: as for `Family`.
+        caption: makes the caption of a sample.
     """
 
-    def __init__(self, caption: Callable[[Sample], str], *others):
-        super().__init__(*others)
+    def __init__(
+        self, name: str, model: DreamLLM, recipe: Recipe, caption: Callable[[Sample], str]
+    ):
+        super().__init__(name, model, recipe)
         self.caption, self.text_tower = caption, toy.pretrained_text_tower()
 
     @torch.no_grad()
-    def target_states(self, batch):
-        """CLIP's text states of captions, of the empty one where nothing is given."""
-        return clip_text_states(
-            self.text_tower,
-            self.model.tokenizer,
-            [self.caption(sample) if sample.given else "" for sample in batch],
-        )
+    def target_states(self, batch: list[Sample]) -> Tensor:
+        """Text states of the captions, and of the empty caption for a sample without an input."""
+        captions = [self.caption(sample) if sample.given else "" for sample in batch]
+        return clip_text_states(self.text_tower, self.model.tokenizer, captions)
 
 
 class ImageAligned(Aligned):
-    """Regressed onto CLIP's states of the picture; zeros where nothing is given."""
+    """Regressed onto CLIP's states of the picture.
+
+    The first half of the projector is regressed; the second half decodes.
+    """
 
     @property
-    def aligner(self):
-        """The first half of the projector; the second decodes."""
+    def aligner(self) -> nn.Module:
+        """Maps the language model's states to states like CLIP's."""
         return self.model.decoder.projector[0]
 
-    @property
-    def decode(self):
-        """The second half of the projector."""
-        return self.model.decoder.projector[1]
+    def conditions_of(self, states: Tensor) -> Tensor:
+        """Decodes states like CLIP's to conditions of the U-Net."""
+        return self.model.decoder.projector[1](states)
 
     @torch.no_grad()
-    def target_states(self, batch):
-        """Patch states in pairs, each normed: shape (batch, queries, vision dim)."""
+    def target_states(self, batch: list[Sample]) -> Tensor:
+        """Means of pairs of patch states, each normalized; zeros for a sample without an input."""
         vision = self.model.vision
-        states = vision.tower(
-            pixel_values=vision.pixels([sample.reply for sample in batch]),
-            output_hidden_states=True,
-        ).hidden_states[vision.select_layer]
+        pixels = vision.pixels([sample.reply for sample in batch])
+        outputs = vision.tower(pixel_values=pixels, output_hidden_states=True)
         states = reduce(
-            states[:, 1:],
+            outputs.hidden_states[vision.select_layer][:, 1:],
             "batch (queries pair) dim -> batch queries dim",
             "mean",
             queries=self.model.queries,
@@ -142,45 +151,42 @@ class ImageAligned(Aligned):
         given = torch.tensor([bool(sample.given) for sample in batch], device=states.device)
         return F.layer_norm(states, states.shape[-1:]) * rearrange(given, "batch -> batch 1 1")
 
-    def decoding(self, batch, wanted, generator):
-        """The denoising loss from the true states; nothing of it reaches the queries."""
+    def conditions_loss(
+        self, batch: list[Sample], targets: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The denoising loss with the true states as conditions; it does not reach the queries."""
         decoder = self.model.decoder
-        return decoder.loss(
-            decoder.latents_of([sample.reply for sample in batch]), self.decode(wanted), generator
-        )
+        latents = decoder.latents_of([sample.reply for sample in batch])
+        return decoder.loss(latents, self.conditions_of(targets), generator)
 
 
-def text(
-    plan: FamilyPlan,
-    name: str = "alignment-text",
-    caption: Callable[[Sample], str] = attrgetter("caption"),
-) -> TextAligned:
-    """Language model, queries and both projectors learn; the U-Net is not even asked."""
-    model = base_model()
-    return TextAligned(
-        caption, name, model, plan.recipe(1e-3), IMAGE_KINDS + TEXT_KINDS, stage2_modules(model)
-    )
+def full_caption(sample: Sample) -> str:
+    """The caption with all facts."""
+    return sample.caption
+
+
+def caption_without_background(sample: Sample) -> str:
+    """The caption of a story or an edit without its background; of a prompt, the prompt itself."""
+    if sample.kind == "paint":
+        return sample.caption
+    return description(sample.scenes[-1], background=False)
+
+
+def text(plan: FamilyPlan) -> TextAligned:
+    """Trains the language model, the queries and both projectors; the U-Net is not used."""
+    return TextAligned("alignment-text", base_model(), plan.recipe(1e-3), full_caption)
 
 
 def short(plan: FamilyPlan) -> TextAligned:
-    """The same, taught stories and edits by captions without the background; prompts are what they are."""
-    return text(
-        plan,
-        "alignment-short",
-        lambda sample: (
-            sample.caption
-            if sample.kind == "paint"
-            else description(sample.scenes[-1], background=False)
-        ),
-    )
+    """The same with `caption_without_background`; the prompts stay as they are."""
+    recipe = plan.recipe(1e-3)
+    return TextAligned("alignment-short", base_model(), recipe, caption_without_background)
 
 
 def image(plan: FamilyPlan) -> ImageAligned:
-    """The same, and the decoder of image states."""
+    """Trains the same parts, and the decoder of image states."""
     model = base_model()
     model.decoder.projector = nn.Sequential(
         nn.Linear(toy.LLM_SIZE, toy.VISION_SIZE), nn.Linear(toy.VISION_SIZE, toy.CONDITION_SIZE)
     )
-    return ImageAligned(
-        "alignment-image", model, plan.recipe(1e-3), IMAGE_KINDS + TEXT_KINDS, stage2_modules(model)
-    )
+    return ImageAligned("alignment-image", model, plan.recipe(1e-3))

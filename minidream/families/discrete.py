@@ -1,9 +1,12 @@
-"""Discrete tokens: pictures are words too, and one autoregressive model over both says everything.
+"""Discrete tokens: pictures are words too, and one autoregressive model reads and writes both.
 
-OFA (Wang et al. 2022), Unified-IO (Lu et al. 2022), DaVinci (Diao et al. 2023), CM3Leon (Yu et al. 2023). All of them write pictures
-as codes; here, as in CM3Leon, they are read as codes too: 64 of them, row by row. No CLIP, no queries, no diffusion, one loss.
-The codebook (`codebook.py`) learns first, in a sixth of the budget. Beside the other families this one has it hard: no
-pretrained eyes, no pretrained painter, and no guidance when it paints (CM3Leon has that).
+OFA (Wang et al. 2022), Unified-IO (Lu et al. 2022), DaVinci (Diao et al. 2023), CM3Leon (Yu et
+al. 2023). All of them write pictures as codes; here, as in CM3Leon, pictures are read as codes
+too: 64 of them, row by row. There is one loss, and no CLIP, dream queries or diffusion. The
+codebook (`codebook.py`) is trained first, in a sixth of the steps.
+
+The comparison is hard on this family: it has no pretrained vision tower, no pretrained painter,
+and no guidance when it paints (CM3Leon has guidance).
 """
 
 import torch
@@ -13,168 +16,145 @@ from ..documents import TEMPLATES, Batch, Document, Layout, collate
 from ..generate import choose
 from ..images import to_pil
 from ..llm import Cache
+from ..model import DreamLLM
+from ..train.loop import Recipe
 from .codebook import Codebook, CodebookStage
-from .family import Family, FamilyPlan, base_model, with_words
+from .family import Family, FamilyPlan, base_model, with_new_words
 from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
 
 CODES = 256
-NUCLEUS = 0.9  # the likeliest codes that together have this chance are drawn from; of words the likeliest is taken
+# Codes are sampled from the likeliest ones that together have this probability. Words are not
+# sampled.
+TOP_P = 0.9
 
 
-class Discrete(Family):
+class DiscreteTokens(Family):
     """The family.
 
     Args:
-        stage: of the codebook, which learns before.
-        others: as for `Family`.
+        model: its vocabulary has a word for each code.
+        recipe: of the language model.
+        stage: trains the codebook before the language model learns.
     """
 
-    def __init__(self, stage: CodebookStage, *others):
-        super().__init__(*others)
-        self.stage = [
-            stage
-        ]  # in a list: what it learned is frozen here, and no part of this phase (nor of `.to()`)
-
-    @property
-    def phases(self):
-        """The codebook, then the language model."""
-        return [*self.stage, self]
+    def __init__(self, model: DreamLLM, recipe: Recipe, stage: CodebookStage):
+        kinds = IMAGE_KINDS + TEXT_KINDS
+        super().__init__("discrete", model, recipe, kinds, [model.llm], earlier_phases=(stage,))
 
     @property
     def codebook(self) -> Codebook:
-        """Pictures to codes and back."""
-        return self.stage[0].codebook
+        """Maps latents to codes and back."""
+        return self.earlier_phases[0].codebook
 
     @property
     def first_code(self) -> int:
-        """Id of code 0; the others follow."""
+        """The token id of code 0; those of the other codes follow."""
         return self.model.tokenizer.ids["code0"]
 
-    def codes_of(self, samples: list[Sample], replies: bool) -> list[list[list[int]]]:
-        """The pictures of each sample as token ids, 64 for each; with the one that is the reply, or without."""
-        pictures = [
-            [
-                *sample.pictures,
-                *([sample.reply] if replies and not isinstance(sample.reply, str) else []),
-            ]
-            for sample in samples
-        ]
+    def picture_tokens(self, samples: list[Sample], replies: bool) -> list[list[list[int]]]:
+        """The token ids of each sample's pictures, 64 for each picture.
+
+        Args:
+            samples: of one kind or several.
+            replies: whether a picture that is the reply is included, as the last one.
+        """
+        pictures = [list(sample.pictures) for sample in samples]
+        for own, sample in zip(pictures, samples):
+            if replies and not sample.replies_in_text:
+                own.append(sample.reply)
         if not any(pictures):
             return [[] for _ in samples]
-        latents = self.model.decoder.latents_of([picture for some in pictures for picture in some])
-        codes = iter((self.first_code + self.codebook.encode_latents(latents)).tolist())
-        return [[next(codes) for _ in some] for some in pictures]
+        latents = self.model.decoder.latents_of([picture for own in pictures for picture in own])
+        tokens = iter((self.first_code + self.codebook.encode_latents(latents)).tolist())
+        return [[next(tokens) for _ in own] for own in pictures]
 
-    def opening(self, sample: Sample, codes: list[list[int]]) -> Layout:
-        """What is given, pictures as codes, up to where the reply begins; nothing of it is learned."""
-        special, encode, layout, codes = (
-            self.model.tokenizer.special,
-            self.model.tokenizer.encode,
-            Layout(),
-            iter(codes),
-        )
-        before, after = (
-            TEMPLATES[self.model.config.template] if isinstance(sample.reply, str) else ("", "")
-        )
-        layout.add([special.bos, *encode(before)], learned=False)
-        for item in sample.given:
-            layout.add(
-                encode(item)
-                if isinstance(item, str)
-                else [special.im_start, *next(codes), special.im_end],
-                learned=False,
-            )
-        layout.add(
-            encode(after) if isinstance(sample.reply, str) else [special.im_start], learned=False
-        )
-        return layout
+    def input_layout(self, sample: Sample, tokens: list[list[int]]) -> Layout:
+        """The input up to the start of the reply, without training targets.
 
-    def lay_out(self, sample: Sample, codes: list[list[int]]) -> Layout:
-        """A sample as words and codes; `codes` of all its pictures, the reply's last."""
-        tokenizer = self.model.tokenizer
-        layout = self.opening(sample, codes)
-        layout.add(
-            [
-                *(tokenizer.encode(sample.reply) if isinstance(sample.reply, str) else codes[-1]),
-                tokenizer.special.eos,
-            ],
-            learned=True,
-        )
+        Args:
+            sample: its reply is not used.
+            tokens: of the pictures of the input, in order.
+        """
+        special, encode = self.model.tokenizer.special, self.model.tokenizer.encode
         before, after = TEMPLATES[self.model.config.template]
-        for question, reply in sample.follow_ups:
-            layout.add(tokenizer.encode(f"{before} {question} {after}"), learned=False)
-            layout.add([*tokenizer.encode(reply), tokenizer.special.eos], learned=True)
+        remaining = iter(tokens)
+        ids = [special.bos, *(encode(before) if sample.replies_in_text else [])]
+        for item in sample.given:
+            if isinstance(item, str):
+                ids += encode(item)
+            else:
+                ids += [special.im_start, *next(remaining), special.im_end]
+        ids += encode(after) if sample.replies_in_text else [special.im_start]
+        layout = Layout()
+        layout.add(ids, learned=False)
         return layout
 
-    def forward(self, batch, generator):
-        """The one loss: cross entropy of the next word or code."""
-        layouts = list(map(self.lay_out, batch, self.codes_of(batch, replies=True)))
-        return {
-            "total": self.model.loss_of_layouts(
-                layouts, [Document([])] * len(batch), generator
-            ).language
-        }
+    def token_layout(self, sample: Sample, tokens: list[list[int]]) -> Layout:
+        """A whole sample as words and codes; `tokens` of all its pictures, that of a reply last."""
+        encode, eos = self.model.tokenizer.encode, self.model.tokenizer.special.eos
+        layout = self.input_layout(sample, tokens)
+        reply = encode(sample.reply) if sample.replies_in_text else tokens[-1]
+        layout.add([*reply, eos], learned=True)
+        before, after = TEMPLATES[self.model.config.template]
+        for question, answer in sample.follow_ups:
+            layout.add(encode(f"{before} {question} {after}"), learned=False)
+            layout.add([*encode(answer), eos], learned=True)
+        return layout
+
+    def forward(self, batch: list[Sample], generator: torch.Generator) -> dict:
+        """The only loss: cross entropy of the next word or code."""
+        layouts = list(map(self.token_layout, batch, self.picture_tokens(batch, replies=True)))
+        no_images = [Document([])] * len(batch)
+        losses = self.model.loss_of_layouts(layouts, no_images, generator)
+        return {"total": losses.language}
 
     @torch.no_grad()
-    def replies(self, samples):
-        """Words are the likeliest; codes are drawn, since the likeliest of each cell is always background."""
-        layouts = list(map(self.opening, samples, self.codes_of(samples, replies=False)))
-        batch = collate(
-            layouts, self.model.tokenizer.special.pad, side="left", device=self.model.device
-        )
-        if isinstance(samples[0].reply, str):
-            return [self.model.tokenizer.decode(row) for row in self.continued(batch, 24)]
-        drawn = torch.tensor(self.continued(batch, 64, codes=True)) - self.first_code
-        decoder = self.model.decoder
-        return to_pil(
-            decoder.decode(
-                self.codebook.decode_codes(drawn.to(decoder.device), decoder.latent_shape[1])
-            )
-        )
+    def replies(self, samples: list[Sample]) -> list:
+        """As `Family.replies`. Codes are sampled: the likeliest one of each cell is background."""
+        layouts = map(self.input_layout, samples, self.picture_tokens(samples, replies=False))
+        tokenizer, decoder = self.model.tokenizer, self.model.decoder
+        pad = tokenizer.special.pad
+        batch = collate(list(layouts), pad, side="left", device=self.model.device)
+        if samples[0].replies_in_text:
+            return [tokenizer.decode(row) for row in self.generate(batch, 24, codes=False)]
+        codes = torch.tensor(self.generate(batch, 64, codes=True)) - self.first_code
+        height = decoder.latent_shape[1]
+        latents = self.codebook.decode_codes(codes.to(decoder.device), height)
+        return to_pil(decoder.decode(latents))
 
-    def continued(self, batch: Batch, tokens: int, codes: bool = False) -> list[list[int]]:
-        """What follows each row: words up to `</s>`, or exactly so many codes; row i is drawn with seed i."""
+    def generate(self, batch: Batch, tokens: int, codes: bool) -> list[list[int]]:
+        """The token ids that continue each row of a batch.
+
+        Args:
+            batch: padded on the left.
+            tokens: how many codes; or at most how many words, up to `</s>`.
+            codes: samples codes, row i with seed i, if True; else takes the likeliest words.
+        """
         llm, special, cache = self.model.llm, self.model.tokenizer.special, Cache()
+        forbidden = torch.zeros(llm.config.vocab_size, dtype=torch.bool, device=self.model.device)
+        if codes:
+            forbidden[: self.first_code] = True
+        else:
+            forbidden[self.first_code :] = True
+            forbidden[[*special.never_sampled, special.dream_start]] = True
+        temperature = 1.0 if codes else 0.0
         generators = [torch.Generator().manual_seed(row) for row in range(len(batch.ids))]
+        rows = [[] for _ in generators]
+        real = torch.ones(len(rows), 1, dtype=torch.bool, device=self.model.device)
         hidden = llm(llm.embed_tokens(batch.ids), batch.mask, cache)
-        rows, here = (
-            [[] for _ in generators],
-            torch.ones(len(batch.ids), 1, dtype=torch.bool, device=batch.ids.device),
-        )
         for _ in range(tokens):
-            logits = llm.logits(hidden[:, -1])
-            logits[
-                :, slice(0, self.first_code) if codes else slice(self.first_code, None)
-            ] = -torch.inf
-            if not codes:
-                logits[:, [*special.never_sampled, special.dream_start]] = -torch.inf
-            step = [
-                choose(row, 1.0 if codes else 0.0, NUCLEUS, generator)
-                for row, generator in zip(logits, generators)
-            ]
-            for row, token in zip(rows, step):
-                row.append(token)
+            logits = llm.logits(hidden[:, -1]).masked_fill(forbidden, -torch.inf)
+            for row, row_logits, generator in zip(rows, logits, generators):
+                row.append(choose(row_logits, temperature, TOP_P, generator))
             if not codes and all(special.eos in row for row in rows):
                 break
-            hidden = llm(
-                llm.embed_tokens(
-                    rearrange(torch.tensor(step, device=here.device), "batch -> batch 1")
-                ),
-                here,
-                cache,
-            )
+            last = torch.tensor([row[-1] for row in rows], device=self.model.device)
+            hidden = llm(llm.embed_tokens(rearrange(last, "batch -> batch 1")), real, cache)
         return [row[: row.index(special.eos)] if special.eos in row else row for row in rows]
 
 
-def discrete(plan: FamilyPlan) -> Discrete:
-    """All of the language model learns, over words and codes; the codebook before it."""
-    model = with_words(base_model(), tuple(f"code{number}" for number in range(CODES)))
+def discrete(plan: FamilyPlan) -> DiscreteTokens:
+    """Trains the codebook, then all of the language model on words and codes."""
+    model = with_new_words(base_model(), tuple(f"code{index}" for index in range(CODES)))
     stage = CodebookStage(model.decoder, plan.recipe(2e-3, share=1 / 6), CODES)
-    return Discrete(
-        stage,
-        "discrete",
-        model,
-        plan.recipe(1e-3, share=5 / 6),
-        IMAGE_KINDS + TEXT_KINDS,
-        [model.llm],
-    )
+    return DiscreteTokens(model, plan.recipe(1e-3, share=5 / 6), stage)

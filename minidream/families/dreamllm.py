@@ -1,8 +1,10 @@
-"""DreamLLM (Dong et al. 2024): the library itself, as a family among the others.
+"""DreamLLM (Dong et al. 2024): this library's own system, trained as one family among the others.
 
-Dream queries gather what is to be painted; nobody tells them what, the denoising loss is the only teacher. `dreamllm` learns
-to see and to paint at once, `creation` to paint alone with as many samples; what sees alone is `encode_only.instructions`.
-`synergy.py` asks with them what the paper's section 5.1 asks: does painting help seeing, and seeing painting?
+Dream queries gather the conditions of a picture, and only the denoising loss teaches them.
+`dreamllm` learns to read and to paint pictures together; `creation` learns only to paint, from as
+many samples in all. (`encode_only.instructions` learns only to read.) `studies/synergy.py`
+compares them to answer the question of the paper's section 5.1: does painting help comprehension,
+and the other way round?
 """
 
 from dataclasses import replace
@@ -18,14 +20,14 @@ def dreamllm(
     queries: int = QUERIES,
     weight: float | None = None,
 ) -> Family:
-    """Language model, dream queries and both projectors learn together.
+    """Trains the language model, the dream queries and both projectors.
 
     Args:
-        plan: of all families.
+        plan: the budget.
         name: of the family.
-        kinds: that it learns and is asked.
-        queries: how many.
-        weight: of the denoising loss beside the language loss; None is the toy's.
+        kinds: that it learns from and is asked.
+        queries: number of dream queries.
+        weight: of the denoising loss relative to the language loss; None means the toy's.
     """
     model = base_model(queries)
     if weight is not None:

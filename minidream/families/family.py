@@ -1,7 +1,8 @@
-"""What a family is: a module that `train.fit` trains on samples and that the exam asks for replies.
+"""The base class of all families, their common budget, and the model that they start from.
 
-As it stands, `Family` is any system shaped like the library's `DreamLLM`: pictures come in as tokens, text goes out, and
-pictures come out of dream queries if it has any. A family that differs says only where.
+`Family` itself is any system built like the library's `DreamLLM`: pictures enter as tokens, text
+comes out, and pictures are painted from dream queries. A family that works otherwise overrides
+what differs.
 """
 
 import random
@@ -20,44 +21,49 @@ from ..train.loop import Recipe
 from ..weights import parts, toy
 from .samples import Sample, draw_sample
 
-QUERIES = 32  # of every family that has dream queries: as many as CLIP has text states, so that only the teacher differs
+# As many dream queries as CLIP has text states, so that aligning to them changes only the teacher.
+QUERIES = 32
 
 
 @dataclass(frozen=True)
 class FamilyPlan:
-    """What all families share; results of another plan do not stand beside them."""
+    """The budget that all families share; results of different plans cannot be compared."""
 
     steps: int = 600
     batch: int = 32
-    prompts: int = 48  # samples of each kind in the exam, seen and held out apart
+    prompts: int = 48  # evaluation samples of each kind; as many again of held-out combinations
 
     def __post_init__(self):
         if min(self.steps, self.batch, self.prompts) < 1:
             raise ValueError(
-                f"steps, batch and prompts are at least 1, not {self.steps}, {self.batch} and {self.prompts}"
+                "steps, batch and prompts are at least 1, "
+                f"not {self.steps}, {self.batch} and {self.prompts}"
             )
 
     def recipe(self, learning_rate: float, share: float = 1.0) -> Recipe:
-        """So long and so fast; `share` of the steps, where a family learns one part after another.
+        """The recipe of one training phase.
 
-        Rates were set by hand for each size of what learns, before the first exam; none was tuned.
+        Args:
+            learning_rate: set by hand for the number of trained parameters, before the first
+                evaluation. None was tuned.
+            share: of the steps, for families that train one part after another.
         """
         steps = max(1, round(share * self.steps))
-        return Recipe(
-            steps, self.batch, learning_rate, weight_decay=0.0, warmup=min(50, steps // 4)
-        )
+        warmup = min(50, steps // 4)
+        return Recipe(steps, self.batch, learning_rate, weight_decay=0.0, warmup=warmup)
 
 
 class Family(nn.Module):
-    """A system of one family.
+    """One family's system: `train.fit` trains it, and an evaluation asks it for replies.
 
     Args:
-        name: of its row in the table.
-        model: its boxes; everything that `trained` does not name is frozen.
+        name: its name in results, and on the command line.
+        model: all its parts; everything that `trained` does not list is frozen.
         recipe: how long and how fast it learns.
-        kinds: of samples that it can be asked at all.
-        trained: modules and parameters that learn.
-        training_kinds: kinds that it learns from, taking turns; None is all that it can.
+        kinds: the kinds of samples that it can answer at all.
+        trained: the modules and parameters that learn.
+        training_kinds: the kinds that it learns from, in turns; None means all of `kinds`.
+        earlier_phases: modules that are trained before this one, and frozen when it trains.
     """
 
     def __init__(
@@ -68,63 +74,68 @@ class Family(nn.Module):
         kinds: tuple[str, ...],
         trained: list,
         training_kinds: tuple[str, ...] | None = None,
+        earlier_phases: tuple[nn.Module, ...] = (),
     ):
         super().__init__()
         self.name, self.model, self.recipe = name, model, recipe
         self.kinds, self.training_kinds = kinds, training_kinds or kinds
+        # In a tuple, where torch finds no submodules: their weights belong to their own phase.
+        self.earlier_phases = earlier_phases
         model.requires_grad_(False)
         for part in trained:
             part.requires_grad_(True)
 
     @property
     def phases(self) -> list[nn.Module]:
-        """What `train.fit` trains, one after another: itself last, what it builds on before."""
-        return [self]
+        """The modules that `train.fit` trains, in order; the family itself is the last one."""
+        return [*self.earlier_phases, self]
 
     def batch(self, seed: int, step: int, process: int) -> list[Sample]:
-        """Samples of one kind; the kinds take turns. Of each kind every family sees the same ones in the same order, more or fewer."""
-        turn, number = divmod(step, len(self.training_kinds))
-        kind = self.training_kinds[number]
+        """Samples of one kind; the kinds take turns.
+
+        Every family sees the same samples of a kind in the same order, though not equally many.
+        """
+        turn, index = divmod(step, len(self.training_kinds))
+        kind = self.training_kinds[index]
         rng = random.Random(f"families {seed} {kind} {turn} {process}")
         return [draw_sample(kind, rng) for _ in range(self.recipe.batch)]
 
     def lay_out(self, sample: Sample) -> tuple[Layout, Document]:
-        """A sample as one sequence: only its reply is learned."""
-        if isinstance(sample.reply, str):
+        """A sample as one sequence, in which only the reply is a training target."""
+        if sample.replies_in_text:
             return dialogue(self.model, list(sample.given), sample.reply, sample.follow_ups)
         document = Document([*sample.given, sample.reply], targets=[len(sample.pictures)])
         (layout,), _ = laid_out([document], self.model, learn_text=False, read_last=False)
         return layout, document
 
     def forward(self, batch: list[Sample], generator: torch.Generator) -> dict:
-        """The loss of the paper's equation 7, and the one of its two parts that a batch of this kind has."""
+        """The loss of the paper's equation 7 ("total"), and the one of its terms that is not 0."""
         layouts, documents = zip(*map(self.lay_out, batch))
         losses = self.model.loss_of_layouts(layouts, documents, generator)
-        return {
-            "total": losses.total,
-            **(
-                {"diffusion": losses.diffusion}
-                if layouts[0].queries
-                else {"language": losses.language}
-            ),
-        }
+        term = "diffusion" if layouts[0].queries else "language"
+        return {"total": losses.total, term: getattr(losses, term)}
 
     def extra_results(self, evaluation) -> dict:
-        """What else a run of this family should tell, beside its marks in an `evaluation.FamilyEvaluation`."""
+        """Further results for the record of a run, beside the scores of a `FamilyEvaluation`."""
         return {}
 
     @torch.no_grad()
     def replies(self, samples: list[Sample]) -> list:
-        """What it says or paints: str, or PIL images (None where it painted nothing); samples of one kind, picture i has seed i."""
-        if isinstance(samples[0].reply, str):
+        """The replies to samples of one kind; picture i is painted with seed i.
+
+        Returns:
+            One str for each sample; or one PIL image, None if the system painted nothing.
+        """
+        if samples[0].replies_in_text:
             return [self.model.chat(list(sample.given), max_new_tokens=24) for sample in samples]
         return self.model.dream([Document(list(sample.given), targets=[]) for sample in samples])
 
 
 def base_model(queries: int = QUERIES) -> DreamLLM:
-    """The frozen pretrained parts (text-only language model, CLIP, VAE, U-Net), and new queries and projectors between them.
+    """The frozen pretrained parts with new dream queries and projectors between them.
 
-    What is new is drawn from torch's own generator.
+    The pretrained parts are a language model that has read only text, CLIP, the VAE and the
+    U-Net. The new parts are drawn from torch's global generator.
     """
     model = parts.toy_before("stage1-comprehension")
     model.vision.projector.reset_parameters()
@@ -139,30 +150,25 @@ def stage2_modules(model: DreamLLM) -> list[nn.Module]:
     return [modules[name] for name in parts.LEAVES["stage2"]]
 
 
-def with_words(model: DreamLLM, words: tuple[str, ...]) -> DreamLLM:
-    """The same model with more words: new rows in the tables of what goes in and what comes out; the old ones stay, and their ids.
+def with_new_words(model: DreamLLM, words: tuple[str, ...]) -> DreamLLM:
+    """The same model with a larger vocabulary.
 
-    New rows are drawn from torch's own generator, as loud as those of an untrained toy.
+    The embedding and the LM head get new rows, drawn from torch's global generator with the
+    standard deviation of an untrained toy. The old rows, and the ids of the old words, stay as
+    they are.
     """
     old, tokenizer = model.llm, ToyTokenizer([*model.tokenizer.words, *words])
     llm = LLM(replace(old.config, vocab_size=len(tokenizer)))
     nn.init.normal_(llm.embed_tokens.weight, std=toy.EMBEDDING_STD)
     nn.init.normal_(llm.lm_head.weight, std=0.05)
-    tables = {
-        name: table
-        for name, table in llm.state_dict().items()
-        if name in ("embed_tokens.weight", "lm_head.weight")
-    }
-    for name, table in tables.items():
-        table[: old.config.vocab_size] = old.state_dict()[name]
-    llm.load_state_dict(old.state_dict() | tables)
+    state, drawn = old.state_dict(), llm.state_dict()
+    for name in ("embed_tokens.weight", "lm_head.weight"):
+        state[name] = torch.cat([state[name], drawn[name][old.config.vocab_size :]])
+    llm.load_state_dict(state)
     return DreamLLM(llm, model.vision, model.decoder, model.dream_queries, tokenizer, model.config)
 
 
 def trained_parameter_count(phases: list[nn.Module]) -> int:
-    """How many numbers learn in all phases, each counted once."""
-    return sum(
-        parameter.numel()
-        for parameter in {parameter for phase in phases for parameter in phase.parameters()}
-        if parameter.requires_grad
-    )
+    """How many numbers all phases train, each counted once."""
+    parameters = {parameter for phase in phases for parameter in phase.parameters()}
+    return sum(parameter.numel() for parameter in parameters if parameter.requires_grad)

@@ -1,6 +1,8 @@
-"""LoRA (Hu et al. 2022): what training adds to a frozen matrix has low rank, and can be merged into it afterwards.
+"""LoRA (Hu et al. 2022): training adds a low-rank update to every frozen matrix of the LLM.
 
-Beside it the projector learns, through which pictures come in.
+Light adaptation: it reads pictures and writes text. The projector that brings pictures in learns
+along with the updates. After training the updates can be merged into the matrices; unlike the
+other light families, LoRA then costs nothing when the model is used.
 """
 
 import torch
@@ -10,15 +12,16 @@ from .family import Family, FamilyPlan, base_model
 from .samples import TEXT_KINDS
 
 RANK = 14
-MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class LoRA(nn.Module):
-    """A frozen linear layer and a learned detour through `rank` numbers: W x + U (D x). U starts at 0, so nothing changes at first.
+    """A frozen linear layer with a learned update of rank `rank`: W x + U (D x).
+
+    U starts at 0, where the layer is unchanged.
 
     Args:
         linear: without bias.
-        rank: of what is added.
+        rank: of the update.
     """
 
     def __init__(self, linear: nn.Linear, rank: int = RANK):
@@ -34,41 +37,39 @@ class LoRA(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """One plain linear layer that does the same: nothing is slower when the training is over."""
+        """One plain linear layer that computes the same."""
         merged = nn.Linear(self.linear.in_features, self.linear.out_features, bias=False)
         merged.weight.copy_(self.linear.weight + self.up.weight @ self.down.weight)
         return merged.to(self.linear.weight)
 
 
-def wrap(llm: nn.Module, rank: int = RANK) -> list[LoRA]:
-    """Puts a LoRA around every matrix of every layer, in place."""
+def add_lora(llm: nn.Module, rank: int = RANK) -> list[LoRA]:
+    """Wraps every matrix of every layer in place, and returns the wrappers."""
     added = []
-    for layer in llm.layers:
-        for box in (layer.self_attn, layer.mlp):
-            for name in MATRICES:
-                if hasattr(box, name):
-                    added.append(LoRA(getattr(box, name), rank))
-                    setattr(box, name, added[-1])
+    for block, name, part in parts_of_layers(llm):
+        if isinstance(part, nn.Linear):
+            added.append(LoRA(part, rank))
+            setattr(block, name, added[-1])
     return added
 
 
-def merge(llm: nn.Module) -> None:
-    """Takes every LoRA out again, in place, its detour merged into the matrix."""
-    for layer in llm.layers:
-        for box in (layer.self_attn, layer.mlp):
-            for name, part in list(box.named_children()):
-                if isinstance(part, LoRA):
-                    setattr(box, name, part.merged())
+def merge_lora(llm: nn.Module) -> None:
+    """Replaces every wrapper by one plain matrix that holds its update, in place."""
+    for block, name, part in parts_of_layers(llm):
+        if isinstance(part, LoRA):
+            setattr(block, name, part.merged())
+
+
+def parts_of_layers(llm: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
+    """(block, name, part) for the parts of all attention and feed-forward blocks."""
+    blocks = [block for layer in llm.layers for block in (layer.self_attn, layer.mlp)]
+    return [(block, name, part) for block in blocks for name, part in block.named_children()]
 
 
 def lora(plan: FamilyPlan) -> Family:
-    """The detours and the projector learn."""
+    """Trains the low-rank updates and the projector."""
     model = base_model()
-    added = wrap(model.llm)
-    return Family(
-        "lora",
-        model,
-        plan.recipe(2e-3),
-        TEXT_KINDS,
-        [model.vision.projector, *(part for detour in added for part in (detour.down, detour.up))],
-    )
+    trained = [model.vision.projector]
+    for wrapper in add_lora(model.llm):
+        trained += [wrapper.down, wrapper.up]
+    return Family("lora", model, plan.recipe(2e-3), TEXT_KINDS, trained)

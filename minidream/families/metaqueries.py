@@ -1,14 +1,17 @@
-"""After DreamLLM: MetaQueries (Pan et al. 2025). The language model stays frozen; queries and a small connector learn.
+"""MetaQueries (Pan et al. 2025), after DreamLLM: only the queries and a small connector learn.
 
-What the frozen model knows shall come through unspoilt. The connector is a transformer encoder between the queries' states and the
-U-Net, its attention bidirectional. In the language model the queries are causal, like words, or all see one another: both
-are built here. (Its frozen model can see; ours cannot yet, so that the visual projector learns along.)
+The language model stays frozen, so that it keeps everything it knows. The connector is a
+transformer encoder with bidirectional attention, between the states of the queries and the U-Net.
+In the language model the queries are causal, like words (`metaqueries`), or attend to one another
+in both directions (`bidirectional`). The frozen model of the paper can already see; ours cannot
+yet, so that the visual projector learns along.
 """
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..documents import Batch
 from ..dream_queries import block_index
 from ..llm import causal_mask
 from ..model import DreamLLM
@@ -18,63 +21,78 @@ from .samples import IMAGE_KINDS, TEXT_KINDS
 
 
 class BidirectionalQueries(nn.Module):
-    """Stands in the place of a layer's `DotProductAttention` and lets the queries of a block see one another, the later ones too.
+    """Replaces a layer's `DotProductAttention`: the queries of a block also attend to later ones.
 
     Args:
-        inner: what it stands for.
+        inner: the layer's attention.
     """
 
     def __init__(self, inner: nn.Module):
         super().__init__()
         self.inner = inner
-        self.blocks: list[
-            tuple[int, int]
-        ] = []  # (row, first position) among the tokens of this reading
+        # (row, first position) of each block, among the tokens of the next forward pass.
+        self.blocks: list[tuple[int, int]] = []
         self.queries = 0  # in each block
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """As `DotProductAttention.forward`."""
-        if self.blocks:
-            tokens, inputs = query.shape[2], key.shape[2]
-            if mask is None:
-                mask = causal_mask(
-                    torch.ones(len(query), inputs, dtype=torch.bool, device=query.device), tokens
-                )
-            number = torch.zeros(
-                len(query), inputs, dtype=torch.long, device=query.device
-            )  # of its block; 0 is none
-            rows, positions = block_index(self.blocks, self.queries, query.device)
-            number[rows, positions + inputs - tokens] = (
-                1 + torch.arange(len(self.blocks), device=query.device)[:, None]
-            )
-            alike = rearrange(
-                number[:, inputs - tokens :], "batch tokens -> batch tokens 1"
-            ) == rearrange(number, "batch inputs -> batch 1 inputs")
-            inside = alike & rearrange(number > 0, "batch inputs -> batch 1 inputs")
-            mask = mask | rearrange(inside, "batch tokens inputs -> batch 1 tokens inputs")
-        return self.inner(query, key, value, mask)
+        if not self.blocks:
+            return self.inner(query, key, value, mask)
+        batch, tokens, inputs = len(query), query.shape[2], key.shape[2]
+        if mask is None:
+            real = torch.ones(batch, inputs, dtype=torch.bool, device=query.device)
+            mask = causal_mask(real, tokens)
+        # The number of the block that each input belongs to, from 1; 0 is none.
+        block = torch.zeros(batch, inputs, dtype=torch.long, device=query.device)
+        rows, positions = block_index(self.blocks, self.queries, query.device)
+        numbers = 1 + torch.arange(len(self.blocks), device=query.device)
+        block[rows, positions + inputs - tokens] = rearrange(numbers, "blocks -> blocks 1")
+        query_block = rearrange(block[:, inputs - tokens :], "batch tokens -> batch 1 tokens 1")
+        key_block = rearrange(block, "batch inputs -> batch 1 1 inputs")
+        same_block = (query_block == key_block) & (key_block > 0)
+        return self.inner(query, key, value, mask | same_block)
 
 
-class Bidirectional(DreamLLM):
-    """A DreamLLM whose dream queries see one another in every layer."""
+class BidirectionalDreamLLM(DreamLLM):
+    """A DreamLLM whose dream queries attend to one another, in both directions, in every layer.
 
-    def __init__(self, *boxes):
-        super().__init__(*boxes)
+    Args:
+        model: whose parts it takes over.
+    """
+
+    def __init__(self, model: DreamLLM):
+        super().__init__(
+            model.llm,
+            model.vision,
+            model.decoder,
+            model.dream_queries,
+            model.tokenizer,
+            model.config,
+        )
         for layer in self.llm.layers:
             layer.self_attn.attend = BidirectionalQueries(layer.self_attn.attend)
 
-    def embed(self, batch, images):
-        """As `DreamLLM.embed`; what is embedded is read next, so that the layers learn here where its queries stand."""
+    def embed(self, batch: Batch, images: list) -> Tensor:
+        """As `DreamLLM.embed`.
+
+        The language model reads a batch right after it is embedded. Therefore the layers get the
+        positions of its queries here.
+        """
         for layer in self.llm.layers:
-            layer.self_attn.attend.blocks, layer.self_attn.attend.queries = (
-                batch.queries,
-                self.queries,
-            )
+            attention = layer.self_attn.attend
+            attention.blocks, attention.queries = batch.queries, self.queries
         return super().embed(batch, images)
 
 
 class Connector(nn.Module):
-    """States of queries to conditions: a transformer layer among them all, then the U-Net's width."""
+    """Maps states of queries to conditions: a transformer encoder, then a linear layer.
+
+    Args:
+        llm_dim: width of the states.
+        condition_dim: width of the conditions.
+        layers: of the encoder.
+        heads: of its attention.
+    """
 
     def __init__(self, llm_dim: int, condition_dim: int, layers: int = 1, heads: int = 6):
         super().__init__()
@@ -83,7 +101,7 @@ class Connector(nn.Module):
             nn.TransformerEncoderLayer(
                 llm_dim,
                 heads,
-                3 * llm_dim // 2,
+                dim_feedforward=3 * llm_dim // 2,
                 dropout=0.0,
                 activation="gelu",
                 batch_first=True,
@@ -101,24 +119,19 @@ class Connector(nn.Module):
         return self.out(states)
 
 
-def metaqueries(
-    plan: FamilyPlan, name: str = "metaqueries", kind: type[DreamLLM] = DreamLLM
-) -> Family:
-    """Queries, connector and the visual projector learn."""
-    model = base_model()
-    model = kind(
-        model.llm, model.vision, model.decoder, model.dream_queries, model.tokenizer, model.config
-    )
+def with_connector(name: str, model: DreamLLM, plan: FamilyPlan) -> Family:
+    """Gives a model a connector; the family trains it, the queries and the visual projector."""
     model.decoder.projector = Connector(toy.LLM_SIZE, toy.CONDITION_SIZE)
-    return Family(
-        name,
-        model,
-        plan.recipe(2e-3),
-        IMAGE_KINDS + TEXT_KINDS,
-        [model.dream_queries, model.decoder.projector, model.vision.projector],
-    )
+    trained = [model.dream_queries, model.decoder.projector, model.vision.projector]
+    return Family(name, model, plan.recipe(2e-3), IMAGE_KINDS + TEXT_KINDS, trained)
+
+
+def metaqueries(plan: FamilyPlan) -> Family:
+    """The family with causal queries."""
+    return with_connector("metaqueries", base_model(), plan)
 
 
 def bidirectional(plan: FamilyPlan) -> Family:
-    """The same with queries that see one another in the language model too."""
-    return metaqueries(plan, "metaqueries-bidirectional", Bidirectional)
+    """The family whose queries attend to one another in the language model too."""
+    model = BidirectionalDreamLLM(base_model())
+    return with_connector("metaqueries-bidirectional", model, plan)

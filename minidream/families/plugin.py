@@ -1,10 +1,15 @@
-"""Plug-ins: the language model writes calls, and others see and paint for it. No picture ever enters it, no gradient leaves it.
+"""Plug-ins: the language model writes calls, and other models read and paint pictures for it.
 
-Visual ChatGPT (Wu et al. 2023), VisProg (Gupta & Kembhavi 2023), TaskMatrix.AI (Liang et al. 2023), HuggingGPT (Shen et al. 2023), GPT4Tools (Yang et al. 2023), MM-ReAct
-(Yang et al. 2023), ViperGPT (Suris et al. 2023). A given picture is the word "image". `look(image, "question")` asks a captioner about
-it, and what it says goes back into the context as the next turn; `draw("caption")` paints with the toy's Stable Diffusion.
-The captioner is an encode-only model, trained here in half of the budget; the other half teaches the calls. The real
-systems are told of their tools in the prompt and are never trained for them; a toy that small has to be (as in GPT4Tools).
+Visual ChatGPT (Wu et al. 2023), VisProg (Gupta & Kembhavi 2023), TaskMatrix.AI (Liang et al.
+2023), HuggingGPT (Shen et al. 2023), GPT4Tools (Yang et al. 2023), MM-ReAct (Yang et al. 2023),
+ViperGPT (Suris et al. 2023). No picture enters the language model, where the word "image"
+replaces it, and no gradient comes from its tools. `look(image, "question")` asks a captioner
+about the given picture; the answer enters the context as the next turn. `draw("caption")` paints
+with the toy's Stable Diffusion.
+
+The captioner is an encode-only family, trained in the first half of the steps; the calls are
+learned in the second half. In the real systems the prompt describes the tools, and the language
+model is not trained for them. A model as small as the toy has to be (as in GPT4Tools).
 """
 
 import random
@@ -12,139 +17,149 @@ import re
 
 import torch
 
+from ..documents import Document, Layout
+from ..model import DreamLLM
 from ..train.lessons import description, dialogue
+from ..train.loop import Recipe
 from ..weights.toy import dream_of_clip
 from ..world.language import DESCRIBE
 from .encode_only import instructions
-from .family import Family, FamilyPlan, base_model, with_words
+from .family import Family, FamilyPlan, base_model, with_new_words
 from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
 
 WORDS = ("draw", "look", "image", "(", ")", '"')
-LOOK, DRAW = re.compile(r'look \( image, " (.+) " \)'), re.compile(r'draw \( " (.+) " \)')
-TURNS = 3  # calls for one reply, at most
-LONGEST = 30  # words of a caption: the text tower reads 32 with <s> and </s>
+LOOK_PATTERN = re.compile(r'look \( image, " (.+) " \)')
+DRAW_PATTERN = re.compile(r'draw \( " (.+) " \)')
+MAX_CALLS = 3  # for one reply
+MAX_CAPTION_TOKENS = 30  # the text tower reads 32 tokens, two of them <s> and </s>
 
 
-def as_words(given) -> str:
-    """What is given, with every picture as the word "image"."""
+def input_text(given: tuple) -> str:
+    """The input of a sample as text, with the word "image" in place of every picture."""
     return " ".join(item if isinstance(item, str) else "image" for item in given)
 
 
-def look(question: str) -> str:
+def look_call(question: str) -> str:
     """The call that asks about the given picture."""
     return f'look ( image, " {question} " )'
 
 
-def draw(caption: str) -> str:
+def draw_call(caption: str) -> str:
     """The call that paints."""
     return f'draw ( " {caption} " )'
 
 
+def with_result(context: str, call: str, result: str) -> str:
+    """The context after a tool has answered: the result enters as the next turn of the user."""
+    return f"{context} answer: {call} question: {result}"
+
+
 def transcript(sample: Sample) -> list[tuple[str, str]]:
-    """How a sample is solved with tools: turns, each (everything so far, what to write next). The last one is the reply.
+    """How a sample is solved with tools.
 
-    A question about a picture is passed on to `look`, and its answer is the reply. A picture that is changed is looked
-    at, described, and drawn anew from the description of what it shall become.
+    A question about a picture is passed on to `look`, and the result is the reply. To edit a
+    picture, the model asks for a description of it and draws it again from a description of what
+    it should become.
+
+    Returns:
+        Turns, each (context, what to write next); what is written last is the reply.
     """
-    given = as_words(sample.given)
+    context = input_text(sample.given)
+    reply = sample.reply if sample.kind in TEXT_KINDS else draw_call(sample.caption)
     if sample.kind == "paint":
-        return [(given, draw(sample.caption))]
-    question, seen = (
-        (sample.given[-1], sample.reply)
-        if sample.kind in TEXT_KINDS
-        else (DESCRIBE, description(sample.scenes[0]))
-    )
-    reply = sample.reply if sample.kind in TEXT_KINDS else draw(sample.caption)
-    return [(given, look(question)), (after(given, look(question), seen), reply)]
-
-
-def after(so_far: str, call: str, result: str) -> str:
-    """The context once a tool has answered: its result stands where the user's next turn would."""
-    return f"{so_far} answer: {call} question: {result}"
+        return [(context, reply)]
+    if sample.kind in TEXT_KINDS:
+        question, result = sample.given[-1], sample.reply
+    else:
+        question, result = DESCRIBE, description(sample.scenes[0])
+    call = look_call(question)
+    return [(context, call), (with_result(context, call, result), reply)]
 
 
 class Plugin(Family):
-    """The family: `model` writes the calls; its own eyes are never used, its U-Net is the tool that draws.
+    """The family: `model` writes calls. Its vision tower is never used.
 
     Args:
-        captioner: the family that looks.
-        others: as for `Family`.
+        model: its vocabulary has the words of calls.
+        recipe: of the training that teaches the calls.
+        captioner: the family that answers `look`, trained before. Its U-Net carries out `draw`.
     """
 
-    def __init__(self, captioner: Family, *others):
-        super().__init__(*others)
-        self.captioner = [
-            captioner
-        ]  # in a list: it is trained before, and no part of this phase (nor of `.to()`)
+    def __init__(self, model: DreamLLM, recipe: Recipe, captioner: Family):
+        kinds = IMAGE_KINDS + TEXT_KINDS
+        super().__init__("plugin", model, recipe, kinds, [model.llm], earlier_phases=(captioner,))
 
     @property
-    def phases(self):
-        """The captioner, then who calls it."""
-        return [*self.captioner, self]
+    def captioner(self) -> DreamLLM:
+        """The model that answers questions about pictures."""
+        return self.earlier_phases[0].model
 
-    def batch(self, seed, step, process):
-        """Samples, and which turn of each is learned."""
+    def batch(self, seed: int, step: int, process: int) -> list[tuple[Sample, int]]:
+        """Samples, each with the index of the turn of its transcript that is learned."""
         rng = random.Random(f"plugin {seed} {step} {process}")
-        return [
-            (sample, rng.randrange(len(transcript(sample))))
-            for sample in super().batch(seed, step, process)
-        ]
+        samples = super().batch(seed, step, process)
+        return [(sample, rng.randrange(len(transcript(sample)))) for sample in samples]
 
-    def lay_out(self, sample):
-        """One turn of a sample's transcript, words only."""
+    def lay_out(self, sample: tuple[Sample, int]) -> tuple[Layout, Document]:
+        """One turn of a sample's transcript as one sequence of words."""
         sample, turn = sample
-        return dialogue(self.model, [transcript(sample)[turn][0]], transcript(sample)[turn][1])
+        context, written = transcript(sample)[turn]
+        return dialogue(self.model, [context], written)
 
     @torch.no_grad()
-    def replies(self, samples):
-        """Writes, calls, reads what came back, and goes on; all drawings at once."""
-        said = [self.solve(sample) for sample in samples]
-        if isinstance(samples[0].reply, str):
-            return [text if text else "" for text in said]
-        captions = [
-            match[1] if (match := DRAW.fullmatch(text or "")) and self.drawable(match[1]) else None
-            for text in said
-        ]
-        # Something is painted in the place of what cannot be drawn, and thrown away: picture i has seed i.
-        painted = dream_of_clip(self.captioner[0].model, [caption or "" for caption in captions])
-        return [picture if caption else None for picture, caption in zip(painted, captions)]
+    def replies(self, samples: list[Sample]) -> list:
+        """As `Family.replies`; all pictures are painted together."""
+        texts = [self.solve(sample) for sample in samples]
+        if samples[0].replies_in_text:
+            return [text or "" for text in texts]
+        captions = [self.caption_to_draw(text or "") for text in texts]
+        # Where there is no caption, an empty one is painted and discarded: picture i keeps seed i.
+        pictures = dream_of_clip(self.captioner, [caption or "" for caption in captions])
+        return [picture if caption else None for picture, caption in zip(pictures, captions)]
 
     def solve(self, sample: Sample) -> str | None:
-        """The last thing written: an answer, or a call of `draw`; None if it never came to an end."""
-        so_far = as_words(sample.given)
-        for _ in range(TURNS):
-            text = self.model.chat(so_far, max_new_tokens=40)
-            if not (call := LOOK.fullmatch(text)):
+        """Writes and carries out calls of `look` until something else is written.
+
+        Returns:
+            What was written last, an answer or a call of `draw`; None if `MAX_CALLS` were used
+            up, or if there is no picture to look at.
+        """
+        context = input_text(sample.given)
+        for _ in range(MAX_CALLS):
+            text = self.model.chat(context, max_new_tokens=40)
+            call = LOOK_PATTERN.fullmatch(text)
+            if call is None:
                 return text
             if not sample.pictures:
                 return None
-            so_far = after(so_far, look(call[1]), self.looked(sample.pictures[0], call[1]))
+            result = self.answer_about(sample.pictures[0], call[1])
+            context = with_result(context, look_call(call[1]), result)
         return None
 
-    def looked(self, picture, question: str) -> str:
-        """What the captioner says; nothing to a question with words that it does not know."""
+    def answer_about(self, picture, question: str) -> str:
+        """The captioner's answer; empty if the question has words that it does not know."""
         try:
-            return self.captioner[0].model.chat([picture, question], max_new_tokens=24)
+            return self.captioner.chat([picture, question], max_new_tokens=24)
         except ValueError:
             return ""
 
-    def drawable(self, caption: str) -> bool:
-        """Whether the toy's Stable Diffusion can read a caption: its words, and no more of them than it has room for."""
+    def caption_to_draw(self, text: str) -> str | None:
+        """The caption of a call of `draw`; None unless the toy's Stable Diffusion can read it.
+
+        It must have known words only, and no more than the text tower has room for.
+        """
+        call = DRAW_PATTERN.fullmatch(text)
+        if call is None:
+            return None
         try:
-            return len(self.captioner[0].model.tokenizer.encode(caption)) <= LONGEST
+            tokens = self.captioner.tokenizer.encode(call[1])
         except ValueError:
-            return False
+            return None
+        return call[1] if len(tokens) <= MAX_CAPTION_TOKENS else None
 
 
 def plugin(plan: FamilyPlan) -> Plugin:
-    """The captioner learns, then the language model learns to call."""
+    """Trains the captioner, then the language model that calls it."""
     captioner = instructions(plan, share=0.5)
-    model = with_words(base_model(), WORDS)
-    return Plugin(
-        captioner,
-        "plugin",
-        model,
-        plan.recipe(1e-3, share=0.5),
-        IMAGE_KINDS + TEXT_KINDS,
-        [model.llm],
-    )
+    model = with_new_words(base_model(), WORDS)
+    return Plugin(model, plan.recipe(1e-3, share=0.5), captioner)

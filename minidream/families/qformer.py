@@ -1,8 +1,9 @@
-"""The query former of BLIP-2 (Li et al. 2023) and mPLUG-Owl's visual abstractor (Ye et al. 2023), on a frozen language model.
+"""The query former of BLIP-2 (Li et al. 2023) and of mPLUG-Owl (Ye et al. 2023).
 
-A few learned queries look at all patches, layer by layer, and become the picture's tokens: the language model reads 16
-in the place of 64. BLIP-2 first trains its queries on pictures and captions without the language model; that stage is
-left out here.
+Light adaptation: it reads pictures and writes text, with a frozen language model. A few learned
+queries attend to all patches, layer by layer, and become the tokens of the picture: 16 in place of
+64. Unlike Flamingo's, these tokens stand in the sequence among the words. BLIP-2 first trains its
+queries on pictures and captions without the language model; that stage is left out here.
 """
 
 import torch
@@ -19,33 +20,31 @@ TOKENS = 16
 
 
 class QueryLayer(nn.Module):
-    """Queries look at one another, then at the patches, then think."""
+    """A transformer layer in which queries attend to one another and to the patches."""
 
-    def __init__(self, dim: int, seen_dim: int):
+    def __init__(self, dim: int, context_dim: int):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
-        self.among, self.at_patches = (
-            CrossAttention(dim, dim, dim),
-            CrossAttention(dim, seen_dim, dim),
-        )
-        self.think = feed_forward(dim, 4 * dim)
+        self.self_attention = CrossAttention(dim, dim, dim)
+        self.cross_attention = CrossAttention(dim, context_dim, dim)
+        self.feed_forward = feed_forward(dim, 4 * dim)
 
     def forward(self, queries: Tensor, patches: Tensor) -> Tensor:
-        """queries (batch, tokens, dim), patches (batch, patches, seen_dim) to the shape of queries."""
+        """queries (batch, tokens, dim), patches (batch, patches, context_dim) to queries' shape."""
         normed = self.norms[0](queries)
-        queries = queries + self.among(normed, normed)
-        queries = queries + self.at_patches(self.norms[1](queries), patches)
-        return queries + self.think(queries)
+        queries = queries + self.self_attention(normed, normed)
+        queries = queries + self.cross_attention(self.norms[1](queries), patches)
+        return queries + self.feed_forward(queries)
 
 
 class QueryFormer(nn.Module):
-    """Patches to a few tokens.
+    """Reduces patches to a few tokens of the language model.
 
     Args:
         dim: width of patches and queries.
         llm_dim: width of the tokens.
-        tokens: how many queries.
-        layers: how many layers.
+        tokens: number of queries, and of tokens.
+        layers: number of layers.
     """
 
     def __init__(self, dim: int, llm_dim: int, tokens: int = TOKENS, layers: int = 2):
@@ -64,18 +63,18 @@ class QueryFormer(nn.Module):
         return self.out(queries)
 
 
-class FewTokens(VisionEncoder):
+class FewTokenEncoder(VisionEncoder):
     """A vision encoder whose projector gives fewer tokens than there are patches."""
 
     @property
     def patches(self) -> int:
-        """Positions that a picture takes in the sequence."""
+        """Number of positions that a picture takes in the sequence."""
         return len(self.projector.queries)
 
 
 def qformer(plan: FamilyPlan) -> Family:
-    """The query former learns, the language model reads its tokens as it is."""
+    """Trains the query former alone."""
     model = base_model()
-    model.vision = FewTokens(model.vision.tower, toy.LLM_SIZE)
+    model.vision = FewTokenEncoder(model.vision.tower, toy.LLM_SIZE)
     model.vision.projector = QueryFormer(toy.VISION_SIZE, toy.LLM_SIZE)
     return Family("qformer", model, plan.recipe(2e-3), TEXT_KINDS, [model.vision.projector])

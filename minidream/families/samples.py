@@ -1,7 +1,9 @@
-"""What every family learns and is asked: the same samples, whatever a family then makes of them.
+"""The samples that every family learns from and is evaluated on.
 
-A sample is what is given, words and pictures, and the reply: a text, or a picture. All scenes have one thing, so that a
-small budget tells something. When to paint is not asked: a sample says it (only `plugin` has to write its call).
+A sample is an input of words and pictures and the expected reply, a text or a picture. Every
+scene has one object, so that a short training already tells families apart. The kind of a sample
+says whether the reply is a picture; no family has to decide when to paint, but `plugin` has to
+write the call that does.
 """
 
 import random
@@ -19,27 +21,24 @@ from .boxes import box_around, box_iou, words_of_box
 
 IMAGE_KINDS = ("paint", "story", "edit")  # the reply is a picture
 TEXT_KINDS = ("caption", "question")  # the reply is a text
-BOX_KINDS = ("locate", "verify")  # the reply, or the question, has a box in it
+BOX_KINDS = ("locate", "verify")  # there is a box in the reply or in the question
 SAMPLE_KINDS = IMAGE_KINDS + TEXT_KINDS + BOX_KINDS
-ASKED = (
-    "colour",
-    "shape",
-    "size",
-    "existence",
-    "background",
-)  # what is asked of one thing: never how many
+# What can be asked about one object: neither its number nor its relation to another one.
+QUESTION_TOPICS = ("colour", "shape", "size", "existence", "background")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One thing to learn, or to be asked.
+    """One input and the expected reply.
 
-    kind: of `SAMPLE_KINDS`.
-    given: str and PIL images in order.
+    kind: one of `SAMPLE_KINDS`.
+    given: the input, str and PIL images in order.
     reply: str or PIL image.
-    scenes: of all its pictures, in order, the reply's last.
-    expected: what the last picture must show, as `Scene.facts`; the background is None where nobody named or showed it.
-    follow_ups: questions and answers that follow a text reply: a picture's patches are most of a sequence, so more is made of it.
+    scenes: of all pictures in order, that of a reply last.
+    expected: what the last picture must show, as `Scene.facts`. Its background is None where the
+        input neither names nor shows it.
+    follow_ups: questions and answers after a text reply. A picture's patches are most of a
+        sequence, so several questions make better use of it.
     """
 
     kind: str
@@ -50,21 +49,26 @@ class Sample:
     follow_ups: tuple[tuple[str, str], ...] = ()
 
     @property
+    def replies_in_text(self) -> bool:
+        """Whether the reply is a text; otherwise it is a picture."""
+        return isinstance(self.reply, str)
+
+    @property
     def pictures(self) -> list[Image.Image]:
-        """The given pictures."""
+        """The pictures of the input."""
         return [item for item in self.given if isinstance(item, Image.Image)]
 
     @property
     def caption(self) -> str:
-        """What the last picture shall show, in words: the prompt itself where the words say it all."""
+        """A caption of the last picture; of a "paint" sample it is the prompt itself."""
         return self.given[0] if self.kind == "paint" else description(self.scenes[-1])
 
 
 def draw_sample(kind: str, rng: random.Random, held_out: bool = False) -> Sample:
-    """One sample of a kind, a pure function of the rng's state.
+    """A random sample of one kind, a pure function of the rng's state.
 
     Args:
-        kind: of `SAMPLE_KINDS`.
+        kind: one of `SAMPLE_KINDS`.
         rng: the source of randomness.
         held_out: whether the last scene is one that training never sees.
 
@@ -81,50 +85,56 @@ def draw_sample(kind: str, rng: random.Random, held_out: bool = False) -> Sample
 
 
 def story_sample(kind: str, story: Story) -> Sample:
-    """A story or an edit whose last picture is the reply."""
+    """A sample made of a story or an edit: its last picture is the reply."""
     *given, reply = document_of(story, toy.IMAGE_SIZE).items
     return Sample(kind, tuple(given), reply, story.scenes, story.scenes[-1].facts)
 
 
 def scene_sample(kind: str, scene: Scene, rng: random.Random) -> Sample:
-    """One of the other kinds, on a scene of one thing."""
+    """A sample of any other kind, on a scene with one object."""
     (picture,) = pictures([scene], toy.IMAGE_SIZE)
     if kind == "paint":
         caption = describe(scene, rng).text
         return Sample(kind, (caption,), picture, (scene,), parse_caption(caption))
     if kind == "caption":
-        return Sample(kind, (picture, DESCRIBE), description(scene), (scene,), scene.facts)
-    if kind == "question":
-        turns = [ask(scene, rng, rng.choice(ASKED)) for _ in range(4)]
+        turns = [(DESCRIBE, description(scene))]
+    elif kind == "question":
+        turns = [ask(scene, rng, rng.choice(QUESTION_TOPICS)) for _ in range(4)]
+    elif kind == "locate":
+        turns = [where_question(scene, rng)]
     else:
-        turns = [
-            (place_asked if kind == "locate" else box_asked)(scene, rng)
-            for _ in range(1 if kind == "locate" else 4)
-        ]
-    (question, reply), *more = turns
-    return Sample(kind, (picture, question), reply, (scene,), scene.facts, tuple(more))
+        turns = [box_question(scene, rng) for _ in range(4)]
+    (question, reply), *follow_ups = turns
+    return Sample(kind, (picture, question), reply, (scene,), scene.facts, tuple(follow_ups))
 
 
 def true_box(scene: Scene) -> tuple[float, ...]:
-    """The box around the scene's first thing."""
+    """The box around the scene's first object."""
     return box_around(render([scene], toy.IMAGE_SIZE)[1][0, 0])
 
 
-def place_asked(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """ "where is the red circle?", "3 5 17 19"; or the same without the colour."""
-    thing = scene.objects[0]
-    name = rng.choice((thing.shape, f"{thing.colour} {thing.shape}"))
+def where_question(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """A question and its answer: "where is the red circle?", "3 5 17 19".
+
+    In half of the cases the question leaves out the colour.
+    """
+    target = scene.objects[0]
+    name = rng.choice((target.shape, f"{target.colour} {target.shape}"))
     return f"where is the {name}?", words_of_box(true_box(scene))
 
 
-def box_asked(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """ "is the circle at 3 5 17 19?", "yes": in half of the cases the box is where the same thing stands in another picture, far from here.
+def box_question(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """A question and its answer: "is the circle at 3 5 17 19?", "yes".
 
-    Drawn anywhere else, boxes that touch an edge would give themselves away: things never do.
+    In half of the cases the box is wrong, and the answer "no". A wrong box is the true box of the
+    same object at another random position that hardly overlaps with this one. A box drawn at
+    random could touch the edge of the picture, which no object does, and would be recognized by
+    that alone.
     """
-    box, said = true_box(scene), "yes"
+    box = true_box(scene)
+    answer = "yes"
     if rng.random() < 0.5:
-        here, said = box, "no"
+        here, answer = box, "no"
         while box_iou(box, here) > 0.1:
             box = true_box(replace(scene, objects=place_objects(scene.objects, rng)))
-    return f"is the {scene.objects[0].shape} at {words_of_box(box)}?", said
+    return f"is the {scene.objects[0].shape} at {words_of_box(box)}?", answer
