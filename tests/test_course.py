@@ -1,7 +1,7 @@
-"""What the notebooks of the course promise: their size, their parts, and exercises that know right from wrong.
+"""The promises of the course notebooks: their size, their parts, and exercises that check answers.
 
-An exercise is a code cell that holds a stub and calls `check_exercise`; the text cell after it holds the solution. Only the
-cells that an exercise leans on are run here, so that nothing is trained for it.
+An exercise is a code cell that holds a stub and calls `check_exercise`; the text cell after it
+holds the solution. Only the cells that an exercise depends on run here, so that nothing is trained.
 """
 
 import ast
@@ -52,11 +52,13 @@ EXERCISES = [
 
 @pytest.mark.parametrize("name", COURSE)
 def test_a_sitting_has_a_sittings_size(name):
+    # A cell shows one step, one statement a line: about fifteen lines, up to twenty in the median.
+    # Exercises hold a stub, the usual mistakes and cases, and may take forty lines.
     lines = [len(source(cell).splitlines()) for cell in code_cells(name)]
-    assert 20 <= len(NOTEBOOKS[name]) <= 45 and 8 <= len(lines) <= 20, (
+    assert 20 <= len(NOTEBOOKS[name]) <= 45 and 8 <= len(lines) <= 24, (
         f"{len(NOTEBOOKS[name])} cells, {len(lines)} of code"
     )
-    assert max(lines) <= 25 and statistics.median(lines) <= 8, (
+    assert max(lines) <= 40 and statistics.median(lines) <= 20, (
         f"longest {max(lines)}, median {statistics.median(lines)}"
     )
 
@@ -125,8 +127,10 @@ def test_links_to_hosts_wait_for_a_home():
         == table_of_notebooks.links("https://example.org/a/b", path)
     )
     assert table_of_notebooks.links("https://github.com/some-one/mini.dream", path) == (
-        "[Colab](https://colab.research.google.com/github/some-one/mini.dream/blob/main/notebooks/00_quickstart.ipynb) "
-        "[Binder](https://mybinder.org/v2/gh/some-one/mini.dream/main?labpath=notebooks%2F00_quickstart.ipynb)"
+        "[Colab](https://colab.research.google.com/github/some-one/mini.dream/blob/main/"
+        "notebooks/00_quickstart.ipynb) "
+        "[Binder](https://mybinder.org/v2/gh/some-one/mini.dream/main"
+        "?labpath=notebooks%2F00_quickstart.ipynb)"
     )
 
 
@@ -148,7 +152,7 @@ def names(code: str) -> tuple[set[str], set[str]]:
 
 
 def leaned_on(name: str, place: int) -> list[str]:
-    """The cells before an exercise that define what it uses and does not import or define itself, and what those use."""
+    """Earlier cells that define what an exercise uses and does not define, and what those use."""
     exercise = source(NOTEBOOKS[name][place])
     own, used = names(exercise)
     arguments = {node.arg for node in ast.walk(ast.parse(exercise)) if isinstance(node, ast.arg)}
@@ -202,7 +206,7 @@ def test_what_a_cell_leans_on_is_found(monkeypatch):
 
 @pytest.fixture
 def gradients_come_back():
-    """A page may switch gradients off to its end; here its cells share a process with those of other pages."""
+    """A notebook may switch gradients off for good; here its cells share a process with others."""
     with torch.enable_grad():
         yield
 
