@@ -119,6 +119,14 @@ def test_film_shows_each_picture_in_its_row_and_column():
     assert "It comes out" in texts(figure) and "steps taken" in texts(figure) and closed(figure)
 
 
+def test_film_is_as_wide_as_its_title():
+    title = "a finding that takes more words than two pictures have room for above them"
+    figure = plot_film({"": [RED, BLUE]}, ["1", "2"], title)
+    figure.canvas.draw()
+    (text,) = [text for text in figure.findobj(plt.Text) if text.get_text() == title]
+    assert text.get_window_extent().x1 <= figure.bbox.x1
+
+
 def test_film_needs_an_image_for_every_column():
     with pytest.raises(ValueError, match="'guess' has 2 images for 3 columns"):
         plot_film({"latents": [RED] * 3, "guess": [RED] * 2}, ["1", "2", "3"], "")

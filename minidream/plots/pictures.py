@@ -100,13 +100,14 @@ def plot_film(rows: dict[str, list], columns: list[str], title: str, label: str 
                 f"the row {name!r} has {len(images)} images for {len(columns)} columns"
             )
     side = min(1.1, 8.4 / len(columns))
+    wide = max(side * len(columns) + 0.6, LETTER * len(title))
     high = (side + 0.06) * len(rows) + 0.45 + 0.25 * bool(label)
     figure, axes = plt.subplots(
         len(rows),
         len(columns),
         squeeze=False,
         layout="constrained",
-        figsize=(side * len(columns) + 0.6, high),
+        figsize=(wide, high),
     )
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015)
     for row, (name, images) in zip(axes, rows.items()):

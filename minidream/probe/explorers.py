@@ -92,7 +92,7 @@ class Ablations:
         return self.kept[off]
 
     def singles(self) -> list:
-        """Without each of the groups by itself: PIL images, for `plot_single_ablations`."""
+        """Without each of the groups by itself: PIL images."""
         sets = [(number,) for number in range(len(self.groups))]
         self.paint(sets)
         return [self.kept[off] for off in sets]
