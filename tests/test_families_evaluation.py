@@ -1,0 +1,91 @@
+"""Scores worked by hand, chance, and the running example."""
+
+import random
+
+from families_shared import RING
+
+from minidream.families import evaluation, family, samples
+from minidream.train.lessons import pictures
+from minidream.weights import toy
+from minidream.world import is_held_out
+from minidream.world.scenes import Scene
+
+
+def test_text_replies_are_scored_by_their_facts():
+    def mark(kind, wanted, reply):
+        return evaluation.text_score(samples.Sample(kind, (), wanted, (RING,), RING.facts), reply)
+
+    assert (
+        mark("caption", "", "on a gray background, a big green ring") == 1
+        and mark("caption", "", "a large green ring") == 3 / 4
+    )  # the background is missing
+    assert mark("caption", "", "a small green star on a gray background") == 1 / 2
+    assert (
+        mark("caption", "", "a large green ring above a small red star on a gray background")
+        == mark("caption", "", "a ring")
+        == 0
+    )
+    assert mark("question", "green", "green") == 1 and mark("question", "green", "green green") == 0
+    assert [mark("locate", "4 4 12 12", box) for box in ("4 5 12 13", "9 4 17 12", "4 4")] == [
+        1,
+        0,
+        0,
+    ]
+
+
+def test_an_evaluation_asks_both_combinations_and_chance_is_as_expected():
+    sheet = evaluation.FamilyEvaluation(family.FamilyPlan(prompts=30), seed=0)
+    assert [
+        is_held_out(sample.scenes[-1])
+        for name, held_out in evaluation.COMBINATIONS.items()
+        for sample in sheet.samples("caption", held_out)
+    ] == [False] * 30 + [True] * 30
+    assert list(evaluation.COMBINATIONS) == ["seen", "held out"]
+    assert (
+        evaluation.FamilyEvaluation(family.FamilyPlan(prompts=3), seed=1)
+        .samples("paint", False)[0]
+        .given
+        != sheet.samples("paint", False)[0].given
+    )
+    chance = sheet.chance()
+    assert set(chance) == set(samples.SAMPLE_KINDS) and chance["paint"]["seen"]["right"] <= 2
+    assert all(
+        0.15 < chance[kind]["seen"]["facts"] < 0.4 for kind in ("paint", "caption", "story", "edit")
+    )  # (1/2 + 1/8 + 1/6 + 1/3) / 4 is 0.28
+    assert (
+        chance["question"]["seen"]["facts"] > 0.2 and 0.2 < chance["verify"]["seen"]["facts"] < 0.8
+    )
+    truth = [sheet.samples(kind, False) for kind in samples.SAMPLE_KINDS]
+    located = sheet.samples("locate", False)[:2]
+    assert (
+        sheet.score(located, [located[0].reply, "no box"])
+        == {"right": 1, "facts": 0.5, "overlap": 0.5}
+        and chance["locate"]["seen"]["overlap"] < 0.3
+    )
+    assert all(
+        sheet.score(asked, [sample.reply for sample in asked])["right"] >= 29 for asked in truth
+    )
+
+
+def test_pictures_are_scored_by_the_judge():
+    judge, sample = toy.pretrained_judge(), samples.Sample("paint", (), "", (RING,), RING.facts)
+    anywhere = samples.Sample("paint", (), "", (RING,), (None, *RING.facts[1:]))
+    right, on_black = pictures([RING, Scene(RING.objects, "black")], toy.IMAGE_SIZE)
+    assert evaluation.image_scores(
+        judge, [sample, sample, anywhere, sample], [right, on_black, on_black, None]
+    ) == [1, 3 / 4, 1, 0]
+    assert evaluation.image_scores(judge, [sample], [None]) == [0]
+
+
+def test_whether_an_object_kept_its_position_is_read_from_pixels():
+    edits = [samples.draw_sample("edit", random.Random(number)) for number in range(40)]
+    stay = [sample for sample in edits if evaluation.keeps_position(sample)]
+    assert 10 < len(stay) < 40 and all(
+        sample.given[-1].endswith(("er",))
+        for sample in edits
+        if not evaluation.keeps_position(sample)
+    )  # larger, smaller
+    assert all(evaluation.painted_in_place(stay, [sample.reply for sample in stay]))
+    elsewhere = evaluation.painted_in_place(stay, [sample.reply for sample in stay[1:] + stay[:1]])
+    assert sum(elsewhere) < len(stay) / 4
+    assert evaluation.painted_in_place(stay[:2], [None, stay[1].reply]) == [False, True]
