@@ -88,7 +88,7 @@ def beside_picture(
 
 
 def cycle_colour(index: int) -> str:
-    """A colour of the style. Its name "C0" would be looked up in the style in which one saves."""
+    """A colour of the style by its value: a name such as "C0" would be looked up on saving."""
     colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     return colours[index % len(colours)]
 

@@ -47,7 +47,7 @@ def _reader(
 
     Args:
         llm: whether the language model is learned or frozen.
-        projector: what stands between CLIP and the language model.
+        projector: the box between CLIP and the language model.
         words: written on the arrow from there to the language model.
         added: further boxes.
         arrows: those from the projector on; None is one to the language model, with `words` on it.

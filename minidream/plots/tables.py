@@ -26,6 +26,11 @@ from .tokens import TOKEN_COLOURS, kind_of, pieces_of, short
 WRITTEN_CELLS = 64  # up to so many, the numbers are written into the cells of a matrix
 
 
+def _longest_line(names: list[str]) -> int:
+    """Letters in the longest line of some names."""
+    return max(len(line) for name in names for line in name.split("\n"))
+
+
 @figure_function
 def plot_table(
     values,
@@ -66,9 +71,7 @@ def plot_table(
             f"{len(rows)} rows need as many of the columns 0 to {len(columns) - 1}, and "
             f"{list(framed)} were given"
         )
-    beside, below = (
-        max(len(line) for name in names for line in name.split("\n")) for names in (rows, columns)
-    )  # letters in the longest line
+    beside, below = _longest_line(rows), _longest_line(columns)
     wide, high = max(0.42, 0.16 + 0.075 * below), 0.34 if words is None else 0.42
     across = 1.8 + 0.075 * beside + (wide * len(columns) + 0.4) * len(tables)
     named = isinstance(values, dict)
@@ -296,9 +299,10 @@ def plot_scores(images: list, captions: list[str], scores: dict, title: str, lab
     reach = max(top, -low)
     scale = dict(vmin=0, vmax=top) if low >= 0 else dict(cmap="RdBu_r", vmin=-reach, vmax=reach)
     cell, names = 0.42, [textwrap.fill(caption, 26) for caption in captions]
-    longest = max(len(line) for name in names for line in name.splitlines())
     wide = (cell * (len(captions) + 1.1) + 0.15) * len(matrices) + 1.25
-    figure, axes = side_by_side(matrices, wide, cell * len(images) + 0.062 * longest + 0.95)
+    figure, axes = side_by_side(
+        matrices, wide, cell * len(images) + 0.062 * _longest_line(names) + 0.95
+    )
     for axis, (name, matrix) in zip(axes[0], matrices.items()):
         mesh = axis.pcolormesh(matrix, edgecolors="white", linewidth=0.8, **scale)
         frame = dict(fill=False, edgecolor=HIGHLIGHT, linewidth=1.4)
