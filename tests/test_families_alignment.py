@@ -8,7 +8,7 @@ import torch
 from families_shared import RING, build
 
 from minidream.documents import Document
-from minidream.families import alignment, family, samples
+from minidream.families import alignment, evaluation, family, samples
 from minidream.weights import toy
 from minidream.world.scenes import Scene
 from minidream.world.stories import Story
@@ -76,3 +76,20 @@ def test_targets_of_samples_with_and_without_input():
     torch.testing.assert_close(
         image.target_states(batch).mean(dim=-1), torch.zeros(2, family.QUERIES), atol=1e-5, rtol=0
     )
+
+
+def test_the_teacher_paints_from_the_targets_themselves():
+    asked = evaluation.FamilyEvaluation(family.FamilyPlan(prompts=1), seed=0)
+    system = build("alignment-text")
+    teacher = system.extra_results(asked)["teacher"]
+    assert list(teacher) == list(samples.IMAGE_KINDS)
+    for kind, scores in teacher.items():
+        expected = asked.samples(kind, held_out=False)
+        painted = toy.dream_of_clip(system.model, [sample.caption for sample in expected])
+        assert scores == asked.score(expected, painted)
+    # Image states are decoded by the second half of the projector; zeros become its bias.
+    images = build("alignment-image")
+    second = images.model.decoder.projector[1]
+    nothing = torch.zeros(1, family.QUERIES, toy.VISION_SIZE)
+    assert torch.equal(images.conditions_of(nothing)[0, 0], second.bias)
+    assert set(images.extra_results(asked)["teacher"]) == set(samples.IMAGE_KINDS)

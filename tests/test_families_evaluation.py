@@ -1,6 +1,7 @@
 """Scores worked by hand, chance, and the running example."""
 
 import random
+from types import SimpleNamespace
 
 from families_shared import RING
 
@@ -12,21 +13,23 @@ from minidream.world.scenes import Scene
 
 
 def test_text_replies_are_scored_by_their_facts():
-    def mark(kind, wanted, reply):
-        return evaluation.text_score(samples.Sample(kind, (), wanted, (RING,), RING.facts), reply)
+    def score(kind, expected, reply):
+        return evaluation.text_score(samples.Sample(kind, (), expected, (RING,), RING.facts), reply)
 
     assert (
-        mark("caption", "", "on a gray background, a big green ring") == 1
-        and mark("caption", "", "a large green ring") == 3 / 4
+        score("caption", "", "on a gray background, a big green ring") == 1
+        and score("caption", "", "a large green ring") == 3 / 4
     )  # the background is missing
-    assert mark("caption", "", "a small green star on a gray background") == 1 / 2
+    assert score("caption", "", "a small green star on a gray background") == 1 / 2
     assert (
-        mark("caption", "", "a large green ring above a small red star on a gray background")
-        == mark("caption", "", "a ring")
+        score("caption", "", "a large green ring above a small red star on a gray background")
+        == score("caption", "", "a ring")
         == 0
     )
-    assert mark("question", "green", "green") == 1 and mark("question", "green", "green green") == 0
-    assert [mark("locate", "4 4 12 12", box) for box in ("4 5 12 13", "9 4 17 12", "4 4")] == [
+    assert (
+        score("question", "green", "green") == 1 and score("question", "green", "green green") == 0
+    )
+    assert [score("locate", "4 4 12 12", box) for box in ("4 5 12 13", "9 4 17 12", "4 4")] == [
         1,
         0,
         0,
@@ -34,20 +37,20 @@ def test_text_replies_are_scored_by_their_facts():
 
 
 def test_an_evaluation_asks_both_combinations_and_chance_is_as_expected():
-    sheet = evaluation.FamilyEvaluation(family.FamilyPlan(prompts=30), seed=0)
+    asked = evaluation.FamilyEvaluation(family.FamilyPlan(prompts=30), seed=0)
     assert [
         is_held_out(sample.scenes[-1])
         for name, held_out in evaluation.COMBINATIONS.items()
-        for sample in sheet.samples("caption", held_out)
+        for sample in asked.samples("caption", held_out)
     ] == [False] * 30 + [True] * 30
     assert list(evaluation.COMBINATIONS) == ["seen", "held out"]
     assert (
         evaluation.FamilyEvaluation(family.FamilyPlan(prompts=3), seed=1)
         .samples("paint", False)[0]
         .given
-        != sheet.samples("paint", False)[0].given
+        != asked.samples("paint", False)[0].given
     )
-    chance = sheet.chance()
+    chance = asked.chance()
     assert set(chance) == set(samples.SAMPLE_KINDS) and chance["paint"]["seen"]["right"] <= 2
     assert all(
         0.15 < chance[kind]["seen"]["facts"] < 0.4 for kind in ("paint", "caption", "story", "edit")
@@ -55,15 +58,15 @@ def test_an_evaluation_asks_both_combinations_and_chance_is_as_expected():
     assert (
         chance["question"]["seen"]["facts"] > 0.2 and 0.2 < chance["verify"]["seen"]["facts"] < 0.8
     )
-    truth = [sheet.samples(kind, False) for kind in samples.SAMPLE_KINDS]
-    located = sheet.samples("locate", False)[:2]
+    truth = [asked.samples(kind, False) for kind in samples.SAMPLE_KINDS]
+    located = asked.samples("locate", False)[:2]
     assert (
-        sheet.score(located, [located[0].reply, "no box"])
+        asked.score(located, [located[0].reply, "no box"])
         == {"right": 1, "facts": 0.5, "overlap": 0.5}
         and chance["locate"]["seen"]["overlap"] < 0.3
     )
     assert all(
-        sheet.score(asked, [sample.reply for sample in asked])["right"] >= 29 for asked in truth
+        asked.score(true, [sample.reply for sample in true])["right"] >= 29 for true in truth
     )
 
 
@@ -89,3 +92,16 @@ def test_whether_an_object_kept_its_position_is_read_from_pixels():
     elsewhere = evaluation.painted_in_place(stay, [sample.reply for sample in stay[1:] + stay[:1]])
     assert sum(elsewhere) < len(stay) / 4
     assert evaluation.painted_in_place(stay[:2], [None, stay[1].reply]) == [False, True]
+
+
+def test_a_family_that_is_always_right_gets_full_scores():
+    asked = evaluation.FamilyEvaluation(family.FamilyPlan(prompts=3), seed=0)
+    right = SimpleNamespace(
+        kinds=("question", "locate"),
+        replies=lambda samples: [sample.reply for sample in samples],
+    )
+    scores = asked.evaluate(right)
+    assert list(scores) == ["question", "locate"]
+    assert scores["question"] == dict.fromkeys(["seen", "held out"], {"right": 3, "facts": 1.0})
+    full = {"right": 3, "facts": 1.0, "overlap": 1.0}
+    assert scores["locate"] == dict.fromkeys(["seen", "held out"], full)

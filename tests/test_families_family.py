@@ -105,3 +105,10 @@ def test_the_same_seed_gives_the_same_family_and_the_same_samples():
         kinds == [*one.kinds, one.kinds[0]]
         and [sample.kind for sample in build("captions").batch(0, 1, 0)] == ["caption"] * 3
     )
+
+
+def test_a_plan_has_at_least_one_of_everything():
+    with pytest.raises(ValueError, match="at least 1, not 0, 32 and 48"):
+        family.FamilyPlan(steps=0)
+    recipe = family.FamilyPlan(steps=60, batch=5).recipe(1e-3, share=1 / 6)
+    assert (recipe.steps, recipe.batch, recipe.warmup) == (10, 5, 2)

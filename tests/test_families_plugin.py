@@ -122,3 +122,19 @@ def test_a_call_that_no_tool_can_carry_out_paints_nothing(monkeypatch):
         "",
         "",
     ]
+
+
+def test_text_replies_are_what_was_written_last():
+    question = samples.draw_sample("question", random.Random(0))
+    never_ends = [plugin.look_call(DESCRIBE)] * plugin.MAX_CALLS
+    system = scripted(["green", *never_ends], ["a star"] * plugin.MAX_CALLS)
+    assert system.replies([question, question]) == ["green", ""]
+
+
+def test_a_question_that_the_captioner_cannot_read_has_an_empty_answer():
+    def unreadable(turn, max_new_tokens):
+        raise ValueError("unknown word")
+
+    system = scripted([])
+    system.captioner.chat = unreadable
+    assert system.answer_about(None, "draw?") == ""
