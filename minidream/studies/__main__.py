@@ -1,34 +1,38 @@
-"""The command line: `python -m minidream.studies families NAME` trains a family, `all` every one, `table` none; then the table is written."""
+"""One command for all studies: `python -m minidream.studies STUDY [options]`."""
 
-from pathlib import Path
+import argparse
+import sys
 
-from ..weights.files import write_atomically
-from .family_runs import FAMILIES, RESULTS, parser_of, results_of, run
-from .family_table import figure_of, text_of
+from . import family_table, probing, query_count, shipped_toy, synergy
 
-
-def write_table(results: dict, out: Path) -> str:
-    """Writes the table beside the JSON, as .md and .png, and returns its text."""
-    text = text_of(results)
-    write_atomically(lambda path: path.write_text(text), out.with_suffix(".md"))
-    write_atomically(
-        lambda path: figure_of(results).savefig(path, format="png"), out.with_suffix(".png")
-    )
-    return text
+# Name of the study -> (its command line, what `--help` says about it).
+STUDIES = {
+    "shipped_toy": (shipped_toy.main, "how much the shipped weights get right"),
+    "query_count": (query_count.main, "what teaches dream queries best, and how many it takes"),
+    "probing": (probing.main, "what attention maps and interventions say about the toy"),
+    "families": (family_table.main, "the systems of related work on one budget"),
+    "synergy": (synergy.main, "whether painting and seeing help each other"),
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
-    parser = parser_of(
-        "minidream.families",
-        "Trains families of related work on one budget; finished runs are not repeated.",
-        FAMILIES,
-        [0, 1, 2],
-        Path("runs/families"),
-        RESULTS,
+    """Runs one study with the options that follow its name.
+
+    Args:
+        arguments: None takes those of the process.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    listed = "\n".join(f"  {name:12} {about}" for name, (_, about) in STUDIES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m minidream.studies",
+        usage="%(prog)s STUDY [options]",
+        description="The long runs whose results are committed under notebooks/results.",
+        epilog=f"studies:\n{listed}\n\n%(prog)s STUDY --help lists the options of one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options = parser.parse_args(arguments)
-    print(write_table(results_of(parser, options, run, FAMILIES), options.out))
+    parser.add_argument("study", choices=STUDIES, metavar="STUDY", help="which one")
+    study = parser.parse_args(arguments[:1]).study  # the options after it are the study's own
+    STUDIES[study][0](arguments[1:])
 
 
 if __name__ == "__main__":

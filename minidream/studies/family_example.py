@@ -1,4 +1,4 @@
-"""The running example: one prompt and one picture, to which every run of every family keeps its replies."""
+"""The running example: one scene for which every run of every family keeps its replies."""
 
 import base64
 import io
@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..families.family import Family
 from ..families.samples import IMAGE_KINDS, Sample, scene_sample, story_sample
+from ..plots import plot_film, text_table
 from ..train.lessons import description
 from ..world.scenes import Scene, SceneObject
 from ..world.stories import Story, edit_of
@@ -18,13 +19,13 @@ RUNNING = Scene((SceneObject("ring", "green", "large", x=0.42, y=0.58),), "gray"
 
 
 def running(kind: str) -> Sample:
-    """The running example: the same scene, asked in every kind, in words that do not depend on chance."""
+    """The running example as a sample of one kind; its words do not depend on chance."""
     rng = random.Random("the running example")
     if kind in ("story", "edit"):
-        after, told, asked = edit_of(RUNNING, "recolour", rng)
+        after, described, asked = edit_of(RUNNING, "recolour", rng)
         return story_sample(
             kind,
-            Story((f"a story: {description(RUNNING)}.", RUNNING, told, after))
+            Story((f"a story: {description(RUNNING)}.", RUNNING, described, after))
             if kind == "story"
             else Story((RUNNING, asked, after), given=(0,)),
         )
@@ -45,18 +46,22 @@ def example_of(family: Family) -> dict[str, str | None]:
 
 
 def as_png(picture: Image.Image) -> str:
-    """A picture as text."""
+    """A picture as a PNG file in base64."""
     picture.save(file := io.BytesIO(), format="png")
     return base64.b64encode(file.getvalue()).decode()
 
 
 def of_png(text: str) -> Image.Image:
-    """The way back."""
+    """The picture of a PNG file in base64."""
     return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
 def replies_of(runs: list[dict], kind: str) -> list:
-    """The replies of runs to the running example, in their order: str, or PIL images (None where nothing was painted); [] if they cannot."""
+    """The replies of runs to the running example, in their order.
+
+    Returns:
+        Strings or PIL images, None where nothing was painted; [] if the family cannot do it.
+    """
     replies = [done["example"][kind] for done in runs if kind in done["example"]]
     return [
         of_png(reply) if kind in IMAGE_KINDS and reply is not None else reply for reply in replies
@@ -64,7 +69,7 @@ def replies_of(runs: list[dict], kind: str) -> list:
 
 
 def plot_replies(rows: dict[str, list[dict]], kind: str):
-    """What families painted: before it, what was given and what was asked for.
+    """What families painted, after what was given and what was asked for.
 
     Args:
         rows: {name of a family: its runs}, as many of each.
@@ -73,8 +78,6 @@ def plot_replies(rows: dict[str, list[dict]], kind: str):
     Returns:
         A closed figure; where nothing was painted, a picture is white.
     """
-    from ..plots import plot_film
-
     sample = running(kind)
     nothing = Image.new("RGB", sample.reply.size, "white")
     pictures = {
@@ -94,9 +97,12 @@ def plot_replies(rows: dict[str, list[dict]], kind: str):
 
 
 def table_of_replies(rows: dict[str, list[dict]], kinds: tuple[str, ...]):
-    """What families said, every different reply once, as a table that a notebook shows as text; `rows` as for `plot_replies`."""
-    from ..plots import text_table
+    """What families said, each different reply once, as a table that a notebook shows as text.
 
+    Args:
+        rows: as for `plot_replies`.
+        kinds: of `TEXT_KINDS`.
+    """
     cells = [
         [name, *(" / ".join(dict.fromkeys(replies_of(runs, kind))) for kind in kinds)]
         for name, runs in rows.items()

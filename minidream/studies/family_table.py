@@ -1,10 +1,20 @@
-"""The table: what each family gets right, as text and as figure, with intervals; and whether learning from the score beats aligning."""
+"""The table of the families: what each gets right, as text and as a figure, with intervals.
+
+It also says whether learning from the denoising loss beats aligning. The command is
+`python -m minidream.studies families NAME`.
+"""
 
 import math
+from pathlib import Path
 from textwrap import fill
 
-from .family_runs import FAMILIES, common_seeds, runs_of
-from .intervals import lead_in_shares, seed_interval, verdict, wilson
+from ..plots import plot_table
+from ..train.commands import parse, parser_for
+from ..weights.files import write_atomically
+from . import family_runs
+from .family_runs import FAMILIES, FamilyOptions, common_seeds, results_of, runs_of
+from .intervals import conclusion, difference_of_shares, seed_interval, wilson
+from .tables import markdown_table
 
 # Column -> (kind of sample, combination).
 COLUMNS = {
@@ -19,24 +29,26 @@ COLUMNS = {
     "locate": ("locate", "seen"),
     "verify a box": ("verify", "seen"),
 }
-IN_PLACE = "editing, in place"  # its share is not of what is right, but of what is where it was
+# The share of replies whose object stays where it was, instead of the share that is right.
+IN_PLACE = "editing, in place"
 CHANCE = "without looking"  # the row of `FamilyEvaluation.chance`
-# Claim -> (this family, has more than that one, of these kinds).
+PAINTED = ("paint", "story", "edit")
+# Claim -> (this family, scores higher than that one, on these kinds).
 CLAIMS = {
     "learning from the score beats aligning to text states": (
         "dreamllm",
         "alignment-text",
-        ("paint", "story", "edit"),
+        PAINTED,
     ),
     "learning from the score beats aligning to text states that say less": (
         "dreamllm",
         "alignment-short",
-        ("paint", "story", "edit"),
+        PAINTED,
     ),
     "learning from the score beats aligning to image states": (
         "dreamllm",
         "alignment-image",
-        ("paint", "story", "edit"),
+        PAINTED,
     ),
 }
 
@@ -49,149 +61,178 @@ def rows_of(results: dict) -> list[str]:
 def cell(
     results: dict, family: str, column: str, what: str = "right"
 ) -> tuple[list[float], float, float, float] | None:
-    """A share over all seeds, and its 95 % interval: (shares of the seeds, mean, low, high) in [0, 1]; None for what the family cannot do at all.
+    """A share over all seeds, with its 95 % interval.
 
     Args:
-        family: of `FAMILIES`; or `CHANCE`.
+        results: of the runs.
+        family: of `FAMILIES`, or `CHANCE`.
+        column: of `COLUMNS`.
         what: "right", replies right in everything; or "facts", the share of facts that are right.
+
+    Returns:
+        (shares of the seeds, mean, low, high) in [0, 1]; None if the family cannot do it at all.
     """
     kind, combination = COLUMNS[column]
     if family == CHANCE:
-        exams = {done["seed"]: done["chance"] for done in results["runs"]}.values()
+        evaluations = {done["seed"]: done["chance"] for done in results["runs"]}.values()
     elif kind in runs_of(results, family)[0]["cannot"]:
         return None
     else:
-        exams = [done["exam"] for done in runs_of(results, family)]
-    return share_of(
-        [
-            mark_of(
-                exam[kind][combination],
-                "in place" if column == IN_PLACE else what,
-                results["plan"]["prompts"],
-            )
-            for exam in exams
-        ]
-    )
+        evaluations = [done["exam"] for done in runs_of(results, family)]
+    score = "in place" if column == IN_PLACE else what
+    prompts = results["plan"]["prompts"]
+    return share_of([score_of(scores[kind][combination], score, prompts) for scores in evaluations])
 
 
-def mark_of(marks: dict, what: str, prompts: int) -> tuple[float, int]:
-    """One mark of an exam: (how many, of how many)."""
+def score_of(scores: dict, what: str, prompts: int) -> tuple[float, int]:
+    """One score of an evaluation: (how many, of how many)."""
     if what == "in place":
-        return marks["in place"], marks["stay"]
-    return (marks["right"] if what == "right" else marks["facts"] * prompts), prompts
+        return scores["in place"], scores["stay"]
+    return (scores["right"] if what == "right" else scores["facts"] * prompts), prompts
 
 
-def share_of(marks: list[tuple[float, int]]) -> tuple[list[float], float, float, float]:
-    """(shares of the seeds, mean, low, high) of what was marked with each seed; all nan if nothing was asked.
+def share_of(counts: list[tuple[float, int]]) -> tuple[list[float], float, float, float]:
+    """The share over all seeds, with its 95 % interval.
 
-    The interval is the wider of two, as each alone can be too narrow: Student's over the seeds, and Wilson's over all replies
-    (which for facts is wider than it need be, since no reply's share varies more than a right or wrong).
+    The interval is the wider of two, as each alone can be too narrow: Student's over the seeds, and
+    Wilson's over all replies. For facts, Wilson's is wider than necessary, since the share of
+    facts varies less between replies than right or wrong does.
+
+    Args:
+        counts: (how many, of how many) of each seed.
+
+    Returns:
+        (shares of the seeds, mean, low, high) in [0, 1]; all nan if there were no replies.
     """
-    right, n = map(sum, zip(*marks))
+    successes, n = map(sum, zip(*counts))
     if not n:
         return [], math.nan, math.nan, math.nan
-    shares, (low, high) = [one / of for one, of in marks if of], wilson(right, n)
+    shares = [one / of for one, of in counts if of]
+    low, high = wilson(successes, n)
     if len(shares) > 1:
         _, lower, higher = seed_interval(shares)
         low, high = min(low, max(0.0, lower)), max(high, min(1.0, higher))
-    return shares, right / n, low, high
+    return shares, successes / n, low, high
 
 
-def lead_of(
+def family_difference(
     results: dict, one: str, other: str, kind: str, combination: str = "seen", what: str = "facts"
 ) -> tuple[list[float], float, float, float, float]:
-    """By how much one family's share is larger than another's, over their common seeds, as `studies.lead_in_shares`.
+    """By how much one family's share is larger than another's, over their common seeds.
+
+    Returns:
+        As `intervals.difference_of_shares`.
 
     Raises:
         ValueError: with fewer than two common seeds.
     """
-    exams = [
-        {done["seed"]: done["exam"][kind][combination] for done in runs_of(results, family)}
-        for family in (one, other)
-    ]
-    seeds = common_seeds(results, one, other)
-    return lead_in_shares(
-        *(
-            [mark_of(exam[seed], what, results["plan"]["prompts"]) for seed in seeds]
-            for exam in exams
-        )
-    )
+    seeds, prompts = common_seeds(results, one, other), results["plan"]["prompts"]
+    counts = []
+    for family in (one, other):
+        scores = {done["seed"]: done["exam"] for done in runs_of(results, family)}
+        counts.append([score_of(scores[seed][kind][combination], what, prompts) for seed in seeds])
+    return difference_of_shares(*counts)
 
 
 def in_percent(share: tuple | None) -> str:
-    """ "72 [60, 84]", or that it cannot, or was not asked."""
+    """ "72 [60, 84]"; "cannot" for None, and "-" where there were no replies."""
     if share is None:
         return "cannot"
-    return (
-        "-"
-        if math.isnan(share[1])
-        else "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * number for number in share[1:]))
-    )
+    if math.isnan(share[1]):
+        return "-"
+    return "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * number for number in share[1:]))
+
+
+def scores_table(results: dict, what: str, words: str) -> str:
+    """One table in Markdown: a row for each family that was run, and one for chance.
+
+    Args:
+        results: of the runs.
+        what: "right" or "facts", as in `cell`.
+        words: its name in the table.
+    """
+    columns = [column for column in COLUMNS if what == "right" or column != IN_PLACE]
+    numbers = ["learned parameters", "samples/s", "seeds"]
+    rows = []
+    for family in rows_of(results):
+        runs = runs_of(results, family)
+        speed = sum(done["samples_per_second"] for done in runs) / len(runs)
+        cells = [in_percent(cell(results, family, column, what)) for column in columns]
+        costs = [f"{runs[0]['trained']:,}", f"{speed:.0f}", str(len(runs))]
+        rows.append([FAMILIES[family][0], *cells, *costs])
+    chances = [cell(results, CHANCE, column, what)[1] for column in columns]
+    rows.append([CHANCE, *(f"{100 * chance:.0f}" for chance in chances), "", "", ""])
+    header = [f"{words}, in % [95 % interval]", *columns, *numbers]
+    align = ["left"] * (1 + len(columns)) + ["right"] * len(numbers)
+    return markdown_table(header, rows, align)
 
 
 def text_of(results: dict) -> str:
-    """Two tables in Markdown, of what is right in everything and of facts, then the claims; a row that was not run does not appear."""
-    lines = []
-    for what, words in (("right", "right in everything"), ("facts", "facts right")):
-        columns = [column for column in COLUMNS if what == "right" or column != IN_PLACE]
-        lines += [
-            f"| {words}, in % [95 % interval] | "
-            + " | ".join(columns)
-            + " | learned parameters | samples/s | seeds |",
-            "|---|" + "---|" * len(columns) + "--:|--:|--:|",
-        ]
-        for family in rows_of(results):
-            runs = runs_of(results, family)
-            speed = sum(done["samples_per_second"] for done in runs) / len(runs)
-            cells = [in_percent(cell(results, family, column, what)) for column in columns]
-            lines.append(
-                f"| {FAMILIES[family][0]} | {' | '.join(cells)} | {runs[0]['trained']:,} | {speed:.0f} | {len(runs)} |"
-            )
-        lines += [
-            f"| {CHANCE} | {' | '.join(f'{100 * cell(results, CHANCE, column, what)[1]:.0f}' for column in columns)} | | | |",
-            "",
-        ]
+    """Two tables in Markdown, of replies right in everything and of facts, then the claims."""
+    paragraphs = [
+        scores_table(results, "right", "right in everything"),
+        scores_table(results, "facts", "facts right"),
+    ]
     if claims := claims_of(results):
-        lines += [
-            f"Facts painted right, after {results['plan']['steps']} steps, in points [95 % interval] ({len(claims)} comparisons: of twenty, one is expected to miss 0 by chance):",
-            "",
+        paragraphs += [
+            f"Facts painted right, after {results['plan']['steps']} steps, in points "
+            f"[95 % interval] ({len(claims)} comparisons: of twenty, one is expected to miss 0 by "
+            "chance):",
+            "\n".join(f"- {claim}" for claim in claims),
         ]
-    return "\n".join(lines + [f"- {claim}" for claim in claims]).rstrip("\n") + "\n"
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def claims_of(results: dict) -> list[str]:
-    """For each claim and kind, by how many points of facts one family leads; nothing with fewer than two common seeds."""
+    """For each claim and kind, by how many points of facts one family is ahead.
+
+    Claims about families with fewer than two common seeds are left out.
+    """
     lines = []
     for claim, (one, other, kinds) in CLAIMS.items():
         for kind in kinds if len(common_seeds(results, one, other)) > 1 else ():
-            _, *lead, _ = lead_of(results, one, other, kind)
-            mean, low, high = (100 * number for number in lead)
-            lines.append(
-                f"{claim}, {kind}: {mean:+.0f} [{low:+.0f}, {high:+.0f}]. {verdict(lead, 'It does here', 'The opposite, here')}."
-            )
+            _, *difference, _ = family_difference(results, one, other, kind)
+            mean, low, high = (100 * number for number in difference)
+            found = conclusion(difference, "It does here", "The opposite, here")
+            lines.append(f"{claim}, {kind}: {mean:+.0f} [{low:+.0f}, {high:+.0f}]. {found}.")
     return lines
 
 
 def figure_of(results: dict):
     """The table as a heat map; what a family cannot do is left empty."""
-    from ..plots import plot_table
-
     families = [*rows_of(results), CHANCE]
     cells = [[cell(results, family, column) for column in COLUMNS] for family in families]
-    words = [
-        [
-            "cannot"
-            if share is None
-            else f"{share[1]:.0%}\n{100 * share[2]:.0f}-{100 * share[3]:.0f}"
-            for share in row
-        ]
-        for row in cells
-    ]
     return plot_table(
         [[math.nan if share is None else share[1] for share in row] for row in cells],
         [fill(FAMILIES[family][0] if family in FAMILIES else family, 20) for family in families],
         [fill(column, 9) for column in COLUMNS],
         "What each family gets right in everything, from one budget",
         "share of replies, with its 95 % interval",
-        words,
+        [[cell_words(share) for share in row] for row in cells],
     )
+
+
+def cell_words(share: tuple | None) -> str:
+    """What the heat map says in one cell: the share, and the limits of its interval in per cent."""
+    if share is None:
+        return "cannot"
+    return f"{share[1]:.0%}\n{100 * share[2]:.0f}-{100 * share[3]:.0f}"
+
+
+def write_table(results: dict, out: Path) -> str:
+    """Writes the table beside the JSON file, as .md and .png, and returns its text."""
+    text, figure = text_of(results), figure_of(results)
+    write_atomically(lambda path: path.write_text(text), out.with_suffix(".md"))
+    write_atomically(lambda path: figure.savefig(path, format="png"), out.with_suffix(".png"))
+    return text
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; `arguments` None takes those of the process."""
+    parser = parser_for(
+        FamilyOptions,
+        "python -m minidream.studies families",
+        "Trains the families of related work on one budget; finished runs are not repeated.",
+    )
+    options = parse(parser, FamilyOptions, arguments)
+    print(write_table(results_of(options, "families", family_runs.run, FAMILIES), options.out))

@@ -1,0 +1,28 @@
+"""Tables in Markdown."""
+
+from collections.abc import Iterable, Sequence
+
+RULES = {"left": "---", "right": "--:"}
+
+
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], align: Sequence[str] = ()
+) -> str:
+    """A table in Markdown, without a newline at its end.
+
+    Args:
+        header: names of the columns.
+        rows: cells, as many in each row as there are columns.
+        align: "left" or "right" for each column; left for all if not given.
+
+    Raises:
+        ValueError: for a row, or alignments, of another length than the header (both numbers).
+    """
+    align = align or ["left"] * len(header)
+    lines = [header, *rows]
+    for cells in (*lines, align):
+        if len(cells) != len(header):
+            raise ValueError(f"{len(cells)} cells in a table of {len(header)} columns: {cells}")
+    texts = [f"| {' | '.join(cells)} |" for cells in lines]
+    rule = "".join(f"|{RULES[side]}" for side in align) + "|"
+    return "\n".join([texts[0], rule, *texts[1:]])
