@@ -9,7 +9,6 @@ from einops import repeat
 from torch.testing import assert_close
 
 from minidream import probe
-from minidream.studies import intervals
 from minidream.weights import toy
 from minidream.world.judge import HEADS
 from minidream.world.render import render
@@ -49,14 +48,9 @@ def test_rank_correlation_by_hand_and_with_ties():
         probe.rank_correlation(up, up[:3])
 
 
-def test_curves_and_intervals_by_hand():
+def test_areas_of_curves_by_hand():
     assert probe.curve_area(torch.tensor([1.0, 0.5, 0.0])) == pytest.approx(0.5)
     assert probe.curve_area(torch.tensor([1.0, 0.0, 0.0])) == pytest.approx(0.25)
-    mean, low, high = intervals.bootstrap_interval([0.0, 1.0] * 50)
-    assert mean == 0.5 and 0.38 < low < 0.45 and 0.55 < high < 0.62  # 0.5 -+ 1.96 * 0.05
-    assert intervals.bootstrap_interval([2.0] * 3) == (2, 2, 2)
-    with pytest.raises(ValueError, match="no numbers"):
-        intervals.bootstrap_interval([])
 
 
 def test_things_are_found_in_pictures_where_they_were_drawn():

@@ -8,7 +8,6 @@ from dataclasses import asdict
 import pytest
 
 from minidream.families import evaluation, family, samples
-from minidream.studies import __main__ as command
 from minidream.studies import family_runs, family_table, intervals
 from minidream.studies.intervals import wilson
 from minidream.studies.results import load_results
@@ -36,7 +35,7 @@ def made_of(run, folder, wanted):
         run,
         wanted,
         TINY,
-        "python -m minidream.studies families all",
+        "families all",
         folder / "runs",
         folder / "out.json",
         progress=False,
@@ -124,7 +123,7 @@ def test_every_family_learns_from_as_many_samples():
     for name in family_runs.FAMILIES:
         assert (
             sum(
-                family_runs.seen_by(
+                family_runs.samples_by_kind(
                     family_runs.build(family_runs.FAMILIES[name][1], plan, 0)
                 ).values()
             )
@@ -240,14 +239,6 @@ def test_the_text_by_hand():
     )
 
 
-def test_newcombes_interval_of_a_known_difference():
-    low, high = intervals.newcombe(
-        (56, 70), (48, 80)
-    )  # Newcombe 1998, table II: 0.2, from 0.0524 to 0.3339
-    assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
-    assert intervals.newcombe((0, 5), (0, 5))[0] == -intervals.newcombe((0, 5), (0, 5))[1] < 0
-
-
 def test_a_claim_needs_two_seeds_of_both_families():
     assert family_table.claims_of({**BY_HAND, "runs": BY_HAND["runs"][:3]}) == []
     other = {
@@ -269,7 +260,7 @@ def test_a_claim_needs_two_seeds_of_both_families():
 def test_the_figure_shows_every_cell(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        "minidream.plots.plot_table",
+        "minidream.studies.family_table.plot_table",
         lambda *arguments: seen.update(
             zip(("values", "rows", "columns", "title", "label", "words"), arguments)
         ),
@@ -299,20 +290,25 @@ def test_the_readme_says_what_the_committed_runs_say():
         (family_runs.RESULTS.parents[2] / "README.md").read_text(encoding="utf-8"),
     )
 
-    def leads(one, other, kinds, *options):
+    def differences(one, other, kinds, *options):
         return [
             "{:.0f} [{:.0f}, {:.0f}]".format(
                 *(
                     100 * number
-                    for number in family_table.lead_of(results, one, other, kind, *options)[1:4]
+                    for number in family_table.family_difference(
+                        results, one, other, kind, *options
+                    )[1:4]
                 )
             )
             for kind in kinds
         ]
 
     for one, other in (("alignment-text", "dreamllm"), ("dreamllm", "alignment-image")):
-        assert "by {}, {} and {} points".format(*leads(one, other, samples.IMAGE_KINDS)) in readme
-    assert "(+11 points [+4, +19])" in readme and leads(
+        assert (
+            "by {}, {} and {} points".format(*differences(one, other, samples.IMAGE_KINDS))
+            in readme
+        )
+    assert "(+11 points [+4, +19])" in readme and differences(
         "projector", "instructions", ("caption",), "held out", "right"
     ) == ["11 [4, 19]"]
 
@@ -322,9 +318,9 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         family_runs,
         "run_all",
-        lambda run, wanted, plan, command, folder, out, progress: seen.update(locals()) or BY_HAND,
+        lambda run, wanted, plan, study, folder, out, progress: seen.update(locals()) or BY_HAND,
     )
-    command.main(
+    family_table.main(
         [
             "lora",
             "flamingo",
@@ -342,7 +338,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     )
     assert (
         seen["wanted"] == [("lora", 3), ("flamingo", 3), ("lora", 4), ("flamingo", 4)]
-        and seen["command"] == "python -m minidream.studies families all"
+        and seen["study"] == "families all"
     )
     assert (
         seen["plan"] == family.FamilyPlan(steps=2)
@@ -354,7 +350,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
         and out.with_suffix(".png").stat().st_size > 1000
     )
     assert "| DreamLLM |" in capsys.readouterr().out
-    command.main(["all", "--out", str(out)])
+    family_table.main(["all", "--out", str(out)])
     assert seen["wanted"] == [(name, seed) for seed in (0, 1, 2) for name in family_runs.FAMILIES]
     for wrong, words in (
         (["table", "--out", str(out)], "nothing was run yet"),
@@ -362,8 +358,8 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
         (["nobody"], "invalid choice"),
     ):
         with pytest.raises(SystemExit):
-            command.main(wrong)
+            family_table.main(wrong)
         assert words in capsys.readouterr().err
     out.write_text(json.dumps(BY_HAND))
-    command.main(["table", "--out", str(out)])
+    family_table.main(["table", "--out", str(out)])
     assert "| plug-ins |" in capsys.readouterr().out

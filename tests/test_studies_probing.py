@@ -8,11 +8,13 @@ import pytest
 import torch
 
 import minidream
-from minidream.studies import probing
-from minidream.studies.probing import Lab, Plan, word_places
+from minidream.studies import probing, probing_lab
+from minidream.studies.probing_lab import Lab, ProbingPlan, word_positions
+from minidream.studies.probing_layers import OBJECT_HEADS
+from minidream.studies.results import load_results
 from minidream.world.judge import HEADS
 
-TINY = Plan(scenes=4, ablated=4, curves=3, prompts=60, pairs=4, attributed=3)
+TINY = ProbingPlan(scenes=4, ablated=4, curves=3, prompts=60, pairs=4, attributed=3)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def lab():
 def test_pointing_has_a_share_for_every_kind_of_word_and_control(lab):
     found = probing.pointing(lab)
     assert 1 <= found["scenes"] <= 4 and found["words"] == {
-        kind: 2 * found["scenes"] for kind in probing.KINDS
+        kind: 2 * found["scenes"] for kind in probing_lab.WORD_KINDS
     }
     assert (
         set(found["hits"])
@@ -45,16 +47,18 @@ def test_masks_words_and_noise_belong_together(lab):
     again = lab.paint(done.states, done.seeds)
     torch.testing.assert_close(again, done.pictures, atol=1e-3, rtol=0)
     for number, phrase in enumerate(done.phrases):
-        things = {done.thing(number, role) for role in phrase.roles if role and role[0] == "shape"}
-        assert things == {0, 1} and done.masks[number].shape == (2, 32, 32)
+        objects = {
+            done.object_index(number, role) for role in phrase.roles if role and role[0] == "shape"
+        }
+        assert objects == {0, 1} and done.masks[number].shape == (2, 32, 32)
         first, second = (mask.nonzero().float().mean(dim=0) for mask in done.masks[number])
         assert (first < second).any()  # the left or upper one first
     trace = minidream.probe.dream_attention(lab.model, done.phrases[0].text)
-    assert [trace.inputs[place] for place in word_places(trace, done.phrases[0])] == list(
+    assert [trace.inputs[place] for place in word_positions(trace, done.phrases[0])] == list(
         done.phrases[0].words
     )
     with pytest.raises(ValueError, match="are not the words"):
-        word_places(trace, done.phrases[0] + done.phrases[0])
+        word_positions(trace, done.phrases[0] + done.phrases[0])
 
 
 def test_ablations_curves_and_attributions(lab):
@@ -81,7 +85,7 @@ def test_ablations_curves_and_attributions(lab):
 
 def test_layers_and_claims(lab):
     found = probing.readable(lab)["heads"]
-    assert set(found) == {"axis", *probing.LOOKS}
+    assert set(found) == {"axis", *OBJECT_HEADS}
     assert (
         torch.tensor(found["first colour"]["accuracy"]).shape
         == torch.tensor(found["first colour"]["control"]).shape
@@ -93,7 +97,7 @@ def test_layers_and_claims(lab):
         and found["still the prompt itself"][-1] == 0
         and len(found["lens"]) == 6
     )
-    found = probing.exchanges(lab)
+    found = probing.swaps(lab)
     assert found["things"] in (2, 4, 6, 8) and all(
         0 <= share <= 1
         for name in ("as the map says", "at random")
@@ -119,8 +123,8 @@ def test_a_killed_run_goes_on_and_another_plan_is_refused(tmp_path, monkeypatch,
         },
     )
     out = tmp_path / "deep" / "out.json"
-    probing.study(TINY, [1], out, ["one"], progress=False)
-    results = probing.study(TINY, [1, 2], out, ["one", "two"], progress=False)
+    probing.run_all(TINY, [1], out, ["one"], progress=False)
+    results = probing.run_all(TINY, [1, 2], out, ["one", "two"], progress=False)
     assert made == [("one", 1), ("two", 1), ("one", 2), ("two", 2)]
     assert results["runs"] == json.loads(out.read_text())["runs"] and results["command"].startswith(
         "python -m minidream.studies probing --seeds 1 2 --scenes 4"
@@ -137,7 +141,7 @@ def test_a_killed_run_goes_on_and_another_plan_is_refused(tmp_path, monkeypatch,
         probing.main(["--out", str(out), "--scenes", "9"])
     assert "holds runs of another plan" in capsys.readouterr().err
     with pytest.raises(ValueError, match="at least 3 scenes"):
-        Plan(curves=2)
+        ProbingPlan(curves=2)
 
 
 def test_the_table_counts_pictures_over_all_seeds():
@@ -158,6 +162,6 @@ def test_the_table_counts_pictures_over_all_seeds():
 
 def test_the_readme_has_the_table_of_the_committed_results():
     readme = (probing.RESULTS.parents[2] / "README.md").read_text(encoding="utf-8")
-    assert probing.table(probing.load_results()) in readme, (
+    assert probing.table(load_results(probing.RESULTS)) in readme, (
         "run `python -m minidream.studies probing --table`"
     )

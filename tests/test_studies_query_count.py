@@ -6,14 +6,14 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from minidream.studies import intervals, query_count
-from minidream.studies.results import load_results
+from minidream.studies import intervals, query_count, query_evaluation, query_table, query_training
+from minidream.studies.results import as_text, load_results
 from minidream.train import stages
 from minidream.weights import toy
 from minidream.weights.toy import clip_text_states
 from minidream.world.scenes import is_held_out
 
-TINY = query_count.Plan(steps=2, batch=3, prompts=2, noises=2)
+TINY = query_count.QueryCountPlan(steps=2, batch=3, prompts=2, noises=2)
 CIRCLE, STAR = ("large", "red", "circle"), ("small", "blue", "star")
 
 
@@ -28,9 +28,7 @@ def results(folder):
     chosen = {("loss", "regression"): 32, ("queries", "4"): 4}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(query_count, "CONDITIONS", chosen)
-        return query_count.queries_study(
-            TINY, [5], folder / "runs", folder / "out.json", progress=False
-        )
+        return query_count.run_all(TINY, [5], folder / "runs", folder / "out.json", progress=False)
 
 
 def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
@@ -56,9 +54,9 @@ def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
             and [step for step, _ in run["curve"]] == [2]
             and run["seconds"]["training"] > 0
         )
-        assert set(run["exam"]) == set(query_count.KINDS)
+        assert set(run["exam"]) == set(query_evaluation.PROMPT_KINDS)
         for marks in run["exam"].values():
-            assert marks["n"] == 2 and set(marks["right"]) == set(query_count.ATTRIBUTES)
+            assert marks["n"] == 2 and set(marks["right"]) == set(query_evaluation.ATTRIBUTES)
             assert (
                 all(0 <= right <= 2 for right in marks["right"].values()) and marks["denoising"] > 0
             )
@@ -76,9 +74,7 @@ def test_finished_runs_are_not_repeated_and_other_plans_are_refused(folder, resu
     monkeypatch.setattr(
         query_count, "run", lambda *arguments: pytest.fail(f"run again: {arguments[:3]}")
     )
-    again = query_count.queries_study(
-        TINY, [5], folder / "runs", folder / "out.json", progress=False
-    )
+    again = query_count.run_all(TINY, [5], folder / "runs", folder / "out.json", progress=False)
     assert again["runs"] == results["runs"]
     made = []
     monkeypatch.setattr(
@@ -89,17 +85,17 @@ def test_finished_runs_are_not_repeated_and_other_plans_are_refused(folder, resu
             or {**results["runs"][0], "study": study, "condition": condition, "seed": seed}
         ),
     )
-    more = query_count.queries_study(
-        TINY, [5, 6], folder / "runs", folder / "more.json", progress=False
-    )
+    more = query_count.run_all(TINY, [5, 6], folder / "runs", folder / "more.json", progress=False)
     assert len(made) == len(more["runs"]) == 4
     (folder / "more.json").write_text(
-        results.as_text({**more, "runs": more["runs"][:3]})
+        as_text({**more, "runs": more["runs"][:3]})
     )  # killed before the last one
-    query_count.queries_study(TINY, [5, 6], folder / "runs", folder / "more.json", progress=False)
+    query_count.run_all(TINY, [5, 6], folder / "runs", folder / "more.json", progress=False)
     assert made[4:] == [("queries", "4", 6)]
     with pytest.raises(ValueError, match=r"another plan \(\{'steps': 2.*not \{'steps': 3"):
-        load_results(folder / "out.json", query_count.Plan(steps=3, batch=3, prompts=2, noises=2))
+        load_results(
+            folder / "out.json", query_count.QueryCountPlan(steps=3, batch=3, prompts=2, noises=2)
+        )
     assert load_results(folder / "out.json")["runs"] == json.loads(json.dumps(results["runs"]))
 
 
@@ -113,8 +109,8 @@ def test_the_whole_study_has_eighteen_trainings_and_its_controls(tmp_path, monke
             "seed": seed,
         },
     )
-    made = query_count.queries_study(
-        query_count.Plan(), [0, 1, 2], tmp_path, tmp_path / "all.json", progress=False
+    made = query_count.run_all(
+        query_count.QueryCountPlan(), [0, 1, 2], tmp_path, tmp_path / "all.json", progress=False
     )
     names = [(run["study"], run["condition"]) for run in made["runs"]]
     assert made["command"] == "python -m minidream.studies query_count --seeds 0 1 2"
@@ -138,12 +134,11 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     seen = {}
     monkeypatch.setattr(
         query_count,
-        "queries_study",
+        "run_all",
         lambda plan, seeds, folder, out, progress: seen.update(locals()) or {"runs": []},
     )
     query_count.main(
         [
-            "queries",
             "--steps",
             "2",
             "--seeds",
@@ -157,15 +152,15 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
         ]
     )
     assert (
-        seen["plan"] == query_count.Plan(steps=2)
-        and seen["seeds"] == [3, 4]
+        seen["plan"] == query_count.QueryCountPlan(steps=2)
+        and seen["seeds"] == (3, 4)
         and seen["progress"] is False
     )
     assert (seen["folder"], seen["out"]) == (tmp_path, tmp_path / "o.json")
-    query_count.main(["queries"])
+    query_count.main([])
     assert seen["out"].parts[-3:] == ("notebooks", "results", "dream_queries.json")
     with pytest.raises(SystemExit):
-        query_count.main(["queries", "--steps", "0"])
+        query_count.main(["--steps", "0"])
     assert "at least 1, not 0, 32, 48 and 8" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         query_count.main(["--help"])
@@ -173,7 +168,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
 
 
 def test_both_losses_train_the_same_parts_from_the_same_start_on_the_same_captions():
-    score, imitation = (query_count.fresh_model(32, seed=1) for _ in range(2))
+    score, imitation = (query_training.fresh_model(32, seed=1) for _ in range(2))
     starts = [
         {
             name: value
@@ -183,8 +178,10 @@ def test_both_losses_train_the_same_parts_from_the_same_start_on_the_same_captio
         for model in (score, imitation)
     ]
     assert all(torch.equal(value, starts[1][name]) for name, value in starts[0].items())
-    assert not torch.equal(score.dream_queries, query_count.fresh_model(32, seed=2).dream_queries)
-    stage = query_count.ImitationStage(imitation, toy.pretrained_text_tower())
+    assert not torch.equal(
+        score.dream_queries, query_training.fresh_model(32, seed=2).dream_queries
+    )
+    stage = query_training.ImitationStage(imitation, toy.pretrained_text_tower())
     other = stages.DocumentStage("stage1-creation", score)
     before = {name: value.clone() for name, value in stage.state_dict().items()}
     trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
@@ -205,47 +202,49 @@ def test_both_losses_train_the_same_parts_from_the_same_start_on_the_same_captio
         if parameter.requires_grad
     }
     with pytest.raises(ValueError, match="32 states, 5 queries"):
-        query_count.ImitationStage(query_count.fresh_model(5, seed=0), toy.pretrained_text_tower())
+        query_training.ImitationStage(
+            query_training.fresh_model(5, seed=0), toy.pretrained_text_tower()
+        )
 
 
 def test_conditions_are_what_dream_paints_from():
     model, captions = (
-        query_count.fresh_model(5, seed=0),
+        query_training.fresh_model(5, seed=0),
         ["a small red circle", "a large blue star above a small pink ring", ""],
     )
     torch.testing.assert_close(
-        query_count.conditions(model, captions),
+        query_training.conditions(model, captions),
         model.decoder.projector(model.encode(captions)),
         rtol=1e-4,
         atol=1e-4,
     )
 
 
-def test_who_imitates_perfectly_has_an_error_of_nothing_and_paints_as_the_true_states_do():
-    exam, model = (
-        query_count.Exam(query_count.Plan(prompts=6, noises=2)),
-        query_count.fresh_model(32, seed=0),
+def test_a_perfect_imitation_has_no_error_and_paints_as_the_true_states_do():
+    evaluation, model = (
+        query_evaluation.QueryEvaluation(prompts=6, noises=2),
+        query_training.fresh_model(32, seed=0),
     )
     assert all(
         is_held_out(scene) == held_out and len(scene.objects) == things
-        for kind, (things, held_out) in query_count.KINDS.items()
-        for scene in exam.scenes[kind]
+        for kind, (things, held_out) in query_evaluation.PROMPT_KINDS.items()
+        for scene in evaluation.scenes[kind]
     )
-    true, drawn = exam.marks(model, true_states=True), exam.marks(model)
-    for kind in query_count.KINDS:
+    true, drawn = evaluation.scores(model, true_states=True), evaluation.scores(model)
+    for kind in query_evaluation.PROMPT_KINDS:
         assert (
             true[kind]["imitation"] == 0 < drawn[kind]["imitation"]
             and true[kind]["denoising"] < drawn[kind]["denoising"]
         )
-    assert len(toy.dream_of_clip(model, exam.captions["one, seen"][:2])) == 2
+    assert len(toy.dream_of_clip(model, evaluation.captions["one, seen"][:2])) == 2
     assert true["one, seen"]["right"]["all"] >= 5 and drawn["one, seen"]["right"]["all"] <= 1
-    stage = query_count.ImitationStage(model, exam.text_tower)
+    stage = query_training.ImitationStage(model, evaluation.text_tower)
     batch = stage.batch(0, 0, 0)
     model.decoder.config = type(model.decoder.config)(drop_prob=0.0)
     wanted = clip_text_states(
-        exam.text_tower, model.tokenizer, [document.text for document in batch[1]]
+        evaluation.text_tower, model.tokenizer, [document.text for document in batch[1]]
     )
-    given = query_count.conditions(model, [document.text for document in batch[1]])
+    given = query_training.conditions(model, [document.text for document in batch[1]])
     torch.testing.assert_close(
         stage(batch, torch.Generator())["total"], (given - wanted).square().mean()
     )
@@ -265,7 +264,7 @@ def test_right_by_attribute_by_hand():
         ("black", None, (("small", "red", "star"),)),  # the colour is wrong
         ("black", "above", (STAR, STAR)),
     ]  # one too many
-    assert query_count.right_by_attribute(seen, wanted) == {
+    assert query_evaluation.right_by_attribute(seen, wanted) == {
         "count": 4,
         "size": 4,
         "colour": 3,
@@ -274,22 +273,7 @@ def test_right_by_attribute_by_hand():
         "all": 1,
     }
     with pytest.raises(ValueError):
-        query_count.right_by_attribute(seen[:2], wanted)
-
-
-def test_an_interval_over_seeds_by_hand():
-    mean, low, high = intervals.seed_interval([1.0, 2.0, 3.0])
-    assert (
-        mean == 2
-        and high - mean == pytest.approx(4.303 / 3**0.5, rel=1e-3)
-        and low == pytest.approx(4 - high)
-    )
-    assert intervals.seed_interval([0.5, 0.5]) == (0.5, 0.5, 0.5)
-    with pytest.raises(ValueError, match="takes 2 to 10 of them, not 1"):
-        intervals.seed_interval([1.0])
-    assert intervals.spread([1.0, 2.0, 3.0]) == ([1.0, 2.0, 3.0], mean, low, high)
-    values, mean, low, high = intervals.spread([0.25])
-    assert (values, mean) == ([0.25], 0.25) and low != low and high != high  # nan: no interval
+        query_evaluation.right_by_attribute(seen[:2], wanted)
 
 
 def run_of(condition, seed, right, denoising):
@@ -318,50 +302,49 @@ BY_HAND = {
 
 
 def test_results_are_read_by_seed():
-    assert query_count.values_of(BY_HAND, "loss", "score", lambda run: run["seed"]) == [0, 1, 2]
+    assert query_table.values_of(BY_HAND, "loss", "score", lambda run: run["seed"]) == [0, 1, 2]
     with pytest.raises(ValueError, match="no run of 'queries', '7'.*'score'"):
-        query_count.values_of(BY_HAND, "queries", "7", len)
+        query_table.values_of(BY_HAND, "queries", "7", len)
     run = BY_HAND["runs"][0]
     assert [
-        query_count.mark(run, "one, seen", what)
+        query_table.score_of(run, "one, seen", what)
         for what in ("denoising", "imitation", "all", "colour")
     ] == [0.03, 2.0, 0.75, 0.875]
-    table = query_count.table_of(
+    table = query_table.table_of(
         BY_HAND,
         {"one": ("one, seen", "all"), "loss": ("one, seen", "denoising")},
         {"a": ("loss", "score"), 4: ("loss", "untrained")},
     )
     assert list(table) == ["one", "loss"] and list(table["one"]) == ["a", 4]
-    assert table["one"]["a"] == intervals.spread([0.25, 0.5, 0.75]) and table["loss"][4][:2] == (
+    assert table["one"]["a"] == intervals.mean_with_interval([0.25, 0.5, 0.75]) and table["loss"][
+        4
+    ][:2] == (
         [0.5],
         0.5,
     )
 
 
-def test_a_lead_is_taken_seed_by_seed():
-    mean, low, high = query_count.lead(BY_HAND, "one, seen", "all")
+def test_a_difference_is_taken_seed_by_seed():
+    mean, low, high = query_table.difference(BY_HAND, "one, seen", "all")
     assert mean == 0.125 and (low, high) == intervals.newcombe(
         (12, 24), (9, 24)
     )  # always one picture of eight more; the seeds are equal, by chance
-    mean, low, high = query_count.lead(
+    mean, low, high = query_table.difference(
         BY_HAND, "one, seen", "denoising", ("loss", "regression"), ("loss", "score")
     )
     assert mean == pytest.approx(0.01) and high - low < 1e-9
     with pytest.raises(
         ValueError, match=r"\('loss', 'score'\) was run with the seeds \[0, 1, 2\].*\[0\]"
     ):
-        query_count.lead(BY_HAND, "one, seen", "all", other=("loss", "untrained"))
+        query_table.difference(BY_HAND, "one, seen", "all", other=("loss", "untrained"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(query_count, "KINDS", {"one, seen": (1, False)})
-        patch.setattr(query_count, "ATTRIBUTES", ("all", "colour"))
-        assert query_count.lead_rows(BY_HAND) == [("one, seen", "+12 [-15, +37]", "+12 [-15, +37]")]
-    assert [
-        intervals.verdict((0.0, low, high), "more", "less")
-        for low, high in ((0.1, 0.2), (-0.2, -0.1))
-    ] == ["more", "less"]
-    assert "No difference" in intervals.verdict((0.1, -0.1, 0.3), "more", "less")
+        patch.setattr(query_table, "PROMPT_KINDS", {"one, seen": (1, False)})
+        patch.setattr(query_table, "ATTRIBUTES", ("all", "colour"))
+        assert query_table.difference_rows(BY_HAND) == [
+            ("one, seen", "+12 [-15, +37]", "+12 [-15, +37]")
+        ]
 
 
 def test_the_plan_is_checked():
     with pytest.raises(ValueError, match="not 1, 1, 0 and 1"):
-        query_count.Plan(1, 1, 0, 1)
+        query_count.QueryCountPlan(1, 1, 0, 1)

@@ -5,21 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from minidream.studies import intervals, shipped_toy
+from minidream.studies import shipped_toy
+from minidream.studies.toy_evaluation import ToyEvaluation
 
 README = Path(__file__).parents[1] / "README.md"
-
-
-def test_wilson_by_hand():
-    low, high = intervals.wilson(8, 10)
-    assert low == pytest.approx(0.4902, abs=1e-4) and high == pytest.approx(
-        0.9433, abs=1e-4
-    )  # Wilson 1927, worked by hand
-    assert intervals.wilson(10, 10)[1] == pytest.approx(1.0) and intervals.wilson(0, 10)[
-        0
-    ] == pytest.approx(0.0)
-    with pytest.raises(ValueError, match="no trials"):
-        intervals.wilson(0, 0)
 
 
 def test_summary_counts_one_and_two_things_apart():
@@ -60,7 +49,7 @@ def test_the_shipped_weights_still_do_what_was_measured(results):
     """A few dozen fresh trials of each cheap row must lie near the committed figure: the weights are those measured."""
     import minidream
 
-    bench = shipped_toy.Bench(minidream.load("toy"), n=60, batch=30, seed=7)
+    evaluation = ToyEvaluation(minidream.load("toy"), n=60, batch=30, seed=7)
     for row in ("judge", "vae", "dream", "questions"):
-        right = shipped_toy.summary(bench.measure(row, held_out=False))["right"]
+        right = shipped_toy.summary(evaluation.measure(row, held_out=False))["right"]
         assert abs(right - results["rows"][row]["seen"]["right"]) <= 20, row

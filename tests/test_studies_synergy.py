@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minidream.families import evaluation, family, samples
-from minidream.studies import family_runs, intervals, synergy
+from minidream.studies import family_runs, intervals, synergy, synergy_table
 from minidream.studies.results import load_results
 
 TINY = family.FamilyPlan(steps=5, batch=2, prompts=2)
@@ -134,18 +134,18 @@ def test_gains_by_hand():
         ],
     }
     row = "seeing, against its share alone: caption"
-    values, mean, low, high, detectable = synergy.gains_of(results, "loss")[row]
+    values, mean, low, high, detectable = synergy_table.gains_of(results, "loss")[row]
     assert (
         values == [math.log(0.5), 0, math.log(2)]
         and (mean, low, high) == intervals.seed_interval(values)
         and detectable == intervals.detectable(values)
     )  # twice the loss, the same, half of it
-    values, mean, low, high, detectable = synergy.gains_of(results, "facts")[row]
+    values, mean, low, high, detectable = synergy_table.gains_of(results, "facts")[row]
     assert values == [0.25, 0.5, 0.5] and mean == pytest.approx(1.25 / 3)
     assert (
         low == intervals.newcombe((8, 12), (3, 12))[0] < intervals.seed_interval(values)[1]
     )  # twelve replies are worth less than three seeds,
-    values, mean, low, high, detectable = synergy.gains_of(results, "right")[row]
+    values, mean, low, high, detectable = synergy_table.gains_of(results, "right")[row]
     assert (
         values == [0, 0, 0]
         and (low, high) == intervals.newcombe((3, 12), (3, 12))
@@ -157,28 +157,30 @@ def test_gains_by_hand():
         "runs": results["runs"]
         + [done("queries-8", seed, kinds, facts, 0.5) for seed, facts in ((0, 1.0), (2, 0.5))],
     }
-    by_count = synergy.shares_of(
+    by_count = synergy_table.shares_of(
         fewer, {8: "queries-8", 32: "dreamllm"}, "paint"
     )  # seed 1 has no run with 8 queries, and does not count
     assert {count: spread[:2] for count, spread in by_count.items()} == {
         8: ([1.0, 0.5], 0.75),
         32: ([0.5, 0.75], 0.625),
     }
-    lines = synergy.text_of(results).splitlines()
+    lines = synergy_table.text_of(results).splitlines()
     assert len(lines) == 11 + 4 * len(samples.IMAGE_KINDS) + 2 * len(samples.TEXT_KINDS) and lines[
         -2
     ].startswith("| seeing, against more seeing: caption | +41.7 [")
     assert (
-        synergy.gains_of({**results, "runs": results["runs"][:4]}, "loss")
-        == synergy.on_the_way({**results, "runs": results["runs"][:4]})
+        synergy_table.gains_of({**results, "runs": results["runs"][:4]}, "loss")
+        == synergy_table.gains_during_training({**results, "runs": results["runs"][:4]})
         == {}
     )
-    values, *interval, _ = synergy.on_the_way(results)["painting, against its share alone"]
+    values, *interval, _ = synergy_table.gains_during_training(results)[
+        "painting, against its share alone"
+    ]
     assert values == pytest.approx([math.log(0.5), 0, math.log(2)]) and tuple(
         interval
     ) == intervals.seed_interval(values)
-    assert synergy.curve_of(results["runs"][0], "language").tolist() == [0.05, 0.025]
-    gained = synergy.ablated(fewer, {8: "queries-8", 32: "dreamllm"}, "queries")
+    assert synergy_table.curve_of(results["runs"][0], "language").tolist() == [0.05, 0.025]
+    gained = synergy_table.gains_of_ablations(fewer, {8: "queries-8", 32: "dreamllm"}, "queries")
     assert list(gained) == ["8 queries, painting", "8 queries, seeing"] and gained[
         "8 queries, painting"
     ][0] == [0, 0]
@@ -205,7 +207,7 @@ def test_gains_on_the_way_compare_the_same_samples():
             for seed in (0, 1)
         ]
     }
-    found = synergy.on_the_way(results)
+    found = synergy_table.gains_during_training(results)
     assert set(found) == {"painting, against its share alone", "painting, against more painting"}
     assert all(
         abs(value) < 1e-3 for values, *_ in found.values() for value in values
@@ -229,7 +231,7 @@ def test_gains_on_the_way_compare_the_same_samples():
     }
     assert all(
         value == pytest.approx(math.log(2), abs=1e-3)
-        for values, *_ in synergy.on_the_way(better).values()
+        for values, *_ in synergy_table.gains_during_training(better).values()
         for value in values
     )
 
@@ -248,25 +250,12 @@ def test_alone_each_sample_is_learned_at_the_same_rate():
             )
 
 
-def test_what_could_have_been_found():
-    assert intervals.detectable([1, 2, 3]) == pytest.approx((4.303 + 1.061) / math.sqrt(3))
-    assert intervals.detectable([0.0, 0.0]) == 0
-    # Against trial: of many studies whose true mean is the detectable one, four in five find it.
-    for seeds in (3, 5, 6):
-        spread = torch.arange(seeds) / torch.arange(seeds).float().std()  # deviation 1
-        draws = torch.randn(
-            40_000, seeds, generator=torch.Generator().manual_seed(0)
-        ) + intervals.detectable(spread.tolist())
-        low = draws.mean(dim=1) - intervals.STUDENT[seeds - 2] * draws.std(dim=1) / math.sqrt(seeds)
-        assert 0.74 < (low > 0).float().mean() < 0.81, seeds
-
-
 def test_the_command_line_gives_ablations_three_seeds(tmp_path, monkeypatch, capsys):
     seen = {}
     monkeypatch.setattr(
         family_runs,
         "run_all",
-        lambda run, wanted, plan, command, folder, out, progress: (
+        lambda run, wanted, plan, study, folder, out, progress: (
             seen.update(locals()) or {"plan": {}, "runs": []}
         ),
     )
@@ -276,15 +265,12 @@ def test_the_command_line_gives_ablations_three_seeds(tmp_path, monkeypatch, cap
         name: [seed for other, seed in seen["wanted"] if other == name]
         for name in ("dreamllm", "queries-2")
     } == {"dreamllm": [0, 1, 2, 3, 4], "queries-2": [0, 1, 2]}
-    assert (
-        seen["command"] == "python -m minidream.studies synergy all"
-        and "the answers" in capsys.readouterr().out
-    )
+    assert seen["study"] == "synergy all" and "the answers" in capsys.readouterr().out
 
 
 def test_the_committed_runs_are_all_there():
     results = load_results(synergy.RESULTS)
-    on_the_way, _ = synergy.text_of(results).split("\n\n")
+    on_the_way, _ = synergy_table.text_of(results).split("\n\n")
     assert on_the_way in (synergy.RESULTS.parents[2] / "README.md").read_text(encoding="utf-8"), (
         "paste what `python -m minidream.studies synergy table` prints first"
     )

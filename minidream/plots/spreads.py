@@ -25,8 +25,8 @@ def draw_spread(
     Args:
         axis: where to draw.
         position: on the other axis.
-        spread: (values of the seeds, mean, low, high), as `studies.intervals.spread` gives it; low
-            and high are nan without an interval.
+        spread: (values of the seeds, mean, low, high), as
+            `studies.intervals.mean_with_interval` gives it; low and high are nan without an interval.
         colour: of all.
         across: the values are on the x axis; otherwise on the y axis.
         label: for the legend.

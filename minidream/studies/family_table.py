@@ -161,7 +161,7 @@ def scores_table(results: dict, what: str, words: str) -> str:
         costs = [f"{runs[0]['trained']:,}", f"{speed:.0f}", str(len(runs))]
         rows.append([FAMILIES[family][0], *cells, *costs])
     chances = [cell(results, CHANCE, column, what)[1] for column in columns]
-    rows.append([CHANCE, *(f"{100 * chance:.0f}" for chance in chances), "", "", ""])
+    rows.append([CHANCE, *(f"{100 * chance:.0f}" for chance in chances), None, None, None])
     header = [f"{words}, in % [95 % interval]", *columns, *numbers]
     align = ["left"] * (1 + len(columns)) + ["right"] * len(numbers)
     return markdown_table(header, rows, align)

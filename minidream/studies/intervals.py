@@ -6,7 +6,18 @@ import random
 from scipy import stats
 
 # What turns half of a normal 95 % interval into the difference that 80 % of studies would detect.
-NORMAL_POWER = 1 + stats.norm.ppf(0.8) / stats.norm.ppf(0.975)
+NORMAL_POWER = 1 + round(stats.norm.ppf(0.8), 3) / round(stats.norm.ppf(0.975), 3)
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """A quantile of Student's t distribution, to three decimals.
+
+    Args:
+        probability: 0.975 for a two-sided interval of 95 %.
+        freedom: degrees of freedom, one less than the number of values.
+    """
+    # Rounded as in printed tables, so that results that were published with them stay the same.
+    return round(float(stats.t.ppf(probability, freedom)), 3)
 
 
 def conclusion(interval: tuple[float, float, float], positive: str, negative: str) -> str:
@@ -39,7 +50,7 @@ def seed_interval(values: list[float]) -> tuple[float, float, float]:
         raise ValueError(f"an interval over seeds takes at least 2 of them, not {n}")
     mean = sum(values) / n
     std = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    half_width = float(stats.t.ppf(0.975, n - 1)) * std / math.sqrt(n)
+    half_width = student_quantile(0.975, n - 1) * std / math.sqrt(n)
     return mean, mean - half_width, mean + half_width
 
 
@@ -56,7 +67,7 @@ def detectable(values: list[float]) -> float:
     """
     mean, low, _ = seed_interval(values)
     freedom = len(values) - 1
-    ratio = float(stats.t.ppf(0.8, freedom) / stats.t.ppf(0.975, freedom))
+    ratio = student_quantile(0.8, freedom) / student_quantile(0.975, freedom)
     return (mean - low) * (1 + ratio)
 
 

@@ -53,7 +53,8 @@ class Painted:
             role: of the word, (kind, which object in the order of the prompt).
         """
         phrase = self.phrases[index]
-        words = dict(zip(phrase.roles, phrase.words))
+        # The first word of a role counts.
+        words = dict(zip(reversed(phrase.roles), reversed(phrase.words)))
         look = (words["colour", role[1]], words["shape", role[1]])
         return [other[1:] for other in parse_caption(phrase.text)[2]].index(look)
 

@@ -125,14 +125,9 @@ def run_all(
     return file.complete(wanted, one, lambda runs: head, progress)
 
 
-<<<<<<< HEAD
-# --------------------------------------------------------------------------------------------------
-# Reading the results
-=======
 @dataclass(frozen=True)
 class QueryCountOptions:
     """What the command takes."""
->>>>>>> d4921ac (Studies: results files, tables and command lines are made in one place; probing and query counts split by idea; Student's quantiles from scipy)
 
     seeds: tuple[int, ...] = option((0, 1, 2), "a run of every condition for each")
     plan: QueryCountPlan = QueryCountPlan()

@@ -1,8 +1,9 @@
 """How much the toy gets right: `python -m minidream.studies shipped_toy`.
 
-It measures the numbers in the README. A trial is right if every stated attribute and relation is, as the judge reads them. Each row is
-measured on fresh scenes of seen and of held-out combinations, with separate numbers for scenes with
-one and with two objects; intervals are Wilson's, 95 %, over prompts.
+It measures the numbers in the README. A trial is right if every stated attribute and relation is,
+as the judge reads them. Each row is measured on fresh scenes of seen and of held-out combinations,
+with separate numbers for scenes with one and with two objects; intervals are Wilson's, 95 %, over
+prompts.
 """
 
 import json

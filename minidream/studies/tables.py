@@ -6,13 +6,13 @@ RULES = {"left": "---", "right": "--:"}
 
 
 def markdown_table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], align: Sequence[str] = ()
+    header: Sequence[str], rows: Iterable[Sequence[str | None]], align: Sequence[str] = ()
 ) -> str:
     """A table in Markdown, without a newline at its end.
 
     Args:
         header: names of the columns.
-        rows: cells, as many in each row as there are columns.
+        rows: cells, as many in each row as there are columns; None leaves one out.
         align: "left" or "right" for each column; left for all if not given.
 
     Raises:
@@ -23,6 +23,11 @@ def markdown_table(
     for cells in (*lines, align):
         if len(cells) != len(header):
             raise ValueError(f"{len(cells)} cells in a table of {len(header)} columns: {cells}")
-    texts = [f"| {' | '.join(cells)} |" for cells in lines]
+    texts = ["|" + "".join(map(framed, cells)) for cells in lines]
     rule = "".join(f"|{RULES[side]}" for side in align) + "|"
     return "\n".join([texts[0], rule, *texts[1:]])
+
+
+def framed(cell: str | None) -> str:
+    """A cell with the bar on its right."""
+    return " |" if cell is None else f" {cell} |"

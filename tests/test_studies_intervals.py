@@ -1,0 +1,118 @@
+"""Intervals by hand, against scipy, and by trial."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from minidream.studies import intervals
+
+
+def test_student_quantiles_are_those_of_printed_tables():
+    printed = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+    assert [intervals.student_quantile(0.975, freedom) for freedom in range(1, 10)] == list(printed)
+    printed = (1.376, 1.061, 0.978, 0.941, 0.920, 0.906, 0.896, 0.889, 0.883)
+    assert [intervals.student_quantile(0.8, freedom) for freedom in range(1, 10)] == list(printed)
+    assert intervals.student_quantile(0.975, 30) == 2.042
+    assert intervals.NORMAL_POWER == 1 + 0.842 / 1.960
+
+
+def test_an_interval_of_many_seeds_is_scipys():
+    values = torch.randn(24, generator=torch.Generator().manual_seed(0)).tolist()
+    mean, low, high = intervals.seed_interval(values)
+    found = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert mean == pytest.approx(np.mean(values))
+    assert (low, high) == pytest.approx((found.low, found.high), rel=1e-3)
+
+
+def test_an_interval_over_seeds_by_hand():
+    mean, low, high = intervals.seed_interval([1.0, 2.0, 3.0])
+    assert (
+        mean == 2
+        and high - mean == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+        and low == pytest.approx(4 - high)
+    )
+    assert intervals.seed_interval([0.5, 0.5]) == (0.5, 0.5, 0.5)
+    with pytest.raises(ValueError, match="at least 2 of them, not 1"):
+        intervals.seed_interval([1.0])
+    assert intervals.mean_with_interval([1.0, 2.0, 3.0]) == ([1.0, 2.0, 3.0], mean, low, high)
+    values, mean, low, high = intervals.mean_with_interval([0.25])
+    assert (values, mean) == ([0.25], 0.25) and low != low and high != high  # nan: no interval
+
+
+def test_wilson_by_hand():
+    low, high = intervals.wilson(8, 10)
+    assert low == pytest.approx(0.4902, abs=1e-4) and high == pytest.approx(
+        0.9433, abs=1e-4
+    )  # Wilson 1927, worked by hand
+    assert intervals.wilson(10, 10)[1] == pytest.approx(1.0) and intervals.wilson(0, 10)[
+        0
+    ] == pytest.approx(0.0)
+    with pytest.raises(ValueError, match="no trials"):
+        intervals.wilson(0, 0)
+
+
+def test_wilson_agrees_with_scipy_and_takes_partial_scores():
+    for successes, n in ((0, 3), (1, 7), (12, 24), (1460, 1500)):
+        found = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+        expected = pytest.approx((found.low, found.high), abs=1e-4)
+        assert intervals.wilson(successes, n) == expected
+    below, between, above = (intervals.wilson(successes, 10) for successes in (8, 8.5, 9))
+    assert below[0] < between[0] < above[0] and below[1] < between[1] < above[1]
+
+
+def test_newcombes_interval_of_a_known_difference():
+    low, high = intervals.newcombe(
+        (56, 70), (48, 80)
+    )  # Newcombe 1998, table II: 0.2, from 0.0524 to 0.3339
+    assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+    assert intervals.newcombe((0, 5), (0, 5))[0] == -intervals.newcombe((0, 5), (0, 5))[1] < 0
+
+
+def test_a_difference_of_shares_has_the_wider_interval():
+    alike = [(4, 8), (4, 8)], [(2, 8), (2, 8)]
+    values, mean, low, high, detectable = intervals.difference_of_shares(*alike)
+    assert values == [0.25, 0.25] and mean == 0.25
+    assert (low, high) == intervals.newcombe((8, 16), (4, 16))  # equal seeds, few replies
+    assert detectable == (high - low) / 2 * intervals.NORMAL_POWER
+    apart = [(8000, 8000), (0, 8000)], [(0, 8000), (0, 8000)]
+    values, mean, low, high, detectable = intervals.difference_of_shares(*apart)
+    assert values == [1, 0] and (mean, low, high) == intervals.seed_interval([1, 0])
+    assert detectable == intervals.detectable([1, 0])
+
+
+def test_what_is_concluded_from_an_interval():
+    assert intervals.conclusion((0.15, 0.1, 0.2), "more", "less") == "more"
+    assert intervals.conclusion((-0.15, -0.2, -0.1), "more", "less") == "less"
+    assert "No difference" in intervals.conclusion((0.1, -0.1, 0.3), "more", "less")
+
+
+def test_the_detectable_difference():
+    assert intervals.detectable([1, 2, 3]) == pytest.approx((4.303 + 1.061) / math.sqrt(3))
+    assert intervals.detectable([0.0, 0.0]) == 0
+    # Against trial: of many studies whose true mean is the detectable one, four in five find it.
+    for seeds in (3, 5, 6):
+        spread = torch.arange(seeds) / torch.arange(seeds).float().std()  # standard deviation 1
+        draws = torch.randn(
+            40_000, seeds, generator=torch.Generator().manual_seed(0)
+        ) + intervals.detectable(spread.tolist())
+        low = draws.mean(dim=1) - intervals.student_quantile(0.975, seeds - 1) * draws.std(
+            dim=1
+        ) / math.sqrt(seeds)
+        assert 0.74 < (low > 0).float().mean() < 0.81, seeds
+
+
+def test_bootstrap_intervals_by_hand_and_against_scipy():
+    mean, low, high = intervals.bootstrap_interval([0.0, 1.0] * 50)
+    assert mean == 0.5 and 0.38 < low < 0.45 and 0.55 < high < 0.62  # 0.5 -+ 1.96 * 0.05
+    assert intervals.bootstrap_interval([2.0] * 3) == (2, 2, 2)
+    with pytest.raises(ValueError, match="no numbers"):
+        intervals.bootstrap_interval([])
+    values = torch.rand(30, generator=torch.Generator().manual_seed(0)).tolist()
+    settings = {"n_resamples": 9999, "method": "percentile", "rng": np.random.default_rng(0)}
+    found = stats.bootstrap((values,), np.mean, **settings).confidence_interval
+    mean, low, high = intervals.bootstrap_interval(values, resamples=9999)
+    assert mean == pytest.approx(np.mean(values))
+    assert (low, high) == pytest.approx((found.low, found.high), abs=0.005)
