@@ -26,7 +26,7 @@ def draw_spread(
         axis: where to draw.
         position: on the other axis.
         spread: (values of the seeds, mean, low, high), as
-            `studies.intervals.mean_with_interval` gives it; low and high are nan without an interval.
+            `studies.intervals.mean_with_interval` gives it; low and high are nan without one.
         colour: of all.
         across: the values are on the x axis; otherwise on the y axis.
         label: for the legend.
