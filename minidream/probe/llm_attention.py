@@ -1,6 +1,7 @@
 """Over the input: where each dream query looks among everything before it, by layer and head.
 
-Neither the paper nor the official code has this picture; the paper's figure 6 is about the other hop, see `image.py`.
+Neither the paper nor the official code has this picture. The paper's figure 6 is about the other
+hop, see `unet_attention.py`.
 """
 
 from collections.abc import Callable
@@ -8,16 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from einops import einsum, rearrange, reduce
+from einops import rearrange, reduce
 from PIL import Image
 from torch import Tensor
 
 from ..documents import as_document, collate
+from .watch import hooked
 
 
 @contextmanager
 def watch_input(model, positions: Tensor):
-    """Records the attention of some rows of every LLM layer, from the very queries and keys of the passes inside.
+    """Records some rows of the attention of every LLM layer, from the real queries and keys.
 
     Only these rows are computed: memory is layers x heads x rows x inputs, never inputs squared.
 
@@ -26,8 +28,8 @@ def watch_input(model, positions: Tensor):
         positions: of the rows, among the tokens of one pass; shape (rows,).
 
     Yields:
-        A list that grows by one tensor per layer and pass: weights after softmax, shape (batch, heads, rows, inputs),
-        float32 on the CPU.
+        A list that grows by one tensor for each layer and pass: weights after softmax, shape
+        (batch, heads, rows, inputs), float32 on the CPU, without gradients.
 
     Raises:
         RuntimeError: at the end, if no layer was seen.
@@ -37,50 +39,52 @@ def watch_input(model, positions: Tensor):
         yield recorded
 
 
+def hidden_inputs(positions: Tensor, tokens: int, inputs: int, mask: Tensor | None) -> Tensor:
+    """True where a row must not attend, shape (rows, inputs), or (batch, 1, rows, inputs).
+
+    Args:
+        positions: of the rows, among the tokens; shape (rows,).
+        tokens, inputs: how many queries and keys there are; the tokens are the last inputs.
+        mask: as in `llm.DotProductAttention`; None is causal attention.
+    """
+    if mask is not None:
+        return ~mask[:, :, positions]
+    last_visible = rearrange(positions + inputs - tokens, "rows -> rows 1")
+    return torch.arange(inputs, device=positions.device) > last_visible
+
+
 @contextmanager
 def each_layer(model, positions: Tensor, use: Callable[[Tensor], None]):
-    """Calls `use` with the weights of some rows of every LLM layer, as it runs: shape (batch, heads, rows, inputs), float32.
+    """Calls `use` with some rows of the attention of every LLM layer, while the layer runs.
 
-    Arguments and errors: see `watch_input`.
+    The weights have the shape (batch, heads, rows, inputs), float32. Arguments and errors are as
+    in `watch_input`.
     """
-    seen = 0
+    seen, hidden, hidden_for = 0, None, None
 
-    def record(module, arguments):
-        nonlocal seen
+    @torch.no_grad()
+    def record(module, arguments) -> None:
+        nonlocal seen, hidden, hidden_for
         seen += 1
         query, key, _, mask = arguments
-        rows = query[:, :, positions.to(query.device)].float() * query.shape[-1] ** -0.5
+        (_, heads, tokens, head_dim), (_, shared, inputs, _) = query.shape, key.shape
+        on_device = positions.to(query.device)
+        # All layers of one pass have the same mask, so that it is prepared once.
+        if hidden is None or hidden_for[0] is not mask or hidden_for[1:] != (tokens, inputs):
+            hidden = hidden_inputs(on_device, tokens, inputs, mask)
+            hidden_for = mask, tokens, inputs
+        rows = query[:, :, on_device].float() * head_dim**-0.5
         # Consecutive groups of query heads share one key head.
-        rows = rearrange(
-            rows,
-            "batch (shared groups) rows head_dim -> batch shared (groups rows) head_dim",
-            shared=key.shape[1],
-        )
-        scores = einsum(
-            rows,
-            key.float(),
-            "batch shared rows head_dim, batch shared inputs head_dim -> batch shared rows inputs",
-        )
-        scores = rearrange(
-            scores,
-            "batch shared (groups rows) inputs -> batch (shared groups) rows inputs",
-            rows=len(positions),
-        )
-        if mask is None:
-            inputs, tokens = key.shape[2], query.shape[2]
-            order = torch.arange(inputs, device=key.device)
-            last_visible = positions.to(key.device) + inputs - tokens
-            hidden = order > rearrange(last_visible, "rows -> rows 1")
-        else:
-            hidden = ~mask[:, :, positions.to(mask.device)]
-        use(scores.masked_fill(hidden, -torch.inf).softmax(dim=-1))
+        grouped = "batch (shared groups) rows head_dim -> batch shared (groups rows) head_dim"
+        scores = rearrange(rows, grouped, shared=shared) @ key.float().transpose(-1, -2)
+        apart = "batch shared (groups rows) inputs -> batch (shared groups) rows inputs"
+        scores = rearrange(scores, apart, groups=heads // shared)
+        use(scores.masked_fill_(hidden, -torch.inf).softmax(dim=-1))
 
-    hooks = [layer.self_attn.attend.register_forward_pre_hook(record) for layer in model.llm.layers]
-    try:
+    with hooked(
+        layer.self_attn.attend.register_forward_pre_hook(record) for layer in model.llm.layers
+    ):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
     if not seen:
         raise RuntimeError(
             "no attention layer was seen: did the model run inside the `with` block?"
@@ -91,10 +95,11 @@ def each_layer(model, positions: Tensor, use: Callable[[Tensor], None]):
 class Trace:
     """Where the queries of one picture looked.
 
-    weights: shape (layers, heads, queries, inputs), in [0, 1], every row sums to 1; float32 on the CPU. A rollout has one
-        layer and one head.
-    inputs: a label per input: the token's text, (image, patch row, patch column), or a query's number.
-    images: the images that the patches belong to, by number.
+    weights: shape (layers, heads, queries, inputs), in [0, 1]; every row sums to 1; float32 on the
+        CPU. A rollout has one layer and one head.
+    inputs: a label for each input: the token's text, (image, patch row, patch column), or a query's
+        index.
+    images: the images that the patches belong to, by index.
     """
 
     weights: Tensor
@@ -102,7 +107,7 @@ class Trace:
     images: list[Image.Image] = field(default_factory=list)
 
     def mean(self, layer: int | None = None, head: int | None = None) -> Tensor:
-        """Weights of one layer or head, or averaged over all of them (None): shape (queries, inputs)."""
+        """Weights of one layer or head, or the mean over all (None): shape (queries, inputs)."""
         weights = self.weights if layer is None else self.weights[[layer]]
         weights = weights if head is None else weights[:, [head]]
         return reduce(weights, "layers heads queries inputs -> queries inputs", "mean")
@@ -110,44 +115,51 @@ class Trace:
     def patch_maps(
         self, image: int = 0, layer: int | None = None, head: int | None = None
     ) -> Tensor:
-        """The part of `mean` that falls on an image's patches, shape (queries, height, width) in patches.
+        """The part of `mean` that falls on the patches of an image.
 
-        ValueError if the document has no such image.
+        Returns:
+            Shape (queries, height, width), in patches.
+
+        Raises:
+            ValueError: if the document has no such image.
         """
-        places = [
-            place
-            for place, label in enumerate(self.inputs)
+        positions = [
+            position
+            for position, label in enumerate(self.inputs)
             if isinstance(label, tuple) and label[0] == image
         ]
-        if not places:
+        if not positions:
             raise ValueError(
-                f"no patches of image {image} are among the inputs, which hold {len(self.images)} images"
+                f"no patches of image {image} are among the inputs, "
+                f"which hold {len(self.images)} images"
             )
-        height = self.inputs[places[-1]][1] + 1
         return rearrange(
-            self.mean(layer, head)[:, places],
+            self.mean(layer, head)[:, positions],
             "queries (height width) -> queries height width",
-            height=height,
+            height=self.inputs[positions[-1]][1] + 1,
         )
 
     @property
     def visible(self) -> Tensor:
-        """How many inputs each query can look at, itself included: shape (queries,). A later query sees the earlier ones."""
+        """How many inputs each query can attend to, itself included: shape (queries,)."""
         _, _, queries, inputs = self.weights.shape
         return torch.arange(inputs - queries + 1, inputs + 1)
 
     def uniform(self) -> Tensor:
-        """What `mean` would be if every query looked at all that it can see alike: the map of one that learned nothing.
+        """What `mean` would be if every query attended equally to all that it can see.
 
-        Shape (queries, inputs).
+        Returns:
+            Shape (queries, inputs).
         """
-        seen = torch.arange(len(self.inputs)) < rearrange(self.visible, "queries -> queries 1")
-        return seen / rearrange(self.visible, "queries -> queries 1")
+        visible = rearrange(self.visible, "queries -> queries 1")
+        return (torch.arange(len(self.inputs)) < visible) / visible
 
     def evenness(self) -> Tensor:
-        """How evenly each row is spread: its entropy over that of `uniform`, shape (layers, heads, queries), in [0, 1].
+        """How evenly each row is spread: its entropy divided by that of `uniform`.
 
-        1 is attention to all that is visible alike; 0 is all of it on one input. (A query that sees but itself: nan.)
+        Returns:
+            Shape (layers, heads, queries), in [0, 1]. At 1 a query attends equally to all that it
+            can see; at 0 to one input alone. (It is nan for a query that sees only itself.)
         """
         entropy = reduce(
             torch.special.entr(self.weights),
@@ -157,7 +169,10 @@ class Trace:
         return entropy / self.visible.log()
 
     def plot(self, layer: int | None = None, head: int | None = None, query: int | None = None):
-        """The figure: queries over words, and over the patches of every image; averages where nothing is named."""
+        """The figure: queries over words, and over the patches of every image.
+
+        What is not named is averaged.
+        """
         from ..plots import plot_trace
 
         return plot_trace(self, layer, head, query)
@@ -171,15 +186,19 @@ class Trace:
 
 @torch.no_grad()
 def dream_attention(model, prompt, image: int = -1, rollout: bool = False) -> Trace:
-    """Where the dream queries of one picture look: one forward pass, in which only the query rows are recorded.
+    """Where the dream queries of one picture look, from one forward pass.
+
+    Only the rows of the queries are recorded.
 
     Args:
         model: a DreamLLM.
-        prompt: str or Document. One without a painted image gets a query block at its end, as `dream` gives it.
+        prompt: str or Document. Without a painted image it gets a query block at its end, as for
+            `dream`.
         image: which of the document's painted images; -1 is the last.
-        rollout: follow attention through all layers instead (Abnar & Zuidema 2020): what a query looks at in one layer has
-            itself looked, in the layer before. Heads are averaged, and half of every step stays where it is, as the residual
-            stream does. Computes every row, one layer at a time.
+        rollout: follow attention through all layers instead (Abnar & Zuidema 2020): the input that
+            a query attends to in one layer has itself attended to others in the layer before. Heads
+            are averaged, and half of every step stays at its position, as the residual stream does.
+            This computes every row, one layer at a time.
 
     Raises:
         TypeError: for another prompt.
@@ -199,7 +218,7 @@ def dream_attention(model, prompt, image: int = -1, rollout: bool = False) -> Tr
     layout = model.prompt_layout(opening)
     first = layout.queries[-1][1]
     batch = collate([layout], model.tokenizer.special.pad, device=model.device)
-    embeddings = model.embed(batch, [document.images[number] for number, _ in layout.patches])
+    embeddings = model.embed(batch, [document.images[index] for index, _ in layout.patches])
     weights = (
         rolled_out(model, embeddings)[:, :, first:]
         if rollout
@@ -209,7 +228,11 @@ def dream_attention(model, prompt, image: int = -1, rollout: bool = False) -> Tr
 
 
 def query_rows(model, embeddings: Tensor, first: int) -> Tensor:
-    """Weights of the rows from `first` on, of one forward pass: shape (layers, heads, queries, inputs), float32 on the CPU."""
+    """Weights of the rows from `first` on, of one forward pass.
+
+    Returns:
+        Shape (layers, heads, queries, inputs), float32 on the CPU.
+    """
     with watch_input(model, torch.arange(first, embeddings.shape[1])) as recorded:
         model.llm(embeddings)
     if len(recorded) != len(model.llm.layers):
@@ -220,15 +243,18 @@ def query_rows(model, embeddings: Tensor, first: int) -> Tensor:
 
 
 def rolled_out(model, embeddings: Tensor) -> Tensor:
-    """Attention followed through all layers, of every row: shape (1, 1, inputs, inputs), float32 on the CPU."""
-    stays = torch.eye(embeddings.shape[1], device=embeddings.device)
-    joined = stays
+    """Attention followed through all layers, of every row.
+
+    Returns:
+        Shape (1, 1, inputs, inputs), float32 on the CPU.
+    """
+    identity = torch.eye(embeddings.shape[1], device=embeddings.device)
+    joined = identity
 
     def follow(weights: Tensor) -> None:
         nonlocal joined
-        joined = (
-            (reduce(weights, "1 heads rows inputs -> rows inputs", "mean") + stays) / 2 @ joined
-        )
+        mean = reduce(weights, "1 heads rows inputs -> rows inputs", "mean")
+        joined = (mean + identity) / 2 @ joined
 
     with each_layer(model, torch.arange(embeddings.shape[1]), follow):
         model.llm(embeddings)
@@ -236,11 +262,14 @@ def rolled_out(model, embeddings: Tensor) -> Tensor:
 
 
 def labels_of(layout, model) -> list:
-    """What stands at each position: the token's text, (image, patch row, patch column), or a query's number."""
+    """A label for each position of a layout.
+
+    It is the token's text, (image, patch row, patch column), or a query's index.
+    """
     labels: list = [model.tokenizer.label(token) for token in layout.ids]
-    for number, first in layout.patches:
+    for image, first in layout.patches:
         for patch in range(model.vision.patches):
-            labels[first + patch] = (number, patch // model.vision.grid, patch % model.vision.grid)
+            labels[first + patch] = (image, *divmod(patch, model.vision.grid))
     for _, first in layout.queries:
         labels[first : first + model.queries] = range(model.queries)
     return labels
