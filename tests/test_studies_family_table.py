@@ -1,4 +1,4 @@
-"""The families' runs and their table: resumed by family and seed, true to the JSON, with intervals worked by hand."""
+"""The families' runs and their table: resumed, true to the JSON, intervals worked by hand."""
 
 import json
 import math
@@ -136,7 +136,7 @@ def test_every_family_learns_from_as_many_samples():
 
 
 def done(name, seed, right, cannot=()):
-    """A run with the same number of right replies of every kind, of 8; one fewer of held-out combinations."""
+    """A run with as many right replies of every kind, of 8; one fewer for held-out ones."""
     marks = {
         "seen": {"right": right, "facts": right / 8, "stay": 5, "in place": 1},
         "held out": {"right": right - 1, "facts": 0.9, "stay": 5, "in place": 0},
@@ -234,8 +234,9 @@ def test_the_text_by_hand():
         (10, 16), (6, 16)
     )  # every seed leads by the same: the replies are few all the same
     assert (
-        text[16]
-        == f"- learning from the score beats aligning to text states, paint: +25 [{100 * low:+.0f}, {100 * high:+.0f}]. No difference that is larger than what seeds make."
+        text[16] == "- learning from the score beats aligning to text states, paint: +25 "
+        f"[{100 * low:+.0f}, {100 * high:+.0f}]. "
+        "No difference that is larger than what seeds make."
     )
 
 

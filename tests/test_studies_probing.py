@@ -1,4 +1,4 @@
-"""The long run of notebooks 09 and 10, at its smallest: every part gives what its readers read, and none is run twice."""
+"""The study behind notebooks 09 and 10 on a tiny plan: all its parts, and none is run twice."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def test_pointing_has_a_share_for_every_kind_of_word_and_control(lab):
     )
     assert all(0 <= hit <= 1 for kinds in found["hits"].values() for hit in kinds.values())
     assert [len(layers) for layers in found["layers"].values()] == [6, 6, 6]
-    # A map that points anywhere alike hits a thing as often as it is large: between 2 and 30 % of the cells.
+    # A uniform map hits an object in proportion to its size, between 2 and 30 % of the cells.
     assert all(0.02 < hit < 0.3 for hit in found["hits"]["uniform"].values())
 
 
@@ -165,3 +165,32 @@ def test_the_readme_has_the_table_of_the_committed_results():
     assert probing.table(load_results(probing.RESULTS)) in readme, (
         "run `python -m minidream.studies probing --table`"
     )
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    seen, out = {}, tmp_path / "out.json"
+    hits = dict.fromkeys(("colour", "shape", "size"), 0.5)
+    run = {"part": "pointing", "seed": 4, "scenes": 10, "hits": {"two hops": hits}}
+    monkeypatch.setattr(
+        probing,
+        "run_all",
+        lambda plan, seeds, out, parts, progress: seen.update(locals()) or {"runs": [run]},
+    )
+    probing.main(["--scenes", "9", "--seeds", "4", "--parts", "pointing", "--out", str(out)])
+    assert seen["plan"] == ProbingPlan(scenes=9) and seen["out"] == out
+    assert (seen["seeds"], seen["parts"], seen["progress"]) == ((4,), ("pointing",), True)
+    printed = capsys.readouterr().out
+    assert "| two hops | 50.0 [" in printed
+    probing.main(["--parts", "curves", "--quiet"])
+    assert seen["parts"] == ("curves",) and capsys.readouterr().out == ""
+    out.write_text(json.dumps({"plan": {}, "runs": [run]}))
+    probing.main(["--table", "--out", str(out)])
+    assert capsys.readouterr().out == printed
+    for wrong, words in (
+        (["--table", "--out", "nowhere.json"], "nowhere.json is missing"),
+        (["--curves", "2"], "at least 3 scenes"),
+        (["--parts", "nothing"], "invalid choice"),
+    ):
+        with pytest.raises(SystemExit):
+            probing.main(wrong)
+        assert words in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The long runs of the course: fair to both sides, repeatable, and resumed run by run. Here with 2 steps each."""
+"""The study of query counts with 2 steps each: fair to both sides, repeatable, resumed."""
 
 import json
 from dataclasses import asdict
@@ -36,7 +36,8 @@ def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
     assert written == json.loads(json.dumps(results))
     assert (
         written["command"]
-        == "python -m minidream.studies query_count --seeds 5 --steps 2 --batch 3 --prompts 2 --noises 2"
+        == "python -m minidream.studies query_count --seeds 5 --steps 2 --batch 3 --prompts 2"
+        " --noises 2"
     )
     assert written["plan"] == asdict(TINY) and written["torch"] and written["threads"] >= 1
     assert (

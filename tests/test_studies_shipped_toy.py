@@ -1,10 +1,11 @@
-"""Metrics: the interval by hand, the tables, and the README's figures held to the committed JSON."""
+"""The evaluation of the shipped toy: every row, the table, the command, the README's numbers."""
 
 import json
 from pathlib import Path
 
 import pytest
 
+import minidream
 from minidream.studies import shipped_toy
 from minidream.studies.toy_evaluation import ToyEvaluation
 
@@ -46,10 +47,58 @@ def test_every_row_was_measured_on_a_thousand_or_more(results):
 
 
 def test_the_shipped_weights_still_do_what_was_measured(results):
-    """A few dozen fresh trials of each cheap row must lie near the committed figure: the weights are those measured."""
-    import minidream
-
+    """A few dozen fresh trials of each cheap row must be near the committed number."""
     evaluation = ToyEvaluation(minidream.load("toy"), n=60, batch=30, seed=7)
     for row in ("judge", "vae", "dream", "questions"):
         right = shipped_toy.summary(evaluation.measure(row, held_out=False))["right"]
         assert abs(right - results["rows"][row]["seen"]["right"]) <= 20, row
+
+
+@pytest.fixture(scope="module")
+def toy_model():
+    return minidream.load("toy", device="cpu")
+
+
+@pytest.mark.parametrize("held_out", (False, True), ids=("seen", "held_out"))
+@pytest.mark.parametrize("row", shipped_toy.ROW_NAMES)
+def test_every_row_on_three_scenes(toy_model, row, held_out):
+    evaluation = ToyEvaluation(toy_model, n=3, batch=2, seed=3)
+    trials = evaluation.measure(row, held_out)
+    assert len(trials) == 3 and evaluation.measure(row, held_out) == trials  # always the same
+    assert all(objects in (1, 2) and isinstance(right, bool) for objects, right in trials)
+    judges_pictures = row not in ("analytic", "captions", "questions", "placement")
+    assert len(evaluation.readers_agree) == (3 if judges_pictures else 0)
+    if row in ("judge", "analytic"):
+        assert all(right for _, right in trials)  # these renders are clear
+
+
+def test_the_command_line(tmp_path, capsys):
+    out = tmp_path / "new" / "out.json"
+    options = ["--n", "2", "--batch", "2", "--seed", "5", "--out", str(out)]
+    shipped_toy.main([*options, "--rows", "judge", "placement"])
+    stored = json.loads(out.read_text())
+    assert stored["command"] == "python -m minidream.studies shipped_toy --n 2 --seed 5"
+    assert set(stored["rows"]) == {"judge", "placement"}
+    assert set(stored["rows"]["judge"]) == {"seen", "held_out"}
+    assert set(stored["rows"]["placement"]) == {"seen"}  # it has no target on the other
+    judged = stored["rows"]["judge"]["seen"]
+    assert judged["n"] == 2 and {"right", "interval", "readers_agree", "seconds"} <= set(judged)
+    shipped_toy.main([*options, "--rows", "analytic"])  # rows measured before are kept
+    assert set(json.loads(out.read_text())["rows"]) == {"judge", "placement", "analytic"}
+    capsys.readouterr()
+    shipped_toy.main(["--table", "--out", str(out)])
+    assert capsys.readouterr().out.count("\n") == 2 + len(shipped_toy.ROWS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    (
+        (["--n", "0"], "--n and --batch are at least 1, not 0 and 50"),
+        (["--rows", "nothing"], "invalid choice: 'nothing'"),
+        (["--table", "--out", "nowhere.json"], "nowhere.json is missing"),
+    ),
+)
+def test_wrong_options_end_the_command(arguments, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        shipped_toy.main(arguments)
+    assert stopped.value.code == 2 and words in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Painting and seeing, alone and together: the same samples, effects worked by hand, a run from beginning to end."""
+"""Painting and seeing, alone and together: the same samples, gains by hand, a whole run."""
 
 import json
 import math
@@ -188,7 +188,10 @@ def test_gains_by_hand():
 
 def test_gains_on_the_way_compare_the_same_samples():
     def log(name, seed, steps):
-        """A run whose loss is a pure function of which samples of its own it sees, steep at first; the mean of 20 steps a line, as `train.fit` logs it."""
+        """A run whose loss depends only on which samples of its own it sees, steep at first.
+
+        Each line is the mean of 20 steps, as `train.fit` logs it.
+        """
         losses = [(1 + seed) * math.exp(-8 * (step + 0.5) / steps) for step in range(steps)]
         curve = [
             {"step": last, "diffusion": sum(losses[last - 20 : last]) / 20, "language": 1.0}
