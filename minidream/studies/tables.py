@@ -6,12 +6,12 @@ RULES = {"left": "---", "right": "--:"}
 
 
 def markdown_table(
-    header: Sequence[str], rows: Iterable[Sequence[str | None]], align: Sequence[str] = ()
+    header: Sequence[str | None], rows: Iterable[Sequence[str | None]], align: Sequence[str] = ()
 ) -> str:
     """A table in Markdown, without a newline at its end.
 
     Args:
-        header: names of the columns.
+        header: names of the columns; None for a column without a name.
         rows: cells, as many in each row as there are columns; None leaves one out.
         align: "left" or "right" for each column; left for all if not given.
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from minidream.studies.tables import markdown_table
 from minidream.weights.files import write_atomically
 
 HOUSE = Path(__file__).parents[2]
@@ -131,14 +132,15 @@ def table() -> str:
     project = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
     url = project.get("urls", {}).get("Repository")
     seconds = json.loads(TIMES.read_text())["seconds"] if TIMES.exists() else {}
-    lines = ["| | question | two CPU cores | |", "|---|---|--:|---|"]
+    rows = []
     for path in NOTEBOOKS:
         lasts = f"{seconds[path.stem]['cpu']} s" if path.stem in seconds else ""
         source, asked = f"notebooks/results/thumbnails/{path.stem}.png", question(path)
         image = f'<img src="{source}" width="{WIDTH // 2}" alt="{asked}">'
-        row = f"| [{path.stem[:2]}](notebooks/{path.name}) | {asked} {links(url, path)}".rstrip()
-        lines.append(f"{row} | {lasts} | {image} |")
-    return "\n".join(lines) + "\n"
+        link = f"[{path.stem[:2]}](notebooks/{path.name})"
+        rows.append([link, f"{asked} {links(url, path)}".rstrip(), lasts, image])
+    header = [None, "question", "two CPU cores", None]
+    return markdown_table(header, rows, ["left", "left", "right", "left"]) + "\n"
 
 
 def main() -> None:
