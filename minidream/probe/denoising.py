@@ -1,4 +1,4 @@
-"""What one picture looks like at every step of its denoising, with the queries that its cells attend to."""
+"""What a picture looks like at every step of its denoising."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,19 +8,19 @@ from torch import Tensor
 
 from ..images import to_pil
 
-AT_ONCE = (
-    8  # pictures in one batch: with more it is hardly faster on a CPU, and full-size ones still fit
-)
+# Pictures in one batch: more are hardly faster on a CPU, and this many of full size fit in memory.
+AT_ONCE = 8
 
 
 @dataclass
 class Denoising:
-    """What `watch_denoising` saw.
+    """What `watch_denoising` recorded.
 
-    timesteps: of each step, falling.
-    latents: what stood before each step, and at last what came out: one more than steps, shape (pictures, channels, height, width).
-    guesses: at each step, the clean latents that the model took the noisy ones to be. The last is nearly what came out: some
-        schedules, the toy's among them, stop a little short of no noise at all.
+    timesteps: of each step, descending.
+    latents: before each step, and the final ones: one more than there are steps, each of shape
+        (pictures, channels, height, width).
+    guesses: at each step, the model's estimate of the clean latents. The last one is close to the
+        final latents, but not equal where a schedule, like the toy's, ends with a little noise.
     """
 
     timesteps: list[int] = field(default_factory=list)
@@ -29,7 +29,11 @@ class Denoising:
 
     @torch.no_grad()
     def pictures(self, model, picture: int = 0) -> tuple[list, list]:
-        """What stood before each step, and what it was taken to be, of one picture of the batch, through the VAE: two lists of PIL images."""
+        """One picture of the batch, decoded: before each step, and as estimated at each step.
+
+        Returns:
+            Two lists of PIL images.
+        """
 
         def decode(latents: list[Tensor]) -> list:
             chosen = torch.stack([each[picture] for each in latents])
@@ -44,9 +48,9 @@ class Denoising:
 
 @contextmanager
 def watch_denoising(model):
-    """Records what sampling does to latents, step by step, while one batch of pictures is painted inside the `with` block.
+    """Records the latents at every step while one batch of pictures is painted in the `with` block.
 
-    It stands here and not among the probes, as it is no attention and no state, and only shows what the scheduler reports anyway.
+    Everything it records is what the scheduler reports anyway.
 
     Args:
         model: a DreamLLM.
@@ -67,10 +71,8 @@ def watch_denoising(model):
             )
         output = step(noise_pred, timestep, latents, **options)
         seen.timesteps.append(int(timestep))
-        seen.latents[-1:] = [
-            latents,
-            output.prev_sample,
-        ]  # what came out of one step stands before the next
+        # The result of one step is the input of the next.
+        seen.latents[-1:] = [latents, output.prev_sample]
         seen.guesses.append(output.pred_original_sample)
         return output
 

@@ -1,4 +1,7 @@
-"""Interactive explorers: controls that do nothing but call a pure figure function with other numbers, or other pictures."""
+"""Widgets that need the model: ablations, denoising step by step, and dreams to choose from.
+
+Their controls only call a pure figure function with other numbers or other pictures.
+"""
 
 import itertools
 import math
@@ -10,36 +13,29 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..plots import (
-    plot_ablation,
-    plot_choice,
-    plot_denoising,
-)
+from ..plots import plot_ablation, plot_choice, plot_denoising
 from ..plots.controls import Explorer, Refused, Switches, slider
-from . import watch_image
 from .denoising import AT_ONCE, watch_denoising
 from .interventions import replaced
+from .unet_attention import watch_image
 
-SWITCHES = 16  # of an ablation bench; more queries are switched in groups
-
-
-# --------------------------------------------------------------------------------------------------
-# What is there already: attention, pictures
-
-# --------------------------------------------------------------------------------------------------
-# What is painted for it
+SWITCHES = 16  # at most, of `explore_ablations`; more queries are switched in groups
 
 
 class Ablations:
-    """Pictures of one prompt without some of its queries, all from the same noise. What was painted once is kept.
+    """Pictures of one prompt without some of its queries, all from the same noise.
+
+    Each is painted once and kept.
 
     Args:
-        model: a DreamLLM. With more than 16 queries, several that follow one another make up a group, which is taken away as one.
+        model: a DreamLLM. More than 16 queries are ablated in groups of consecutive ones.
         prompt: a str or Document.
         seed: of the noise.
-        means: of each query over many prompts, shape (queries, hidden), as in `probe.ablate`; None puts zeros in their place.
+        means: of each query over many prompts, shape (queries, hidden), as in `probe.ablate`; None
+            puts zeros in their place.
 
-    groups: the numbers of the queries in each group. names: of the groups: "3", or "4–7" for several queries.
+    groups: the indices of the queries in each group.
+    names: of the groups: "3", or "4–7" for several queries.
 
     Raises:
         ValueError: for means of another shape (both), or a prompt as in `DreamLLM.dream`.
@@ -60,12 +56,17 @@ class Ablations:
         )
         if self.means.shape != self.whole.shape[1:]:
             raise ValueError(
-                f"means of shape {tuple(self.means.shape)} were given; it takes {tuple(self.whole.shape[1:])}"
+                f"means of shape {tuple(self.means.shape)} were given; "
+                f"it takes {tuple(self.whole.shape[1:])}"
             )
         self.kept: dict[tuple[int, ...], object] = {}
 
     def states(self, sets: list[tuple[int, ...]]) -> Tensor:
-        """What `encode` would give inside of `probe.ablate`, for sets of groups, by number: shape (sets, queries, hidden)."""
+        """What `encode` returns inside `probe.ablate`, for sets of groups given by index.
+
+        Returns:
+            Shape (sets, queries, hidden).
+        """
         return torch.cat(
             [
                 replaced(
@@ -78,7 +79,7 @@ class Ablations:
         )
 
     def paint(self, sets: list[tuple[int, ...]], progress: bool = False) -> None:
-        """Paints the picture without each of several sets, those that are kept already left out; on demand it shows a bar."""
+        """Paints the pictures without each of several sets, if they are not kept already."""
         sets = [off for off in sets if off not in self.kept]
         batches = [sets[first : first + AT_ONCE] for first in range(0, len(sets), AT_ONCE)]
         for batch in tqdm(batches, desc="ablations", disable=not progress, leave=False):
@@ -87,7 +88,7 @@ class Ablations:
             )
 
     def picture(self, off: tuple[int, ...]):
-        """Without some groups, by number in order: a PIL image."""
+        """The picture without some groups, given by index in order: a PIL image."""
         self.paint([off])
         return self.kept[off]
 
@@ -98,7 +99,11 @@ class Ablations:
         return [self.kept[off] for off in sets]
 
     def change(self, off: tuple[int, ...]) -> np.ndarray:
-        """How far each pixel is from that of the whole picture: mean of the colours, shape (height, width), in [0, 1]."""
+        """Each pixel's absolute difference from the unchanged picture, averaged over colours.
+
+        Returns:
+            Shape (height, width), in [0, 1].
+        """
         whole, other = (np.asarray(self.picture(groups), dtype=np.float32) for groups in ((), off))
         return np.abs(other - whole).mean(axis=-1) / 255
 
@@ -106,10 +111,11 @@ class Ablations:
 def explore_ablations(
     model, prompt, seed: int = 0, means: Tensor | None = None, progress: bool = True
 ) -> Explorer:
-    """An ablation bench: `plot_ablation` with a switch for each query, or for each group of them if there are more than 16.
+    """`plot_ablation` with a switch for each query, or for each group if there are more than 16.
 
-    Painted beforehand, under a bar if `progress` says so: the whole picture, the one without each query and, where queries stand alone, without
-    each two. Without more of them it is painted when it is asked for, and kept.
+    These pictures are painted in advance, with a progress bar if `progress` is True: the unchanged
+    one, the one without each group and, if every group is a single query, without each two. Others
+    are painted when they are asked for, and kept.
 
     Args, errors: as `Ablations`.
     """
@@ -137,9 +143,9 @@ def explore_ablations(
 
 
 def explore_denoising(model, prompt, seed: int = 0) -> Explorer:
-    """A denoising scrubber: `plot_denoising` with controls for the step and the query. All maps share one scale.
+    """`plot_denoising` with controls for the step and the query. All maps share one scale.
 
-    The picture is painted once; all that is shown is decoded beforehand.
+    The picture is painted once, and everything that can be shown is decoded in advance.
 
     Args:
         model: a DreamLLM.
@@ -172,14 +178,15 @@ def explore_denoising(model, prompt, seed: int = 0) -> Explorer:
 
 
 def paint_dreams(model, prompt, seeds=(0, 1, 2, 3), guidance=(1, 2, 3, 5)) -> dict[float, list]:
-    """A prompt painted from every seed with every guidance scale, all seeds at once: {guidance scale: PIL images, one for each seed}.
-
-    `plot_film` makes a figure of them.
+    """A prompt painted from every seed with every guidance scale, all seeds in one batch.
 
     Args:
         model: a DreamLLM.
         prompt: a str or Document.
         seeds, guidance: as many as wanted, at least one of each.
+
+    Returns:
+        {guidance scale: PIL images, one for each seed}; `plot_film` draws them.
 
     Raises:
         ValueError: for a prompt, as in `DreamLLM.dream`.
@@ -191,10 +198,11 @@ def paint_dreams(model, prompt, seeds=(0, 1, 2, 3), guidance=(1, 2, 3, 5)) -> di
 def explore_dreams(
     model, prompts: list[str], seeds=(0, 1, 2, 3), guidance=(1, 2, 3, 5)
 ) -> Explorer:
-    """A playground: `plot_choice` with controls for the prompt, the seed and the guidance scale.
+    """`plot_choice` with controls for the prompt, the seed and the guidance scale.
 
-    A prompt may also be typed. All its pictures are painted when it is chosen for the first time, and kept. One that cannot be
-    painted, with a word that the toy does not know say, leaves the last picture, and what is wrong with it is shown.
+    A prompt may also be typed. All its pictures are painted when it is chosen for the first time,
+    and kept. If it cannot be painted, for example because the toy does not know a word, the last
+    picture stays and the error is shown.
 
     Args:
         model: a DreamLLM.
