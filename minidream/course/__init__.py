@@ -1,1 +1,1 @@
-"""What the notebooks of the course lean on: checked exercises, and the demo."""
+"""Support for the notebooks: checked exercises, and the demo."""

@@ -1,6 +1,7 @@
-"""The demo: runs notebook 00 without a browser, and leaves its page and its pictures in a folder.
+"""The demo: runs notebook 00 without a browser, and saves its page and its pictures in a folder.
 
-`python -m minidream.course.demo`, which `make demo` calls. The committed notebook is read, run in memory, and not changed.
+`make demo` calls `python -m minidream.course.demo`. The notebook is executed in memory; its file is
+not changed.
 """
 
 import argparse
@@ -25,7 +26,7 @@ def execute(notebook: Path) -> nbformat.NotebookNode:
     """The notebook with the outputs of a fresh run; the file stays as it is.
 
     Raises:
-        FileNotFoundError: if there is no such notebook (an installed package has none: the repository does).
+        FileNotFoundError: if there is no such notebook (only a clone of the repository has it).
         nbclient.exceptions.CellExecutionError: if a cell fails; it shows the cell and its error.
     """
     if not notebook.is_file():
@@ -67,7 +68,7 @@ def figures_of(book: nbformat.NotebookNode) -> list[bytes]:
 def page_of(book: nbformat.NotebookNode) -> str:
     """The notebook as one HTML file with its pictures inside.
 
-    Widgets need a kernel, which a page does not have: the sentence that stands for one is left in its place.
+    Widgets need a kernel, which a page does not have, so only their text is kept.
     """
     book = nbformat.from_dict(book)
     book.metadata.pop("widgets", None)
@@ -75,9 +76,8 @@ def page_of(book: nbformat.NotebookNode) -> str:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
     log = logging.getLogger(f"{__name__}.page")
-    log.setLevel(
-        logging.ERROR
-    )  # it warns of every figure, since nothing in a notebook can give it a text
+    # Without this it warns that every figure lacks a text, which a notebook cannot provide.
+    log.setLevel(logging.ERROR)
     page, _ = HTMLExporter(embed_images=True, log=log).from_notebook_node(
         book, {"metadata": {"name": "minidream: what is a dream?"}}
     )
@@ -85,7 +85,7 @@ def page_of(book: nbformat.NotebookNode) -> str:
 
 
 def save(book: nbformat.NotebookNode, folder: Path) -> tuple[Path, list[Path]]:
-    """Writes quickstart.html and figure-01.png, figure-02.png, ...; those of an earlier run are replaced.
+    """Writes quickstart.html and figure-01.png, ...; files of an earlier run are replaced.
 
     Returns:
         The paths of the page and of the figures.
@@ -95,18 +95,18 @@ def save(book: nbformat.NotebookNode, folder: Path) -> tuple[Path, list[Path]]:
     write_atomically(lambda path: path.write_text(page_of(book), encoding="utf-8"), page)
     paths = [folder / f"figure-{number:02}.png" for number in range(1, len(figures) + 1)]
     for path, figure in zip(paths, figures):
-        write_atomically(lambda temporary: temporary.write_bytes(figure), path)
+        write_atomically(lambda temporary, png=figure: temporary.write_bytes(png), path)
     for left_over in set(folder.glob("figure-[0-9][0-9].png")) - set(paths):
         left_over.unlink()
     return page, paths
 
 
 def seconds_per_picture(model, prompt: str, times: int = 3) -> float:
-    """How long `model.dream` takes for one picture, in seconds: the median of so many, after one that warms up."""
+    """How long one picture takes, in seconds: the median of `times`, after one to warm up."""
     taken = []
     for seed in range(times + 1):
         start = time.perf_counter()
-        model.dream(prompt, seed=seed)  # ends with pixels on the CPU, so nothing is still under way
+        model.dream(prompt, seed=seed)  # returns pixels on the CPU, so all work is finished
         taken.append(time.perf_counter() - start)
     return statistics.median(taken[1:])
 
@@ -132,13 +132,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     model = minidream.load("toy")
     seconds = seconds_per_picture(model, prompt)
+    steps = model.decoder.config.num_inference_steps
+    print(f"prompt:   {prompt}\npage:     {page}")
+    if figures:
+        print(f"figures:  {figures[0]} to {figures[-1].name}")
     print(
-        f"prompt:   {prompt}\npage:     {page}\nfigures:  {figures[0]} to {figures[-1].name}"
-        if figures
-        else f"prompt: {prompt}\npage: {page}"
-    )
-    print(
-        f"a picture takes {seconds:.2f} seconds ({model.decoder.config.num_inference_steps} steps, one picture at a time, on {model.device})"
+        f"a picture takes {seconds:.2f} seconds "
+        f"({steps} steps, one picture at a time, on {model.device})"
     )
 
 

@@ -1,7 +1,7 @@
-"""The notebooks' exercises check themselves: an attempt is compared with the package's own function, case by case.
+"""The notebooks' exercises check themselves: an attempt is compared with a function of the package.
 
-The reference is library code, which has tests; the attempt is what a reader wrote in place of a stub. A stub that nobody
-touched raises NotImplementedError, and is no mistake.
+The reference is library code, which has tests; the attempt is what a reader wrote in place of a
+stub. An unchanged stub raises NotImplementedError, which does not count as a mistake.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,13 +19,14 @@ def check_exercise(
     *cases: tuple,
     mistakes: dict[str, Callable] | None = None,
 ) -> None:
-    """Prints whether an attempt does what the reference does: "not attempted yet", "Right" or, in a sentence, what differs.
+    """Prints whether an attempt equals the reference: "Not attempted yet", "Right" or what differs.
 
     Args:
         attempt: the reader's function.
         reference: the function that it should equal; best one of the package, which has tests.
-        cases: the arguments of one call each; what `reference` gives for them should differ, so that no constant passes.
-        mistakes: {a sentence that helps: what one gets who makes this mistake}, as functions of the same arguments.
+        cases: the arguments of one call each. Their results should differ, so that no constant
+            passes.
+        mistakes: {a helpful sentence: the function that makes this mistake}.
 
     Raises:
         ValueError: without cases, or if a mistake gives what the reference gives.
@@ -70,12 +71,14 @@ def verdict(
             )
     faults = list(map(differs, results, expected))
     if not any(faults):
-        return f"Right: in {len(cases)} of {len(cases)} cases it gives what `{getattr(reference, '__name__', 'the reference')}` gives."
+        name = getattr(reference, "__name__", "the reference")
+        return f"Right: in {len(cases)} of {len(cases)} cases it gives what `{name}` gives."
     for sentence, wrong in typical.items():
         if not any(map(differs, results, wrong)):
             return f"Not yet: {sentence}"
     number = next(number for number, fault in enumerate(faults) if fault)
-    return f"Not yet: {sum(map(bool, faults))} of {len(cases)} cases differ. In case {number + 1}, {faults[number]}"
+    wrong = f"{sum(map(bool, faults))} of {len(cases)} cases differ"
+    return f"Not yet: {wrong}. In case {number + 1}, {faults[number]}"
 
 
 def call(function: Callable, case: tuple):
@@ -86,13 +89,15 @@ def call(function: Callable, case: tuple):
 def differs(result, expected) -> str:
     """How a result differs from what was expected, as a sentence; "" if it does not.
 
-    Whole numbers are compared exactly, others with `TOLERANCE`, tensors and arrays too; lists, tuples and dicts item by item; all else by ==.
+    Integers are compared exactly, other numbers within `TOLERANCE`; tensors too. Lists,
+    tuples and dicts are compared item by item, everything else by ==.
     """
     if result is None and expected is not None:
         return "it returns nothing. Is a `return` missing?"
     if isinstance(expected, dict):
         if not isinstance(result, dict) or result.keys() != expected.keys():
-            return f"a dict with the keys {sorted(map(str, expected))} was expected, and {shown(result)} came."
+            keys = sorted(map(str, expected))
+            return f"a dict with the keys {keys} was expected, and {shown(result)} came."
         return next(
             (
                 f"under {key!r}, {fault}"
@@ -103,7 +108,8 @@ def differs(result, expected) -> str:
         )
     if isinstance(expected, (list, tuple)):
         if not isinstance(result, (list, tuple)) or len(result) != len(expected):
-            return f"{len(expected)} items in a {type(expected).__name__} were expected, and {shown(result)} came."
+            items = f"{len(expected)} items in a {type(expected).__name__}"
+            return f"{items} were expected, and {shown(result)} came."
         return next(
             (
                 f"at place {place}, {fault}"
@@ -149,7 +155,10 @@ def numbers_differ(result, expected) -> str:
     if torch.allclose(result, expected, rtol=tolerance, atol=tolerance, equal_nan=True):
         return ""
     if (result.isfinite() < expected.isfinite()).any():
-        return "there are numbers that are infinite or not defined (nan). Is something divided by 0, or a logarithm of 0 taken?"
+        return (
+            "there are numbers that are infinite or not defined (nan). "
+            "Is something divided by 0, or a logarithm of 0 taken?"
+        )
     if (
         result.dim() == 2
         and result.shape[0] == result.shape[1]
@@ -171,7 +180,8 @@ def numbers_differ(result, expected) -> str:
         if result.dim() == 0
         else f" at {tuple(int(index) for index in torch.unravel_index(place, result.shape))}"
     )
-    return f"{expected.flatten()[place]:,.10g} was expected{where}, and {result.flatten()[place]:,.10g} came."
+    wanted, came = expected.flatten()[place], result.flatten()[place]
+    return f"{wanted:,.10g} was expected{where}, and {came:,.10g} came."
 
 
 def shown(value) -> str:
