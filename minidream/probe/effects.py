@@ -1,4 +1,4 @@
-"""What an intervention did to a picture: in pixels, inside the true masks; and in words, as the judge reads them."""
+"""What an intervention changed in a picture: its pixels inside the true masks, and its reading."""
 
 import torch
 from einops import rearrange, reduce
@@ -10,14 +10,15 @@ from ..world.scenes import Scene
 
 
 def true_masks(images: Tensor) -> list[Tensor | None]:
-    """Where things stand in painted pictures: found by colour, shape and area, then drawn anew.
+    """The masks of the objects in painted pictures: read by colour and shape, then rendered.
 
     Args:
         images: shape (batch, 3, size, size), RGB in [0, 1].
 
     Returns:
-        For each picture masks of shape (things, size, size), the share of each pixel that a thing covers, in [0, 1], in the
-        order of `Scene.facts` (the left or upper thing first); None where the analytic reader finds no scene.
+        For each picture, masks of shape (objects, size, size): the share of each pixel that an
+        object covers, in [0, 1], in the order of `Scene.facts` (the left or upper object first).
+        None where the analytic reader finds no scene.
     """
     return [
         None if scene is None else masks_of(scene, images.shape[-1])
@@ -26,19 +27,27 @@ def true_masks(images: Tensor) -> list[Tensor | None]:
 
 
 def masks_of(scene: Scene, size: int) -> Tensor:
-    """The masks of a scene's things in the order of `Scene.facts`, shape (things, size, size), in [0, 1]."""
+    """The masks of a scene's objects in the order of `Scene.facts`: (objects, size, size)."""
     drawn = render([scene], size)[1][0, : len(scene.objects)]
     return drawn if scene.facts[2][0] == scene.objects[0].appearance else drawn.flip(0)
 
 
 def on_cells(masks: Tensor, height: int, width: int) -> Tensor:
-    """Masks on a coarser grid: the share of each cell that is covered; (things, pixels, pixels) to (things, height, width).
+    """Masks on a coarser grid: the share of each cell that is covered.
 
-    EinopsError where cells are no whole number of pixels.
+    Args:
+        masks: shape (objects, pixels, pixels).
+        height, width: of the grid, in cells.
+
+    Returns:
+        Shape (objects, height, width).
+
+    Raises:
+        einops.EinopsError: if a cell is not a whole number of pixels.
     """
     return reduce(
         masks,
-        "things (height tall) (width wide) -> things height width",
+        "objects (height tall) (width wide) -> objects height width",
         "mean",
         height=height,
         width=width,
@@ -50,10 +59,10 @@ def pixel_change(before: Tensor, after: Tensor, masks: Tensor) -> Tensor:
 
     Args:
         before, after: shape (3, height, width), RGB in [0, 1].
-        masks: shape (things, height, width), in [0, 1].
+        masks: shape (objects, height, width), in [0, 1].
 
     Returns:
-        Shape (things + 1,), in [0, 1]; the background last.
+        Shape (objects + 1,), in [0, 1]; the background last.
     """
     change = reduce((after - before).abs(), "rgb height width -> height width", "mean")
     regions = torch.cat([masks, 1 - rearrange(masks.amax(dim=0), "height width -> 1 height width")])
@@ -62,7 +71,7 @@ def pixel_change(before: Tensor, after: Tensor, masks: Tensor) -> Tensor:
 
 @torch.no_grad()
 def judged(judge, images: Tensor, facts: list[tuple]) -> dict[str, Tensor]:
-    """How sure the judge is of what should be there.
+    """How probable the judge finds what should be in each picture.
 
     Args:
         judge: `toy.pretrained_judge()`.
@@ -70,7 +79,8 @@ def judged(judge, images: Tensor, facts: list[tuple]) -> dict[str, Tensor]:
         facts: as `Scene.facts`, one for each picture.
 
     Returns:
-        {head: log-probability of the right answer, in nats, shape (batch,)}; nan where the facts do not say.
+        {head: log-probability of the correct answer, in nats, shape (batch,)}; nan where the
+        facts do not determine it.
     """
     answers = torch.tensor([answers_of(fact) for fact in facts], device=images.device)
     found = {}
@@ -86,10 +96,12 @@ def verdict_changes(judge, before: Tensor, after: Tensor) -> dict[str, Tensor]:
 
     Args:
         judge: `toy.pretrained_judge()`.
-        before, after: shape (batch, 3, height, width), RGB in [0, 1]. One picture before stands for all.
+        before, after: shape (batch, 3, height, width), RGB in [0, 1]. One picture before
+            serves for all.
 
     Returns:
-        {head: shape (batch,), True where the answer is another}. The heads of a second thing count only where there were two.
+        {head: shape (batch,), True where the answer changed}. The heads of a second object count
+        only where there were two objects before.
     """
     first, second = judge(before), judge(after)
     changes = {name: first[name].argmax(dim=-1) != second[name].argmax(dim=-1) for name in HEADS}

@@ -1,8 +1,8 @@
-"""Interventions: does it matter what a query holds? Take it away, exchange it, put another's in its place, push it.
+"""Interventions: does it matter what a query holds? Ablate it, swap it, patch it or steer it.
 
-Each is a context manager around `model.dream` or `model.encode`; the null condition of guidance is never touched. An
-intervention after layer k is seen by all layers above it and, through them, by later queries; one without a layer acts on what
-the projector is given. They can be nested.
+Each is a context manager around `model.dream` or `model.encode`, and never changes the null
+condition of guidance. An intervention after layer k affects all layers above it and, through them,
+later queries. One without a layer acts on the projector's input. They can be nested.
 """
 
 from contextlib import contextmanager
@@ -15,7 +15,11 @@ from .residual_stream import changed
 
 
 def chosen_queries(model, queries: list[int]) -> list[int]:
-    """The numbers of queries, checked: ValueError for none, for one named twice, or for one that the model does not have."""
+    """Indices of queries as a list.
+
+    Raises:
+        ValueError: for none, for one that is named twice, or for one that does not exist.
+    """
     queries = list(queries)
     if (
         not queries
@@ -29,12 +33,13 @@ def chosen_queries(model, queries: list[int]) -> list[int]:
 
 
 def replaced(states: Tensor, queries: list[int], values: Tensor) -> Tensor:
-    """States with others in the place of some queries.
+    """States in which those of some queries are replaced.
 
     Args:
         states: shape (batch, queries, hidden).
-        queries: which are replaced, by number.
-        values: of all queries, shape (queries, hidden), or (batch, queries, hidden) with those of each prompt.
+        queries: the indices of those that are replaced.
+        values: of all queries, shape (queries, hidden), or (batch, queries, hidden) with different
+            ones for each prompt.
 
     Returns:
         A new tensor like `states`.
@@ -46,24 +51,28 @@ def replaced(states: Tensor, queries: list[int], values: Tensor) -> Tensor:
 
 @contextmanager
 def patch(model, queries: list[int], states: Tensor, layer: int | None = None):
-    """Puts given states in the place of chosen queries: activation patching (Vig et al. 2020; Meng et al. 2022).
+    """Replaces the states of chosen queries by given ones: activation patching.
 
     Args:
         model: a DreamLLM.
-        queries: which of them, by number.
-        states: of all queries, as `encode` gives them (layer None) or `query_stream(...)[layer]`: shape (queries, hidden), or
-            (batch, queries, hidden) with one for each prompt. Only those of the chosen queries are used.
+        queries: the indices of the chosen ones.
+        states: of all queries, as from `encode` (layer None) or `query_stream(...)[layer]`: shape
+            (queries, hidden), or (batch, queries, hidden) with different ones for each prompt. Only
+            those of the chosen queries are used.
         layer: after which layer of the language model; None: after the final norm.
 
     Raises:
         ValueError: for queries or a layer that are not there, or states of another shape (both).
         RuntimeError: at the end, if no prompt was encoded.
+
+    Source: Vig et al. 2020; Meng et al. 2022.
     """
     queries, states = chosen_queries(model, queries), states.to(model.device)
     size = (model.queries, model.dream_queries.shape[-1])
     if tuple(states.shape[-2:]) != size or states.dim() not in (2, 3):
         raise ValueError(
-            f"states of shape {tuple(states.shape)} were given; it takes {size}, with or without a batch before"
+            f"states of shape {tuple(states.shape)} were given; "
+            f"it takes {size}, with or without a batch before"
         )
 
     def change(before: Tensor) -> Tensor:
@@ -77,16 +86,16 @@ def patch(model, queries: list[int], states: Tensor, layer: int | None = None):
 
 @contextmanager
 def ablate(model, queries: list[int], means: Tensor | None = None, layer: int | None = None):
-    """Takes away what chosen queries gathered.
+    """Removes what chosen queries gathered.
 
-    Zero is not nothing: a state of zeros is one that the U-Net never met. The mean over many prompts takes away what the query
-    says of *this* prompt, and leaves what it always says.
+    With zeros, the U-Net gets states that it never saw in training. The mean over many prompts
+    removes what a query says about *this* prompt, and leaves what it says about every prompt.
 
     Args:
         model: a DreamLLM.
-        queries: which of them, by number.
-        means: of each query over many prompts, shape (queries, hidden), such as `model.encode(prompts).mean(dim=0)`; None
-            puts zeros.
+        queries: the indices of the chosen ones.
+        means: of each query over many prompts, shape (queries, hidden), such as
+            `model.encode(prompts).mean(dim=0)`; None puts zeros in their place.
         layer, errors: as in `patch`.
     """
     if means is None:
@@ -97,7 +106,7 @@ def ablate(model, queries: list[int], means: Tensor | None = None, layer: int | 
 
 @contextmanager
 def swap(model, queries: list[int], layer: int | None = None):
-    """Exchanges chosen queries between prompts: the first with the second, the third with the fourth, and so on.
+    """Swaps chosen queries between prompts: the first and second, the third and fourth, and so on.
 
     Args:
         model: a DreamLLM.
@@ -131,8 +140,9 @@ def steer(model, direction: Tensor, strength: float = 1.0, layer: int | None = N
 
     Args:
         model: a DreamLLM.
-        direction: shape (queries, hidden), such as the difference of two prompts' states; queries with zeros stay as they are.
-        strength: how much of it.
+        direction: shape (queries, hidden), such as the difference of two prompts' states; a query
+            whose row is zero stays as it is.
+        strength: the factor by which the direction is multiplied.
         layer, errors: as in `patch`.
     """
     size = (model.queries, model.dream_queries.shape[-1])

@@ -1,7 +1,7 @@
-"""Lens: the picture that the queries would give if the language model ended after each of its layers.
+"""Lens: the picture that the queries would give if the language model ended after a certain layer.
 
-The logit lens (nostalgebraist 2020) reads words from inner layers through the model's own last layer; here pictures are read,
-through the final norm, the projector and the U-Net.
+The logit lens (nostalgebraist 2020) reads words from inner layers through the model's own output
+layer. Here, pictures are read through the final norm, the projector and the U-Net.
 """
 
 import torch
@@ -12,10 +12,10 @@ from .residual_stream import query_stream
 
 @torch.no_grad()
 def lens_states(model, prompts) -> Tensor:
-    """What `encode` would give after each layer: the residual stream at the queries through the final norm.
+    """What `encode` would return after each layer: the queries' residual stream, normed.
 
     Returns:
-        Shape (layers, batch, queries, hidden); the last layer is what `encode` gives.
+        Shape (layers, batch, queries, hidden); the last layer's is what `encode` returns.
     """
     return model.llm.norm(query_stream(model, prompts))
 
@@ -32,5 +32,5 @@ def lens(model, prompt, seed: int = 0, **options) -> list:
     Returns:
         As many pictures as the language model has layers.
     """
-    # One by one, since pictures of one batch have seeds of their own.
+    # One by one, since the pictures of a batch would have different seeds.
     return [model.paint(states, seed, **options)[0] for states in lens_states(model, [prompt])]

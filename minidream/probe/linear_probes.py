@@ -1,4 +1,7 @@
-"""Linear probes: which attribute can be read from which query at which layer (Alain & Bengio 2017), with their control."""
+"""Linear probes: which attribute can be read from which query at which layer, with a control.
+
+Source: Alain & Bengio 2017.
+"""
 
 from dataclasses import dataclass
 
@@ -13,8 +16,8 @@ class ProbeResult:
     """Held-out accuracy of linear probes, in [0, 1].
 
     accuracy: shape (layers, queries).
-    control: the same probes trained on shuffled labels (Hewitt & Liang 2019), shape (layers, queries).
-    chance: the share of the commonest label among the held-out ones.
+    control: the same, of probes trained on shuffled labels (Hewitt & Liang 2019).
+    chance: the share of the most frequent label among the held-out ones.
     """
 
     accuracy: Tensor
@@ -30,10 +33,12 @@ def fit_ridge(
     Args:
         inputs: shape (probes, samples, dim).
         labels: shape (samples,), integers in [0, classes).
-        penalty: of the squared weights, times the mean variance of a dimension and the number of samples.
+        penalty: of the squared weights, times the mean variance of a dimension and the number of
+            samples.
 
     Returns:
-        means and deviation by which inputs are standardized, (probes, 1, dim) and (probes, 1, 1), and weights (probes, dim + 1, classes).
+        Means and standard deviations by which inputs are standardized, (probes, 1, dim) and
+        (probes, 1, 1), and weights (probes, dim + 1, classes).
     """
     means, scale = inputs.mean(dim=1, keepdim=True), inputs.std(dim=(1, 2), keepdim=True)
     wide = with_constant((inputs - means) / scale)
@@ -56,12 +61,13 @@ def with_constant(inputs: Tensor) -> Tensor:
 def linear_probes(
     states: Tensor, labels: list, held_out: int, penalty: float = 0.01, seed: int = 0
 ) -> ProbeResult:
-    """Trains one linear probe on every query of every layer, and asks it about prompts that it was not trained on.
+    """Trains a linear probe on every query of every layer, and tests it on held-out prompts.
 
     Args:
-        states: as `query_stream` gives them, shape (layers, prompts, queries, hidden).
-        labels: what to read, one for each prompt; any words or numbers. None: the prompt is left out.
-        held_out: how many prompts, the last ones, are for the exam alone.
+        states: as from `query_stream`, shape (layers, prompts, queries, hidden).
+        labels: what to read, one for each prompt; any words or numbers. Prompts with None are left
+            out.
+        held_out: how many of the prompts, the last ones, are used for testing only.
         penalty: see `fit_ridge`.
         seed: of the shuffling.
 
@@ -72,13 +78,14 @@ def linear_probes(
         raise ValueError(f"{len(labels)} labels were given for {states.shape[1]} prompts")
     names = sorted({label for label in labels if label is not None}, key=str)
     known = [number for number, label in enumerate(labels) if label is not None]
-    train, exam = (
+    train, test = (
         [number for number in known if (number < len(labels) - held_out) == early]
         for early in (True, False)
     )
-    if len(names) < 2 or not train or not exam:
+    if len(names) < 2 or not train or not test:
         raise ValueError(
-            f"a probe needs two labels at least, and prompts to learn from and to be asked: {len(names)}, {len(train)} and {len(exam)}"
+            "a probe needs at least two labels, and prompts for training and for testing: "
+            f"{len(names)}, {len(train)} and {len(test)}"
         )
     numbers = torch.tensor(
         [names.index(label) if label is not None else -1 for label in labels], device=states.device
@@ -90,9 +97,9 @@ def linear_probes(
     accuracies = []
     for taught in (numbers[train], numbers[train][order]):
         means, scale, weights = fit_ridge(inputs[:, train], taught, len(names), penalty)
-        guessed = (with_constant((inputs[:, exam] - means) / scale) @ weights).argmax(dim=-1)
-        share = (guessed == numbers[exam]).float().mean(dim=1).cpu()
+        guessed = (with_constant((inputs[:, test] - means) / scale) @ weights).argmax(dim=-1)
+        share = (guessed == numbers[test]).float().mean(dim=1).cpu()
         accuracies.append(
             rearrange(share, "(layers queries) -> layers queries", layers=len(states))
         )
-    return ProbeResult(*accuracies, chance=numbers[exam].bincount().max().item() / len(exam))
+    return ProbeResult(*accuracies, chance=numbers[test].bincount().max().item() / len(test))

@@ -81,7 +81,7 @@ def curve_area(curve: Tensor) -> float:
 
 
 # --------------------------------------------------------------------------------------------------
-# Each claim of the paper's section 5.2 about query maps, as a number. Their attention is structured,
+# The claims of the paper's section 5.2 about query maps, as numbers. Their attention is structured,
 # disentangled and semantic: different queries attend to different objects and to the background
 # (figure 6). And unlike the maps of Stable Diffusion's words, they change little between prompts.
 
@@ -162,7 +162,7 @@ def separation(maps: Tensor, inside: Tensor) -> Tensor:
     """
     if inside.all() or not inside.any():
         raise ValueError(
-            f"{int(inside.sum())} of {inside.numel()} cells are inside: there is nothing to separate"
+            f"{int(inside.sum())} of {inside.numel()} cells are inside: nothing is to be separated"
         )
     from scipy.stats import mannwhitneyu
 

@@ -1,4 +1,4 @@
-"""The residual stream at the dream queries: their states after every layer of the language model."""
+"""The residual stream at the dream queries: their states after every layer of the LLM."""
 
 from contextlib import contextmanager
 

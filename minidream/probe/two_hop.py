@@ -1,4 +1,4 @@
-"""Two hops: a latent cell looks at queries, a query looks at words and patches; joined, which cells come from which word."""
+"""Both hops joined: latent cells look at queries, and queries look at words and patches."""
 
 from einops import einsum
 from torch import Tensor
@@ -23,7 +23,7 @@ def two_hop(
         picture: which picture of the batch.
 
     Returns:
-        Shape (inputs, height, width); every cell has 1 to spread over the inputs.
+        Shape (inputs, height, width); every cell sums to 1 over the inputs.
 
     Raises:
         ValueError: if trace and maps have different numbers of queries.
@@ -31,19 +31,20 @@ def two_hop(
     cells, looked = maps.mean(picture), trace.mean(layer, head)
     if len(cells) != len(looked):
         raise ValueError(
-            f"the trace has {len(looked)} queries, the maps have {len(cells)}: are they of one model?"
+            f"the trace has {len(looked)} queries, the maps have {len(cells)}: "
+            "are they of one model?"
         )
     return join(cells, looked)
 
 
 def join(cells: Tensor, looked: Tensor) -> Tensor:
-    """Both hops as one: over all queries, how much a cell looks at the query times how much the query looks at the input.
+    """Both hops as one: cell-to-query times query-to-input attention, summed over all queries.
 
     Args:
         cells: where latent cells look, shape (queries, height, width).
         looked: where queries look, shape (queries, inputs).
 
     Returns:
-        Shape (inputs, height, width). If both hops spread 1, so does this one, over the inputs.
+        Shape (inputs, height, width). If both hops sum to 1, so does this one, over the inputs.
     """
     return einsum(cells, looked, "queries height width, queries inputs -> inputs height width")
