@@ -1,4 +1,4 @@
-"""The explorers: every setting of their controls draws the figure that the function draws, of what the model really paints."""
+"""The explorers: every setting of their controls draws the right figure of real pictures."""
 
 import copy
 import gc
@@ -239,7 +239,7 @@ def test_switches_and_their_value_follow_each_other():
 
 
 def painters():
-    """Models of two sizes, that paint in few steps: the toy (16 queries), and the random official checkpoint (8, eta 1)."""
+    """The toy (16 queries) and the random official checkpoint (8, eta 1), with few steps."""
     tiny = Path(__file__).parent / "fixtures" / "tiny-a"
     official = minidream.load(
         tiny / "checkpoint", device="cpu", component_configs=tiny / "component_configs"
@@ -435,7 +435,7 @@ def test_denoising_records_what_the_scheduler_did(model, guidance_scale):
     )
     start, _ = picture_noise([3, 4], model.decoder.latent_shape)
     torch.testing.assert_close(seen.latents[0], start)
-    # A guess is what is left of noisy latents without the noise that the U-Net sees in them (DDIM, equation 9).
+    # A guess is the noisy latents without the noise that the U-Net predicts (DDIM, equation 9).
     projector, states = model.decoder.projector, model.encode([PROMPT, "a star"])
     for timestep, latents, guess in zip(seen.timesteps, seen.latents, seen.guesses):
         times = torch.tensor([timestep] * 2)

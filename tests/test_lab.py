@@ -1,7 +1,8 @@
-"""An explorer in a real JupyterLab: a slider is moved by keyboard in a browser, and another picture comes back from the kernel.
+"""An explorer in a real JupyterLab: a slider is moved in a browser, and the kernel answers.
 
-Everything else about widgets is tested without a browser; this one test sees what those cannot: that the browser finds the widgets,
-that a move reaches the kernel, that the scripts of a page to hover over run. Leaves a screenshot in out/explorer.png.
+Everything else about widgets is tested without a browser. This test covers what the others cannot:
+that the browser finds the widgets, that a move reaches the kernel, and that the scripts of an
+interactive page run. It leaves a screenshot in out/explorer.png.
 """
 
 import json
@@ -32,9 +33,11 @@ EXPLORER = """
 import torch
 from PIL import Image
 from minidream.probe import Trace
-inputs = ["<s>", "a", "red", "circle", *((0, row, column) for row in range(2) for column in range(3)), 0, 1]
+patches = [(0, row, column) for row in range(2) for column in range(3)]
+inputs = ["<s>", "a", "red", "circle", *patches, 0, 1]
 weights = torch.rand(3, 2, 2, len(inputs), generator=torch.Generator().manual_seed(0))
-trace = Trace(weights / weights.sum(dim=-1, keepdim=True), inputs, [Image.new("RGB", (30, 20), "red")])
+weights /= weights.sum(dim=-1, keepdim=True)
+trace = Trace(weights, inputs, [Image.new("RGB", (30, 20), "red")])
 trace.explore()
 """
 PAGE = """
@@ -52,7 +55,10 @@ def free_port() -> int:
 
 @contextmanager
 def jupyterlab(folder: Path):
-    """A JupyterLab that serves a folder, and keeps its own files there too; gives its address. It ends with the block, kernels and all."""
+    """A JupyterLab that serves a folder and keeps its own files there; yields its address.
+
+    It ends with the block, and so do its kernels.
+    """
     port, own, log = free_port(), folder / "jupyter", folder / "server.log"
     news = (
         own / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"

@@ -1,4 +1,4 @@
-"""Probes: they show what the real pass did, change nothing, and take their hooks off whatever happens."""
+"""Probes show what the real pass did, change nothing, and always remove their hooks."""
 
 import math
 from pathlib import Path
@@ -33,7 +33,7 @@ def story() -> minidream.Document:
 
 
 def every_row(model, document) -> torch.Tensor:
-    """All attention weights of the training layout, by the textbook: shape (layers, heads, tokens, tokens)."""
+    """All attention weights of the training layout, by the textbook: (layers, heads, tokens, tokens)."""
     layout = lay_out(document, model.tokenizer, model.queries, model.vision.patches)
     embeddings = model.embed(collate([layout], model.tokenizer.special.pad), document.images)
     seen = []
@@ -82,7 +82,7 @@ def test_a_rollout_is_the_product_of_all_rows_of_all_layers(model, story):
 
 
 def test_prompts_of_a_batch_are_recorded_as_if_alone(model):
-    """`encode` pads on the left; what it pads with gets no attention, and rows count from the longest prompt's start."""
+    """Padding on the left gets no attention; rows count from the longest prompt's start."""
     prompts = ["a red circle", "a small blue square on a black background"]
     traces = [probe.dream_attention(model, prompt) for prompt in prompts]
     longest = max(len(trace.inputs) for trace in traces)
@@ -331,7 +331,7 @@ def test_evenness_is_measured_against_what_each_query_can_see():
 
 
 def test_the_same_calls_run_on_the_official_layout():
-    """Other numbers of queries, heads, layers and latent cells; a document with a picture; guided and not."""
+    """Other sizes, a document with a picture, with and without guidance."""
     official = minidream.load(
         TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs"
     )
@@ -361,7 +361,7 @@ def test_the_same_calls_run_on_the_official_layout():
 
 @torch.no_grad()
 def test_latents_need_not_be_square(model):
-    """The grid of each layer is read off the pass itself, not guessed from the number of its cells."""
+    """The grid of each layer comes from the pass itself; it is not guessed from the cell count."""
     latents, condition = (
         torch.randn(3, 4, 8, 12),
         torch.randn(3, 5, model.decoder.unet.config.cross_attention_dim),

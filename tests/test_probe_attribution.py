@@ -1,4 +1,4 @@
-"""Attributions: equal to taking things away by hand, complete where the method promises it, and on any layout."""
+"""Attributions equal ablation by hand, and are complete where the method promises it."""
 
 from pathlib import Path
 

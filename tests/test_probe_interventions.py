@@ -1,4 +1,4 @@
-"""Interventions change what they say, in the conditional pass alone, and leave nothing behind; the stream and its lens."""
+"""Interventions change the conditional pass alone, and leave nothing behind; stream and lens."""
 
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def test_steering_adds(model):
 @pytest.mark.parametrize("layer", [None, 0])
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_the_null_condition_is_never_touched(model, layer, scale):
-    """What is painted within equals what is painted from changed states and the plain null condition."""
+    """The picture equals one painted from changed states and the plain null condition."""
     options = dict(seed=5, guidance_scale=scale, num_inference_steps=2, output_type="latent")
     null = model.null_states()
     with probe.ablate(model, [0, 1], layer=layer):
