@@ -7,7 +7,7 @@ from torch import nn
 
 from minidream.families import plugin, samples
 from minidream.tokenizers import ToyTokenizer
-from minidream.train.lessons import pictures
+from minidream.train.batches import pictures
 from minidream.weights import toy
 from minidream.world.language import DESCRIBE, VOCABULARY
 from minidream.world.scenes import Scene, SceneObject

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import minidream
 from minidream import weights
 from minidream.tokenizers import ToyTokenizer
-from minidream.train import lessons, pretraining, stages
+from minidream.train import batches, clip_stages, stages
 from minidream.train.loop import Recipe, fit, step_seed
 from minidream.weights import parts, toy
 from minidream.weights.files import write_atomically
@@ -134,9 +134,9 @@ def test_each_stage_trains_what_the_paper_trains_and_nothing_else(name):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.5)
-    lesson, _ = stage.lessons[-2 if name == "stage2" else 0]  # of stage II the one that paints
+    task, _ = stage.tasks[-2 if name == "stage2" else 0]  # of stage II the one that paints
     losses = model.loss_of_layouts(
-        *lesson(random.Random(0), 2, model), torch.Generator().manual_seed(1)
+        *task(random.Random(0), 2, model), torch.Generator().manual_seed(1)
     )
     losses.total.backward()
     optimizer.step()
@@ -182,7 +182,7 @@ def test_the_toy_can_be_had_as_it_stood_before_a_stage(name):
 
 def test_batches_are_a_function_of_seed_and_step():
     stage = stages.DocumentStage("stage3", toy.new_model(ToyTokenizer(VOCABULARY)))
-    for step in range(len(stage.lessons)):
+    for step in range(len(stage.tasks)):
         one, other = stage.batch(3, step, 0), stage.batch(3, step, 0)
         assert [layout.ids for layout in one[0]] == [layout.ids for layout in other[0]]
         assert [image.tobytes() for document in one[1] for image in document.images] == [
@@ -203,7 +203,7 @@ def test_a_missing_part_names_the_stage_that_makes_it(tmp_path):
 
 def test_dialogues_learn_the_answers_alone():
     model = toy.new_model(ToyTokenizer(VOCABULARY))
-    layout, _ = lessons.dialogue(
+    layout, _ = batches.dialogue(
         model,
         ["a small red circle.", "what color is the circle?"],
         "red",
@@ -222,31 +222,31 @@ def test_dialogues_learn_the_answers_alone():
 
 
 def test_the_text_tower_is_asked_what_stands_where():
-    stage = pretraining.TextStage(ToyTokenizer(VOCABULARY))
+    stage = clip_stages.TextStage(ToyTokenizer(VOCABULARY))
     red, blue, nothing, gray = (
         [1, 1, 1, 0],
         [2, 6, 2, 0],
         [0, 0, 0, 0],
         [0, 0, 0, 2],
     )  # small red circle, large blue square
-    assert stage.right_answers("there is a little red circle on a gray background") == [
+    assert stage.labels_of("there is a little red circle on a gray background") == [
         red,
         *[nothing] * 4,
         gray,
     ]
-    assert stage.right_answers("a small red circle left of a big blue square") == [
+    assert stage.labels_of("a small red circle left of a big blue square") == [
         nothing,
         red,
         blue,
         *[nothing] * 3,
     ]
-    assert stage.right_answers("a small red circle with a large blue square to its left") == [
+    assert stage.labels_of("a small red circle with a large blue square to its left") == [
         nothing,
         blue,
         red,
         *[nothing] * 3,
     ]
-    assert stage.right_answers("below a large blue square is a small red circle") == [
+    assert stage.labels_of("below a large blue square is a small red circle") == [
         *[nothing] * 3,
         blue,
         red,
@@ -256,7 +256,7 @@ def test_the_text_tower_is_asked_what_stands_where():
 
 def test_patches_are_asked_what_they_lie_on():
     tokenizer = ToyTokenizer(VOCABULARY)
-    stage = pretraining.ClipStage(toy.new_clip(len(tokenizer))[1], tokenizer)
+    stage = clip_stages.ClipStage(toy.new_clip(len(tokenizer))[1], tokenizer)
     scene = Scene(
         (
             SceneObject("square", "red", "small", x=0.25, y=0.25, radius=0.15),
@@ -264,7 +264,7 @@ def test_patches_are_asked_what_they_lie_on():
         ),
         "gray",
     )
-    right = stage.right_answers([scene], render([scene], toy.IMAGE_SIZE)[1])[0].reshape(8, 8, 6)
+    right = stage.patch_labels([scene], render([scene], toy.IMAGE_SIZE)[1])[0].reshape(8, 8, 6)
     assert right[1, 1].tolist() == [1, 1, 2, 1, 1, 1] and right[2, 2].tolist() == [1, 1, 2, 1, 2, 2]
     assert right[5, 6].tolist() == [2, 6, 1, 1, 5, 6], "row, then column"
     assert right[0, 7].tolist() == [0, 0, 0, 1, 0, 7]
@@ -273,13 +273,13 @@ def test_patches_are_asked_what_they_lie_on():
     )
 
 
-def test_disguised_pictures_never_show_a_held_out_look():
+def test_recoloured_pictures_never_show_a_held_out_look():
     tokenizer, rng = ToyTokenizer(VOCABULARY), random.Random(2)
     vision, text = toy.new_clip(len(tokenizer))
-    stage = pretraining.SightStage(vision.vision_model, vision.visual_projection, text, tokenizer)
+    stage = clip_stages.SightStage(vision.vision_model, vision.visual_projection, text, tokenizer)
     for _ in range(300):
         scene = sample_scene(rng, count=2)
-        ground, *things = stage.strange_colours(scene, rng)
+        ground, *things = stage.random_colours(scene, rng)
         for thing, colour in zip(scene.objects, things):
             assert (
                 thing.shape,
@@ -288,8 +288,8 @@ def test_disguised_pictures_never_show_a_held_out_look():
             assert math.dist(colour, ground) > 0.35
     scene = Scene((SceneObject("square", "red", "small", x=0.3, y=0.5),))
     images, masks = render([scene], toy.IMAGE_SIZE)
-    disguised = stage.disguise(images, masks, [scene], random.Random(0))
-    ground, thing, _ = stage.strange_colours(scene, random.Random(0))
-    assert torch.allclose(disguised[0, :, 0, -1], torch.tensor(ground)) and torch.allclose(
-        disguised[0, :, 16, 9], torch.tensor(thing)
+    recoloured = stage.recolour(images, masks, [scene], random.Random(0))
+    ground, thing, _ = stage.random_colours(scene, random.Random(0))
+    assert torch.allclose(recoloured[0, :, 0, -1], torch.tensor(ground)) and torch.allclose(
+        recoloured[0, :, 16, 9], torch.tensor(thing)
     )

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from ..dream_queries import gather
 from ..images import to_pil
 from ..model import DreamLLM
-from ..train.lessons import description
+from ..train.batches import description
 from ..train.loop import Recipe
 from ..weights import toy
 from ..weights.toy import clip_text_states, painted

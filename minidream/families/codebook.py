@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..diffusion import Decoder
-from ..train.lessons import pictures
+from ..train.batches import pictures
 from ..train.loop import Recipe
 from ..weights import toy
 from ..world.scenes import sample_scene

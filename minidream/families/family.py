@@ -16,7 +16,7 @@ from ..dream_queries import ConditionProjector, new_dream_queries
 from ..llm import LLM
 from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
-from ..train.lessons import dialogue, laid_out
+from ..train.batches import dialogue, laid_out
 from ..train.loop import Recipe
 from ..weights import parts, toy
 from .samples import Sample, draw_sample

@@ -19,7 +19,7 @@ import torch
 
 from ..documents import Document, Layout
 from ..model import DreamLLM
-from ..train.lessons import description, dialogue
+from ..train.batches import description, dialogue
 from ..train.loop import Recipe
 from ..weights.toy import dream_of_clip
 from ..world.language import DESCRIBE

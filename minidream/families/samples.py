@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from ..train.lessons import description, document_of, pictures
+from ..train.batches import description, document_of, pictures
 from ..weights import toy
 from ..world.language import DESCRIBE, ask, describe, parse_caption
 from ..world.render import render

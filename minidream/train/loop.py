@@ -1,8 +1,8 @@
-"""Training: one loop for every stage, on accelerate; and the command line.
+"""The training loop, which is the same for every stage. It runs on accelerate.
 
-A stage (see `stages.py`) says what is trained, on which batches, with which loss. The loop does the rest. Batches and
-noise are a pure function of (seed, step), and a checkpoint holds everything else, so a run that was killed goes on
-exactly as if nothing had happened: bit for bit, on the same machine with the same number of threads.
+A stage (see `stages.py`) says what is trained, on which batches and with which loss. Batches and
+noise are a pure function of (seed, step), and a checkpoint holds everything else. A run that was
+killed therefore resumes bit for bit, on the same machine with the same number of threads.
 """
 
 import json
@@ -21,20 +21,18 @@ from ..weights.files import write_atomically
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast a stage learns."""
+    """The length, batch size and optimizer settings of a stage."""
 
     steps: int
     batch: int
     learning_rate: float
     weight_decay: float = 0.01
-    warmup: int = 100  # steps; then cosine decay to a twentieth of the rate
-    ema: float = 0.998  # decay of the average of the weights, which is what the stage leaves behind
-    clip: float = 1.0  # greatest norm of the gradient
-    horizon: int | None = None  # steps after which the cosine would end; None is the end of the run
+    warmup: int = 100  # steps, followed by a cosine decay to a twentieth of the learning rate
+    ema: float = 0.998  # decay of the moving average of the weights, which is what a stage saves
+    clip: float = 1.0  # maximum norm of the gradient
 
     def rate(self, step: int, steps: int) -> float:
-        """Learning rate of a step in a run of `steps`: linear warm-up, then half a cosine."""
-        steps = self.horizon or steps
+        """Learning rate of a step in a run of `steps`: a linear warm-up, then half a cosine."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, steps - self.warmup)
@@ -42,7 +40,7 @@ class Recipe:
 
 
 def step_seed(seed: int, step: int, process: int = 0) -> int:
-    """One number for (seed, step, process), so that neighbouring steps share no noise."""
+    """The seed of the noise in one step of one process. Different steps get different seeds."""
     return ((seed * 1_000_003 + step) * 8191 + process) % 2**62
 
 
@@ -54,19 +52,24 @@ def fit(
     save_seconds: float = 60.0,
     progress: bool = True,
 ) -> list[dict]:
-    """Trains a stage, or goes on where a killed run stopped.
+    """Trains a stage, or resumes a run that was killed.
 
     Args:
-        stage: a module with `name`, `recipe`, `batch(seed, step, process)`, `forward(batch, generator)` -> dict of
-            scalar losses with "total" first. What requires a gradient is trained.
-        folder: where `<name>.checkpoint.pt`, `<name>.jsonl` (a line per 20 steps) and `<name>.png` go.
+        stage: a module with `name`, `recipe`, `batch(seed, step, process)` and
+            `forward(batch, generator)`, which returns a dict of scalar losses with "total" first.
+            The parameters that require a gradient are trained.
+        folder: receives `<name>.checkpoint.pt` and `<name>.jsonl` (a line per 20 steps).
         seed: of all batches and noise.
-        steps: how many in all; None is the recipe's.
-        save_seconds: how often a checkpoint is written.
-        progress: show a bar.
+        steps: the length of the whole run; None takes the recipe's.
+        save_seconds: time between two checkpoints.
+        progress: show a progress bar.
 
     Returns:
-        The log, one dict per line. The stage holds the averaged (EMA) weights at the end.
+        The log, one dict per line. The stage is left with the moving average (EMA) of its weights.
+
+    Raises:
+        ValueError: if the folder's checkpoint belongs to a run with other settings.
+        FloatingPointError: if a loss is not finite (names the loss and the step).
     """
     folder, recipe = Path(folder), stage.recipe
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,12 +84,13 @@ def fit(
     average = EMAModel(trained, decay=recipe.ema)
     average.to(accelerator.device)
     first, log = 0, []
-    plan = {"seed": seed, "steps": steps, **asdict(recipe)}
+    settings = {"seed": seed, "steps": steps, **asdict(recipe)}
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if saved["plan"] != plan:
+        if saved["settings"] != settings:
             raise ValueError(
-                f"{checkpoint} belongs to another run ({saved['plan']}, not {plan}); delete it or choose another folder"
+                f"{checkpoint} belongs to another run ({saved['settings']}, not {settings}); "
+                "delete it or choose another folder"
             )
         with torch.no_grad():
             for parameter, value in zip(trained, saved["trained"], strict=True):
@@ -95,30 +99,28 @@ def fit(
         average.load_state_dict(saved["average"])
         average.to(accelerator.device)
         first = saved["step"]
-        log = [
-            line
-            for line in map(json.loads, log_file.read_text().splitlines())
-            if line["step"] <= first
-        ]
+        lines = map(json.loads, log_file.read_text().splitlines())
+        log = [line for line in lines if line["step"] <= first]
 
     def save(step: int) -> None:
+        """Writes the log and the checkpoint after a number of steps."""
         if not accelerator.is_main_process:
             return
         state = {
-            "plan": plan,
+            "settings": settings,
             "step": step,
             "trained": [parameter.detach() for parameter in trained],
             "optimizer": optimizer.state_dict(),
             "average": average.state_dict(),
         }
-        # The log first: a kill between the two leaves lines too many, which the next start drops.
-        write_atomically(
-            lambda path: path.write_text("".join(json.dumps(line) + "\n" for line in log)), log_file
-        )
+        # The log comes first: a kill between the two writes leaves extra lines in it, which the
+        # next start drops.
+        text = "".join(json.dumps(line) + "\n" for line in log)
+        write_atomically(lambda path: path.write_text(text), log_file)
         write_atomically(lambda path: torch.save(state, path), checkpoint)
 
     stage.train()
-    seen = {}  # losses since the last line; a stage may give some of them only now and then
+    recent = {}  # losses since the last line of the log; a stage need not report all in every step
     last_save = last_line = time.perf_counter()
     bar = tqdm(
         range(first, steps),
@@ -139,26 +141,20 @@ def fit(
         optimizer.zero_grad()
         average.step(trained)
         for name, value in losses.items():
-            seen.setdefault(name, []).append(value.item())
+            recent.setdefault(name, []).append(value.item())
             if not math.isfinite(value.item()):
                 raise FloatingPointError(
                     f"stage {stage.name}: the loss {name!r} is {value.item()} at step {step}"
                 )
         if (step + 1) % 20 == 0 or step + 1 == steps:
             now = time.perf_counter()
-            log.append(
-                {
-                    "step": step + 1,
-                    **{name: round(sum(values) / len(values), 6) for name, values in seen.items()},
-                    "rate": recipe.rate(step, steps),
-                    "samples_per_second": round(
-                        len(seen["total"]) * recipe.batch / (now - last_line), 1
-                    ),
-                }
-            )
-            bar.set_postfix(loss=f"{log[-1]['total']:.4f}")
-            seen, last_line = {}, now
-            # Only where a line ends, so that a resumed run writes the same lines.
+            means = {name: round(sum(values) / len(values), 6) for name, values in recent.items()}
+            speed = len(recent["total"]) * recipe.batch / (now - last_line)
+            rates = {"rate": recipe.rate(step, steps), "samples_per_second": round(speed, 1)}
+            log.append({"step": step + 1, **means, **rates})
+            bar.set_postfix(loss=f"{means['total']:.4f}")
+            recent, last_line = {}, now
+            # Only at the end of a line, so that a resumed run writes the same lines.
             if now - last_save > save_seconds or step + 1 == steps:
                 save(step + 1)
                 last_save = now

@@ -1,7 +1,8 @@
-"""The stages in their order: the toy's own pretrained parts first, then the paper's stages I, II and III.
+"""The stages in their order: first the toy's own pretrained parts, then the paper's stages I to
+III.
 
-A stage is a module (see `pretraining.py`) that `train.fit` trains. `run` builds one from the parts that earlier stages
-left in a folder, and leaves its own there.
+A stage is a module that `train.fit` trains (see `pretraining.py` and `clip_stages.py`). `run`
+builds it from the parts that earlier stages left in a folder, and saves its own parts there.
 """
 
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from ..model import DreamLLM
 from ..plots import plot_losses
@@ -19,31 +20,31 @@ from ..weights import PRETRAINED, toy, write_folder
 from ..weights.files import write_atomically
 from ..weights.parts import LEAVES, NEEDS, ORDER, SHIPPED, assemble, load_part, part_file, parts_of
 from ..world.language import VOCABULARY
-from . import lessons, pretraining
+from . import batches, clip_stages, pretraining
 from .loop import Recipe, fit
 
 
 class DocumentStage(nn.Module):
-    """A stage of the DreamLLM itself: documents in, language and denoising loss out. What it leaves is what it trains.
+    """A stage of the DreamLLM itself: documents in, language loss and denoising loss out.
 
     Args:
-        name: of the stage, which says what it is shown and how long.
-        model: the DreamLLM; everything that the stage does not train is frozen.
+        name: of the stage, which determines its tasks, its recipe and what it trains.
+        model: the DreamLLM. Everything that the stage does not train is frozen.
     """
 
     def __init__(self, name: str, model: DreamLLM):
         super().__init__()
         self.name, self.model = name, model
-        self.lessons, self.recipe = LESSONS[name]
+        self.tasks, self.recipe = TASKS[name], RECIPES[name]
         model.requires_grad_(False)
         for part in LEAVES[name]:
             self.parts()[part].requires_grad_(True)
 
     def batch(self, seed: int, step: int, process: int):
-        """Layouts and documents of one kind; the kinds take turns."""
+        """Layouts and documents of one task; the tasks take turns."""
         rng = random.Random(f"{self.name} {seed} {step} {process}")
-        lesson, share = self.lessons[step % len(self.lessons)]
-        return lesson(rng, round(share * self.recipe.batch), self.model)
+        task, share = self.tasks[step % len(self.tasks)]
+        return task(rng, round(share * self.recipe.batch), self.model)
 
     def forward(self, batch, generator):
         """The losses of the paper's equation 7."""
@@ -51,79 +52,70 @@ class DocumentStage(nn.Module):
         return {"total": losses.total, "language": losses.language, "diffusion": losses.diffusion}
 
     def parts(self):
-        """All parts of the DreamLLM."""
+        """All parts of the DreamLLM by name."""
         return parts_of(self.model)
 
 
-# What each stage of the DreamLLM is shown: lessons that take turns, each with its share of the batch, set so that every
-# step costs about the same; and how long.
-LESSONS = {
+# The tasks of each stage of the DreamLLM, which take turns. The number beside a task is its batch
+# size as a multiple of the recipe's, chosen so that all steps take about the same time.
+TASKS = {
     "llm": (
-        (
-            (lessons.retold, 2.0),
-            (lessons.paraphrases, 1.5),
-            (lessons.retold, 2.0),
-            (lessons.text_only, 1.0),
-            (lessons.text_stories, 1.0),
-        ),
-        Recipe(steps=4500, batch=32, learning_rate=2e-3, weight_decay=0.02),
+        (batches.restated, 2.0),
+        (batches.paraphrases, 1.5),
+        (batches.restated, 2.0),
+        (batches.text_only, 1.0),
+        (batches.text_stories, 1.0),
     ),
-    "stage1-comprehension": (
-        ((lessons.captions, 1.0), (lessons.questions, 0.5)),
-        Recipe(steps=500, batch=32, learning_rate=2e-3, weight_decay=0.0),
-    ),
-    "stage1-creation": (
-        ((lessons.simple_text_to_image, 1.0),),
-        Recipe(steps=300, batch=48, learning_rate=4e-3, weight_decay=0.0, warmup=20),
-    ),
+    "stage1-comprehension": ((batches.captions, 1.0), (batches.questions, 0.5)),
+    "stage1-creation": ((batches.simple_text_to_image, 1.0),),
     "stage2": (
-        (
-            (lessons.simple_text_to_image, 1.0),
-            (lessons.captions, 0.5),
-            (lessons.simple_text_to_image, 1.0),
-            (lessons.stories, 0.15),
-            (lessons.text_to_image, 1.0),
-            (lessons.retold, 0.5),
-        ),
-        Recipe(steps=2400, batch=64, learning_rate=1e-3, weight_decay=0.0),
+        (batches.simple_text_to_image, 1.0),
+        (batches.captions, 0.5),
+        (batches.simple_text_to_image, 1.0),
+        (batches.stories, 0.15),
+        (batches.text_to_image, 1.0),
+        (batches.restated, 0.5),
     ),
     "stage3": (
-        (
-            (lessons.questions, 0.5),
-            (lessons.edits, 0.5),
-            (lessons.captions, 0.5),
-            (lessons.edits, 0.5),
-            (lessons.stories, 0.25),
-            (lessons.questions, 0.5),
-            (lessons.edits, 0.5),
-            (lessons.captions, 0.5),
-            (lessons.text_to_image, 1.0),
-        ),
-        Recipe(steps=6600, batch=64, learning_rate=1e-3, weight_decay=0.0),
+        (batches.questions, 0.5),
+        (batches.edits, 0.5),
+        (batches.captions, 0.5),
+        (batches.edits, 0.5),
+        (batches.stories, 0.25),
+        (batches.questions, 0.5),
+        (batches.edits, 0.5),
+        (batches.captions, 0.5),
+        (batches.text_to_image, 1.0),
     ),
 }
 
 RECIPES = {
-    stage.name: stage.recipe
-    for stage in (
-        pretraining.JudgeStage,
-        pretraining.VaeStage,
-        pretraining.VaeDecoderStage,
-        pretraining.TextStage,
-        pretraining.UnetStage,
-        pretraining.ClipStage,
-        pretraining.SightStage,
-    )
-} | {name: recipe for name, (_, recipe) in LESSONS.items()}
+    "judge": pretraining.JudgeStage.recipe,
+    "vae": pretraining.VaeStage.recipe,
+    "decoder": pretraining.VaeDecoderStage.recipe,
+    "text": clip_stages.TextStage.recipe,
+    "unet": pretraining.UnetStage.recipe,
+    "clip": clip_stages.ClipStage.recipe,
+    "sight": clip_stages.SightStage.recipe,
+    "llm": Recipe(steps=4500, batch=32, learning_rate=2e-3, weight_decay=0.02),
+    "stage1-comprehension": Recipe(steps=500, batch=32, learning_rate=2e-3, weight_decay=0.0),
+    "stage1-creation": Recipe(steps=300, batch=48, learning_rate=4e-3, weight_decay=0.0, warmup=20),
+    "stage2": Recipe(steps=2400, batch=64, learning_rate=1e-3, weight_decay=0.0),
+    "stage3": Recipe(steps=6600, batch=64, learning_rate=1e-3, weight_decay=0.0),
+}
 
 
 def build(name: str, folder: Path, seed: int) -> nn.Module:
-    """A stage, ready to train, on top of the parts in the folder; FileNotFoundError names a missing one."""
+    """A stage, ready to be trained, on top of the parts that earlier stages left in a folder.
+
+    Raises:
+        FileNotFoundError: for a missing part (names the stage that leaves it).
+    """
     torch.manual_seed(seed)
     tokenizer = ToyTokenizer(VOCABULARY)
 
     def earlier(part: str, module: nn.Module) -> nn.Module:
-        """A part that a stage before this one left, frozen."""
+        """A part that an earlier stage left, frozen."""
         return load_part(part_file(folder, part, name), module)
 
     if name == "judge":
@@ -133,16 +125,16 @@ def build(name: str, folder: Path, seed: int) -> nn.Module:
     if name == "decoder":
         return pretraining.VaeDecoderStage(earlier("vae", toy.new_vae()).requires_grad_(True))
     if name == "text":
-        return pretraining.TextStage(tokenizer)
+        return clip_stages.TextStage(tokenizer)
     if name in ("unet", "clip", "sight"):
         text = earlier("clip_text", toy.new_clip(len(tokenizer))[1])
     if name == "unet":
         return pretraining.UnetStage(earlier("vae", toy.new_vae()), text, tokenizer)
     if name == "clip":
-        return pretraining.ClipStage(text, tokenizer)
+        return clip_stages.ClipStage(text, tokenizer)
     if name == "sight":
         vision = toy.new_clip(len(tokenizer))[0]
-        return pretraining.SightStage(
+        return clip_stages.SightStage(
             earlier("clip_vision", vision.vision_model),
             earlier("clip_visual_projection", vision.visual_projection),
             text,
@@ -154,7 +146,18 @@ def build(name: str, folder: Path, seed: int) -> nn.Module:
 def run(
     name: str, folder: str | Path, seed: int = 0, steps: int | None = None, progress: bool = True
 ) -> None:
-    """Trains one stage to its end, unless it has finished, and writes the parts that it leaves."""
+    """Trains one stage, unless it has finished, and saves its parts and a figure of its losses.
+
+    Args:
+        name: of the stage.
+        folder: where the parts of earlier stages are, and where everything is saved.
+        seed: of initial weights, batches and noise.
+        steps: None takes the recipe's number.
+        progress: show a progress bar.
+
+    Raises:
+        FileNotFoundError: if a part of an earlier stage is missing.
+    """
     folder = Path(folder)
     files = {part: folder / f"{name}.{part}.safetensors" for part in LEAVES[name]}
     if all(path.exists() for path in files.values()):
@@ -163,45 +166,49 @@ def run(
     stage = build(name, folder, seed)
     log = fit(stage, folder, seed=seed, steps=steps, progress=progress)
     for part, path in files.items():
-        tensors = {
-            key: value.detach().cpu().contiguous()
-            for key, value in stage.parts()[part].state_dict().items()
-        }
-        write_atomically(lambda temporary: save_file(tensors, temporary), path)
-    if log:
-        figure = plot_losses(log, name)
-        write_atomically(lambda path: figure.savefig(path, format="png"), folder / f"{name}.png")
+        state = stage.parts()[part].state_dict()
+        save_part({key: value.detach().cpu().contiguous() for key, value in state.items()}, path)
+    figure = plot_losses(log, name)
+    write_atomically(lambda path: figure.savefig(path, format="png"), folder / f"{name}.png")
+
+
+def save_part(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes a safetensors file atomically."""
+    write_atomically(lambda temporary: save_file(tensors, temporary), path)
 
 
 def ship(folder: str | Path, to: Path = PRETRAINED / "toy") -> None:
-    """Writes what the stages left into the package: a part per safetensors file, in half precision.
+    """Writes the results of all stages into the package, in half precision.
 
-    Beside the DreamLLM in the official layout: the judge, the toy CLIP's text tower and projection, and what earlier
-    stages left.
+    These are the DreamLLM in the official layout with its plugins as safetensors files; the judge,
+    the toy CLIP's text tower and its visual projection; the parts that intermediate stages left;
+    and `training.json`, a summary of the logs.
+
+    Args:
+        folder: where all stages have finished.
+        to: where everything is written.
+
+    Raises:
+        FileNotFoundError: if a stage has not finished.
     """
-    folder = Path(folder)
-    extras = {
-        part: load_file(part_file(folder, part))
-        for part in ("judge", "clip_text", "clip_visual_projection")
-    }
+    folder, to = Path(folder), Path(to)
+    # Everything is read first, so that nothing is written if something is missing.
+    others = ("judge", "clip_text", "clip_visual_projection")
+    parts = {part: load_file(part_file(folder, part)) for part in others}
+    training = json.dumps(summary(folder), indent=1) + "\n"
     write_folder(
         assemble(folder).half(),
-        Path(to),
+        to,
         lambda tensors, stem, place: save_file(tensors, place / f"{stem}.safetensors"),
     )
-    for part, tensors in extras.items():
-        write_atomically(
-            lambda path: save_file(half(tensors), path), Path(to) / f"{part}.safetensors"
-        )
-    ship_stages(folder, Path(to) / "stages")
-    write_atomically(
-        lambda path: path.write_text(json.dumps(summary(folder), indent=1) + "\n"),
-        Path(to) / "training.json",
-    )
+    for part, tensors in parts.items():
+        save_part(half(tensors), to / f"{part}.safetensors")
+    ship_stages(folder, to / "stages")
+    write_atomically(lambda path: path.write_text(training), to / "training.json")
 
 
-def half(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """In half precision, but for whole numbers."""
+def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors in half precision, except those of integers."""
     return {
         name: tensor.half() if tensor.is_floating_point() else tensor
         for name, tensor in tensors.items()
@@ -209,31 +216,34 @@ def half(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def ship_stages(folder: Path, to: Path) -> None:
-    """Writes the parts that the stages before the last left: where `toy_before` finds them."""
+    """Writes the parts that intermediate stages left, in half precision, for `toy_before`."""
     to.mkdir(parents=True, exist_ok=True)
-    for source in [
-        folder / f"{name}.{part}.safetensors" for name in SHIPPED for part in LEAVES[name]
-    ]:
-        write_atomically(lambda path: save_file(half(load_file(source)), path), to / source.name)
+    for name in SHIPPED:
+        for part in LEAVES[name]:
+            file = f"{name}.{part}.safetensors"
+            save_part(half(load_file(folder / file)), to / file)
 
 
 def summary(folder: Path) -> dict:
-    """What every stage took and came to, from its log: steps, samples, minutes, and the last lines' mean losses."""
+    """Steps, batch size, minutes and final losses of every stage, from the logs in a folder.
+
+    The losses are means over the last ten lines of a log.
+    """
     found = {}
     for name in ORDER:
         log = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
         batch = RECIPES[name].batch
-        steps = [
-            line["step"] - before for line, before in zip(log, [0, *(line["step"] for line in log)])
-        ]
+        ends = [line["step"] for line in log]
+        steps = [end - before for end, before in zip(ends, [0, *ends])]
         seconds = sum(count * batch / line["samples_per_second"] for count, line in zip(steps, log))
+        last = log[-10:]
         losses = {
-            key: round(sum(line[key] for line in log[-10:]) / len(log[-10:]), 4)
+            key: round(sum(line[key] for line in last) / len(last), 4)
             for key in log[0]
             if key not in ("step", "rate", "samples_per_second")
         }
         found[name] = {
-            "steps": log[-1]["step"],
+            "steps": ends[-1],
             "batch": batch,
             "minutes": round(seconds / 60, 1),
             "losses": losses,

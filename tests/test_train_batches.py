@@ -7,7 +7,7 @@ import pytest
 
 from minidream.images import to_tensor
 from minidream.tokenizers import ToyTokenizer
-from minidream.train import lessons
+from minidream.train import batches
 from minidream.weights import toy
 from minidream.world import is_held_out, parse_caption, sample_edit, sample_scene, sample_story
 from minidream.world.judge import read_by_colour
@@ -24,7 +24,7 @@ def test_a_story_becomes_a_document_whose_pictures_show_its_scenes():
     rng = random.Random(1)
     for _ in range(10):
         story = sample_story(rng)
-        document = lessons.document_of(story, 64)
+        document = batches.document_of(story, 64)
         assert [reading.facts for reading in read_by_colour(to_tensor(document.images))] == [
             scene.facts for scene in story.scenes
         ]
@@ -32,27 +32,27 @@ def test_a_story_becomes_a_document_whose_pictures_show_its_scenes():
 
 
 def test_the_given_picture_of_an_edit_is_no_target():
-    document = lessons.document_of(sample_edit(random.Random(2)), 32)
+    document = batches.document_of(sample_edit(random.Random(2)), 32)
     assert document.targets == (1,) and len(document.images) == 2
 
 
 @pytest.mark.parametrize(
-    "lesson, painted, learned",
+    "task, painted, learned",
     [
-        (lessons.text_only, False, True),
-        (lessons.retold, False, True),
-        (lessons.paraphrases, False, True),
-        (lessons.text_stories, False, True),
-        (lessons.captions, False, True),
-        (lessons.text_to_image, True, False),
-        (lessons.simple_text_to_image, True, False),
-        (lessons.stories, True, True),
-        (lessons.edits, True, False),
-        (lessons.questions, False, True),
+        (batches.text_only, False, True),
+        (batches.restated, False, True),
+        (batches.paraphrases, False, True),
+        (batches.text_stories, False, True),
+        (batches.captions, False, True),
+        (batches.text_to_image, True, False),
+        (batches.simple_text_to_image, True, False),
+        (batches.stories, True, True),
+        (batches.edits, True, False),
+        (batches.questions, False, True),
     ],
 )
-def test_each_lesson_teaches_what_it_is_for(model, lesson, painted, learned):
-    layouts, documents = lesson(random.Random(3), 6, model)
+def test_each_task_trains_what_it_is_for(model, task, painted, learned):
+    layouts, documents = task(random.Random(3), 6, model)
     assert len(layouts) == len(documents) == 6
     assert all(bool(layout.queries) == painted for layout in layouts)
     assert all(any(label >= 0 for label in layout.labels) == learned for layout in layouts)
@@ -76,7 +76,7 @@ def test_each_lesson_teaches_what_it_is_for(model, lesson, painted, learned):
 def test_some_prompts_leave_the_size_open_and_are_sound_english():
     rng = random.Random(4)
     prompts = [
-        (lessons.prompt_for(scene, rng, 0.75, 0.5), scene)
+        (batches.prompt_for(scene, rng, 0.75, 0.5), scene)
         for scene in (sample_scene(rng) for _ in range(400))
     ]
     unsized = [prompt for prompt, _ in prompts if parse_caption(prompt) is None]
@@ -90,7 +90,7 @@ def test_some_prompts_leave_the_size_open_and_are_sound_english():
 
 
 def test_texts_alone_are_asked_five_times_about_how_things_are_now(model):
-    layouts, documents = lessons.text_only(random.Random(5), 20, model)
+    layouts, documents = batches.text_only(random.Random(5), 20, model)
     assert all(not document.items for document in documents), "no picture"
     changed = 0
     for layout in layouts:
@@ -119,7 +119,7 @@ def test_captions_put_the_leading_thing_first_and_the_relation_between_as_often_
     first, between_names = [], []
     for _ in range(600):
         scene = sample_scene(rng, count=2)
-        caption = lessons.worded(scene, rng, leading, between)
+        caption = batches.varied_caption(scene, rng, leading, between)
         assert parse_caption(caption.text)[1:] == scene.facts[1:]
         first.append(names_the_leading_thing_first(caption, scene))
         named = [role[0] for role in caption.roles if role and role[0] in ("shape", "relation")]
@@ -133,10 +133,10 @@ def test_a_description_is_the_same_whichever_thing_stands_first_in_a_scene():
     for _ in range(50):
         scene = sample_scene(rng, count=2)
         turned = Scene(scene.objects[::-1], scene.background)
-        assert lessons.description(scene) == lessons.description(turned)
-        assert parse_caption(lessons.description(scene)) == scene.facts
-        assert parse_caption(lessons.description(scene, background=False)) == (
+        assert batches.description(scene) == batches.description(turned)
+        assert parse_caption(batches.description(scene)) == scene.facts
+        assert parse_caption(batches.description(scene, background=False)) == (
             None,
             *scene.facts[1:],
         )
-        assert re.match(r"a \w+ \w+ \w+ (left of|above) a", lessons.description(scene))
+        assert re.match(r"a \w+ \w+ \w+ (left of|above) a", batches.description(scene))
