@@ -33,7 +33,7 @@ def story() -> minidream.Document:
 
 
 def every_row(model, document) -> torch.Tensor:
-    """All attention weights of the training layout, by the textbook: (layers, heads, tokens, tokens)."""
+    """Attention weights of the training layout by the textbook: (layers, heads, tokens, tokens)."""
     layout = lay_out(document, model.tokenizer, model.queries, model.vision.patches)
     embeddings = model.embed(collate([layout], model.tokenizer.special.pad), document.images)
     seen = []
