@@ -84,7 +84,7 @@ def fit(
     average = EMAModel(trained, decay=recipe.ema)
     average.to(accelerator.device)
     first, log = 0, []
-    settings = {"seed": seed, "steps": steps, **asdict(recipe)}
+    settings = {**asdict(recipe), "seed": seed, "steps": steps}
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         if saved["settings"] != settings:
