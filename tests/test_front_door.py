@@ -41,3 +41,25 @@ def test_every_public_name_is_there():
         assert getattr(minidream, name) is not None
     with pytest.raises(AttributeError, match="'minidream' has no attribute 'paint'"):
         minidream.paint
+
+
+@pytest.mark.parametrize("chosen", ["ci", "cpu", "gpu"])
+def test_the_budget_is_what_the_environment_says(monkeypatch, chosen):
+    monkeypatch.setenv("MINIDREAM_BUDGET", chosen)
+    assert minidream.budget() == chosen
+
+
+@pytest.mark.parametrize("unset", ["", None])
+@pytest.mark.parametrize("has_gpu, expected", [(True, "gpu"), (False, "cpu")])
+def test_without_it_the_hardware_decides(monkeypatch, unset, has_gpu, expected):
+    monkeypatch.delenv("MINIDREAM_BUDGET", raising=False)
+    if unset is not None:
+        monkeypatch.setenv("MINIDREAM_BUDGET", unset)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    assert minidream.budget() == expected
+
+
+def test_an_unknown_budget_is_refused(monkeypatch):
+    monkeypatch.setenv("MINIDREAM_BUDGET", "tpu")
+    with pytest.raises(ValueError, match='"ci", "cpu" or "gpu", not \'tpu\''):
+        minidream.budget()
