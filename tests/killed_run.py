@@ -1,4 +1,7 @@
-"""A small training run for test_train.py to kill: `python killed_run.py FOLDER`. It saves at every line of its log."""
+"""A small training run for test_train.py to kill: `python killed_run.py FOLDER`.
+
+It saves a checkpoint at every line of its log.
+"""
 
 import sys
 import time

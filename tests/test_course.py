@@ -253,5 +253,5 @@ def test_exercises_know_right_from_wrong(name, place, monkeypatch):
     ((reference, cases, mistakes),) = asked
     assert len(mistakes) >= 2
     for sentence, mistake in mistakes.items():
-        assert exercises.verdict(mistake, reference, cases, mistakes) == f"Not yet: {sentence}"
+        assert exercises.feedback(mistake, reference, cases, mistakes) == f"Not yet: {sentence}"
         assert sentence.endswith((".", "?"))

@@ -180,23 +180,23 @@ def test_coordinates_by_hand():
     assert places[1, 1].tolist() == [[-1] * 5, [0] * 5, [1] * 5], "y grows down"
 
 
-def test_only_a_unet_with_two_more_channels_is_told_places():
+def inputs_of(module):
+    """A list to which each call of the module adds its first input."""
+    seen = []
+    module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    return seen
+
+
+def test_only_a_unet_with_two_more_channels_gets_coordinates():
     for places in (False, True):
         decoder = tiny_decoder(places=places)
         assert decoder.has_coordinates is places
-        seen = []
-        hook = decoder.unet.register_forward_pre_hook(lambda unet, inputs: seen.append(inputs[0]))
+        seen = inputs_of(decoder.unet)
         latents = normal(2, 4, 6, 6)
-        assert decoder.predict(latents, torch.tensor([3, 900]), normal(2, 5, 12)).shape == (
-            2,
-            4,
-            6,
-            6,
-        )
-        hook.remove()
-        assert torch.equal(
-            seen[0], torch.cat([latents, coordinates(latents)], dim=1) if places else latents
-        )
+        predicted = decoder.predict(latents, torch.tensor([3, 900]), normal(2, 5, 12))
+        assert predicted.shape == (2, 4, 6, 6)
+        expected = torch.cat([latents, coordinates(latents)], dim=1) if places else latents
+        assert torch.equal(seen[0], expected)
 
 
 def test_sizes_and_pictures_of_any_shape():

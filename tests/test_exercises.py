@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from minidream.course.exercises import check_exercise, differs, verdict
+from minidream.course.exercises import check_exercise, differs, feedback
 
 MATRIX = torch.arange(6.0).reshape(2, 3) + 1
 SQUARE = torch.arange(9.0).reshape(3, 3)
@@ -18,7 +18,7 @@ def row_means(values):
 
 
 def of(attempt, *cases, mistakes=None, reference=row_means):
-    return verdict(
+    return feedback(
         attempt, reference, [(case,) for case in cases or (MATRIX, SQUARE)], mistakes or {}
     )
 
@@ -26,7 +26,8 @@ def of(attempt, *cases, mistakes=None, reference=row_means):
 def test_the_reference_is_right(capsys):
     check_exercise(row_means, row_means, (MATRIX,), (SQUARE,))
     assert capsys.readouterr().out == "Right: in 2 of 2 cases it gives what `row_means` gives.\n"
-    # Another way to the same numbers is right, too: digits of another order of summing do not count.
+    # Another way to the same numbers is right, too: rounding that depends on the order of summing
+    # does not count.
     assert of(lambda values: values.double().sum(1) / values.shape[1]).startswith("Right")
     assert of(lambda values: values.numpy().mean(1)).startswith("Right")
 
@@ -86,7 +87,7 @@ def test_typical_mistakes_are_known_by_what_they_give():
     with pytest.raises(ValueError, match="this mistake is none"):
         of(row_means, mistakes={"another way": lambda values: values.sum(1) / values.shape[1]})
     with pytest.raises(ValueError, match="at least one case"):
-        verdict(row_means, row_means, [], {})
+        feedback(row_means, row_means, [], {})
 
 
 def test_an_error_of_the_attempt_is_shown_as_it_is():

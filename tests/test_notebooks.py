@@ -1,5 +1,7 @@
-"""What nbval does not look at. It compares the outputs of cells that carry an execution count; a notebook that was
-never run, or run out of order, would pass it. So the committed files themselves are read here, as JSON.
+"""Checks of the committed notebooks that nbval does not make; the files are read as JSON.
+
+nbval compares the outputs of cells that carry an execution count, so a notebook that was never run,
+or was run out of order, passes it.
 """
 
 import json
@@ -79,7 +81,8 @@ def test_shows_no_error_and_no_warning(path):
 def test_carries_no_widget_state_and_no_clock(path):
     book = json.loads(path.read_text(encoding="utf-8"))
     metadata = [book["metadata"]] + [cell["metadata"] for cell in book["cells"]]
-    # GitHub refuses to draw many notebooks that hold widget state; the static picture beforehand is for that.
+    # GitHub does not render many notebooks that hold widget state, so each widget comes after a
+    # static picture instead.
     assert "widgets" not in keys(metadata)
     # Times of execution would make every run a change of every cell.
     assert "execution" not in keys(metadata)
@@ -87,7 +90,8 @@ def test_carries_no_widget_state_and_no_clock(path):
 
 @every_notebook
 def test_opens_in_any_jupyter_without_asking_for_a_kernel(path):
-    # "python3" is what every installation calls its own; the name of somebody's private kernel exists nowhere else.
+    # Every installation has a kernel named "python3"; the name of a private kernel exists on one
+    # machine only.
     assert (
         json.loads(path.read_text(encoding="utf-8"))["metadata"]["kernelspec"]["name"] == "python3"
     )
@@ -108,7 +112,8 @@ def test_names_no_path_of_the_machine_it_was_run_on(path):
 
 @every_notebook
 def test_every_marker_is_one_that_nbval_sees(path):
-    # `# NBVAL_SKIP because it is slow` is an ordinary comment to nbval: a marker stands alone on its line.
+    # nbval takes `# NBVAL_SKIP because it is slow` for an ordinary comment: a marker has to be
+    # alone on its line.
     lines = [
         line.strip() for cell in code_cells(path) for line in "".join(cell["source"]).splitlines()
     ]

@@ -1,7 +1,8 @@
-"""What the official code computed on its tiny checkpoint, group by group, from the loaded model to its last number.
+"""The loaded model computes what the official code computed on its tiny checkpoint, group by group.
 
-ids are exact; states, attentions, predictions and losses hold to 1e-4, what is sampled to 1e-3. Other goldens are held in
-the tests of the file that computes them: text (test_llm), image embeddings (test_vision), layouts (test_documents).
+Ids are equal; states, attention, predictions and losses agree to 1e-4, sampled pictures to 1e-3.
+The other recorded results are compared in the tests of the file that computes them: text
+(test_llm), image embeddings (test_vision) and layouts (test_documents).
 """
 
 import json
@@ -58,7 +59,11 @@ def official():
 
 
 def attentions(model, embeddings, mask=None, rows=None):
-    """Hidden states after the final norm, and attention of some rows (all) of a pass: (layers, batch, heads, rows, inputs)."""
+    """Hidden states after the final norm, and the attention of some query rows (None: all).
+
+    Returns:
+        The hidden states, and attention weights of shape (layers, batch, heads, rows, inputs).
+    """
     with probe.watch_input(
         model, torch.arange(embeddings.shape[1]) if rows is None else rows
     ) as recorded:
@@ -154,7 +159,8 @@ def test_the_training_layout_and_the_null_condition_of_training(official):
     assert torch.equal(batch.ids, group["train_layout.input_ids"])
     hidden = official.llm(official.embed(batch, []))
     assert_near(dreams.gather(hidden, 8, batch.queries), group["train_layout.query_hidden"])
-    # The official training drops conditions to this, which has placeholders where dreams are; see `drop_conditions`.
+    # The null condition of the official training has placeholders in place of the dream queries;
+    # see `drop_conditions`.
     ids = torch.tensor(
         [
             [special.bos, special.dream_start]
@@ -173,7 +179,7 @@ def test_the_training_layout_and_the_null_condition_of_training(official):
 
 
 def padded(official, side):
-    """The prompts of the golden in one batch, each with the whole block of its queries behind it where padding is on the left."""
+    """The recorded prompts in one batch; with padding on the left, queries follow each prompt."""
     layouts = []
     for prompt in meta("padding")["prompts"]:
         layout = Layout()
@@ -199,7 +205,10 @@ def test_padding_on_the_left(official):
 
 @torch.no_grad()
 def test_padding_on_the_right_differs_by_its_positions_alone(official, monkeypatch):
-    """The official pipeline numbers positions with the padding, which leaves a gap before the queries. We count what stands."""
+    """The official pipeline counts the padding as positions, which leaves a gap before the queries.
+
+    Here only tokens count as positions.
+    """
     group, batch = golden("padding"), padded(official, "right")
     assert torch.equal(batch.ids, group["right.input_ids"]) and torch.equal(
         batch.mask.long(), group["right.attention_mask"]
@@ -329,7 +338,10 @@ def test_greedy_words_after_an_image(official):
 
 
 def test_words_and_a_picture_in_one_breath(official, monkeypatch):
-    """The official repository has no such loop: what is painted is what `dream` paints of the same words, with the same seed."""
+    """The picture is the one that `dream` paints from the same words with the same seed.
+
+    The official repository has no loop that writes and paints, so there is nothing recorded.
+    """
     special, words = official.tokenizer.special, official.tokenizer.encode("the moon is bright.")
     script = [*words, special.dream_start, *official.tokenizer.encode("two birds"), special.eos]
     monkeypatch.setattr(generate, "choose", lambda *_: script.pop(0))
@@ -415,7 +427,10 @@ OPTIONS = {
 
 @pytest.fixture
 def learner(tmp_path):
-    """`learner(case)`: the checkpoint, loaded with the options of a case in its configs; all that is trained needs gradients."""
+    """A function of a case: the checkpoint, loaded with the case's options in its configs.
+
+    Its trained parts require gradients.
+    """
 
     def load(case):
         folder, components = (

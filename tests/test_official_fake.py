@@ -1,4 +1,4 @@
-"""The random checkpoint of full size, here with tiny sizes: it loads, it can be used, and it cleans up after itself."""
+"""The random checkpoint of full size, made here with tiny sizes: it loads, works and cleans up."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 
 @pytest.fixture(autouse=True)
 def tiny_sizes(monkeypatch):
-    """The sizes of the tiny official checkpoint in the place of the full ones; several shards all the same."""
+    """The tiny checkpoint's sizes replace the full ones; there are still several shards."""
     sizes = json.loads((TINY / "checkpoint/config.json").read_text())
     names = (
         "model_type",

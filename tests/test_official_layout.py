@@ -1,6 +1,7 @@
-"""Files in the official layout and those of older writers: what is read, what is refused, what goes back.
+"""Files in the official layout and in older ones: what is read, refused and saved.
 
-The tiny official checkpoint holds every kind of tensor of the full one; its files are renamed, merged and spoiled here.
+The tiny official checkpoint has every kind of tensor that the full one has. Its files are renamed,
+merged and damaged here.
 """
 
 import json
@@ -110,7 +111,8 @@ def test_shipped_configs_are_of_the_published_sizes():
 def test_shipped_configs_serve_where_there_are_no_others(copy, monkeypatch, official):
     with pytest.raises(
         ValueError,
-        match=r"clip_vision_embedding\.bin does not fit.*sizes are those of .*config\.json and .*dreamllm-7b",
+        match=r"clip_vision_embedding\.bin does not fit.*"
+        r"sizes are those of .*config\.json and .*dreamllm-7b",
     ):
         minidream.load(copy, device="cpu")
     monkeypatch.setattr(reading, "SHIPPED_CONFIGS", TINY / "component_configs")
@@ -209,7 +211,8 @@ def test_projectors_of_several_layers_and_a_norm_behind_the_visual_one(copy, tmp
     torch.save(sd, copy / "stable_diffusion_head.bin")
     with pytest.raises(
         ValueError,
-        match=r"clip_vision_embedding\.bin.*missing: projector\.projector\.bias.*extra: post_layernorm\.bias",
+        match=r"clip_vision_embedding\.bin.*missing: projector\.projector\.bias.*"
+        r"extra: post_layernorm\.bias",
     ):
         load(copy)
 
@@ -291,7 +294,8 @@ def test_repeated_tensors_must_be_those_of_the_plugins(copy, change):
     (copy / "model.safetensors").unlink()
     with pytest.raises(
         ValueError,
-        match=r"pytorch_model\.bin repeats tensors of stable_diffusion_head\.bin.*stable_diffusion_head\.unet\.conv_in",
+        match=r"pytorch_model\.bin repeats tensors of stable_diffusion_head\.bin.*"
+        r"stable_diffusion_head\.unet\.conv_in",
     ):
         load(copy)
     (copy / "stable_diffusion_head.bin").unlink()
@@ -358,7 +362,8 @@ def test_an_index_that_names_an_absent_shard(shards):
     (shards / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(
         FileNotFoundError,
-        match=r"model-00002-of-00003\.safetensors is missing; model\.safetensors\.index\.json lists it",
+        match=r"model-00002-of-00003\.safetensors is missing; "
+        r"model\.safetensors\.index\.json lists it",
     ):
         load(shards)
 
@@ -388,7 +393,8 @@ def test_a_misshapen_tensor_in_a_shard(shards):
     )
     with pytest.raises(
         ValueError,
-        match=r"1 misshapen: lm_head\.weight in model-00003-of-00003\.safetensors \(7, 64\) instead of \(128, 64\)",
+        match=r"1 misshapen: lm_head\.weight in model-00003-of-00003\.safetensors "
+        r"\(7, 64\) instead of \(128, 64\)",
     ):
         load(shards)
 
@@ -400,7 +406,8 @@ def test_a_shard_and_the_index_that_disagree(shards):
     )
     with pytest.raises(
         ValueError,
-        match=r"model-00003-of-00003\.safetensors and its index name different tensors: \['lm_head\.weight', 'lm_heat\.weight'\]",
+        match=r"model-00003-of-00003\.safetensors and its index name different tensors: "
+        r"\['lm_head\.weight', 'lm_heat\.weight'\]",
     ):
         load(shards)
 
@@ -414,7 +421,8 @@ def test_a_tensor_that_no_shard_has(shards):
     (shards / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(
         ValueError,
-        match=r"model\.safetensors\.index\.json does not fit the model\. Tensors 1 missing: lm_head\.weight",
+        match=r"model\.safetensors\.index\.json does not fit the model\. "
+        r"Tensors 1 missing: lm_head\.weight",
     ):
         load(shards)
     (shards / "model.safetensors.index.json").write_text("{}")

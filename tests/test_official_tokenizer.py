@@ -1,7 +1,10 @@
-"""Text to ids as the official slow tokenizer does it: cases that were asked of transformers 4.35.2, spaces first of all.
+"""Text to ids as in the official slow tokenizer, above all the treatment of spaces.
 
-The same was asked of it for 5,000 random texts (letters, spaces, line ends, accents, Chinese, emoji, zero-width marks),
-with this tokenizer and with one of 32,000 pieces, alone and around special tokens: all ids were equal.
+The expected ids are those that transformers 4.35.2 gives.
+
+Before, 5,000 random texts (letters, spaces, line ends, accents, Chinese, emoji, zero-width marks)
+were compared with it, with this tokenizer's pieces and with 32,000 pieces, alone and around special
+tokens: all ids were equal.
 """
 
 import json
@@ -65,7 +68,7 @@ def test_ids_of_a_piece_of_text(llama, text, ids):
     ],
 )
 def test_every_piece_between_special_tokens_gets_its_own_space(llama, pieces, ids):
-    """The official tokenizer gives the ids of the joined string; here each piece is encoded by itself."""
+    """Each piece is encoded alone; the expected ids are the official ones of the joined string."""
     assert [
         number
         for piece in pieces

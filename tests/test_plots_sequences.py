@@ -40,11 +40,9 @@ def strip_of(document, **options):
 
 
 def pictures(figure):
-    return [
-        tuple(int(value) for value in image.get_array()[0, 0])
-        for axis in figure.axes
-        for image in axis.images
-    ]
+    """The first pixel of every image of a figure."""
+    images = [image for axis in figure.axes for image in axis.images]
+    return [tuple(image.get_array()[0, 0].tolist()) for image in images]
 
 
 def test_a_strip_worked_by_hand():

@@ -1,4 +1,4 @@
-"""Text to ids and back: the toy's words, the official sentencepiece ids, and no way for text to become a control token."""
+"""Text to ids and back, for the toy and LLaMA; text never becomes a special token."""
 
 import json
 from pathlib import Path
@@ -104,7 +104,10 @@ def test_llama_ids_of_the_official_prompts(llama):
 
 
 def test_llama_pieces_each_get_a_space_in_front_and_keep_the_one_behind(llama):
-    """A conversation whose turn begins with an image: the text before it ends in a space, and what follows starts anew."""
+    """Text on either side of an image is encoded by itself.
+
+    In this conversation, whose turn begins with an image, the text before it ends in a space.
+    """
     meta = json.loads((TINY / "manifest.json").read_text())["golden"]["data_builder.safetensors"][
         "meta"
     ]

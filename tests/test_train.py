@@ -1,4 +1,4 @@
-"""The training loop: a killed run goes on bit for bit, a failed save leaves the old file, what is frozen stays frozen."""
+"""The training loop: killed runs resume exactly, failed saves keep the old file; what is frozen."""
 
 import json
 import math
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,8 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     one, other = (torch.load(folder / "final.pt", weights_only=True) for folder in (whole, killed))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert lines_of(whole) == lines_of(killed) and [
-        line["step"] for line in lines_of(whole)
-    ] == list(range(20, 201, 20))
+    assert lines_of(whole) == lines_of(killed)
+    assert [line["step"] for line in lines_of(whole)] == list(range(20, 201, 20))
 
 
 def test_training_learns_and_keeps_what_is_frozen(tmp_path):
@@ -105,20 +105,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 def test_the_rate_warms_up_and_falls():
     recipe = Recipe(steps=1000, batch=1, learning_rate=1.0, warmup=100)
     assert recipe.rate(49, 1000) == 0.5 and recipe.rate(100, 1000) == 1.0
-    assert recipe.rate(550, 1000) == pytest.approx(0.525) and recipe.rate(
-        1000, 1000
-    ) == pytest.approx(0.05)
-    assert (
-        len(
-            {
-                step_seed(seed, step, process)
-                for seed in range(3)
-                for step in range(50)
-                for process in range(4)
-            }
-        )
-        == 600
-    )
+    assert recipe.rate(550, 1000) == pytest.approx(0.525)
+    assert recipe.rate(1000, 1000) == pytest.approx(0.05)
+
+
+def test_every_step_of_every_process_has_a_seed_of_its_own():
+    runs = product(range(3), range(50), range(4))  # seed, step, process
+    assert len({step_seed(*run) for run in runs}) == 600
 
 
 @pytest.mark.parametrize("name", ["llm", "stage1-comprehension", "stage1-creation", "stage2"])
@@ -157,8 +150,8 @@ def test_each_stage_trains_what_the_paper_trains_and_nothing_else(name):
 
 
 @pytest.mark.parametrize("name", ["stage1-comprehension", "stage1-creation", "stage2", "stage3"])
-def test_the_toy_can_be_had_as_it_stood_before_a_stage(name):
-    """Frozen parts are the finished ones; what the stage trains is what an earlier one left, or untrained."""
+def test_the_toy_can_be_loaded_as_it_was_before_a_stage(name):
+    """Frozen parts are the finished ones; others come from an earlier stage or are untrained."""
     before, finished = (
         parts.parts_of(model)
         for model in (parts.toy_before(name), minidream.load("toy", device="cpu"))
@@ -217,11 +210,12 @@ def test_dialogues_learn_the_answers_alone():
         "</s>",
     ]
     assert " ".join(map(model.tokenizer.label, layout.ids)) == (
-        "<s> question : a small red circle . what color is the circle ? answer : red </s> question : what is it ? answer : a ring </s>"
+        "<s> question : a small red circle . what color is the circle ? answer : red </s> "
+        "question : what is it ? answer : a ring </s>"
     )
 
 
-def test_the_text_tower_is_asked_what_stands_where():
+def test_the_text_tower_learns_which_object_is_where():
     stage = clip_stages.TextStage(ToyTokenizer(VOCABULARY))
     red, blue, nothing, gray = (
         [1, 1, 1, 0],
@@ -254,7 +248,7 @@ def test_the_text_tower_is_asked_what_stands_where():
     ]
 
 
-def test_patches_are_asked_what_they_lie_on():
+def test_patches_learn_what_they_show():
     tokenizer = ToyTokenizer(VOCABULARY)
     stage = clip_stages.ClipStage(toy.new_clip(len(tokenizer))[1], tokenizer)
     scene = Scene(

@@ -116,7 +116,8 @@ def test_a_renamed_plugin_tensor_is_named(copy):
     torch.save(tensors, path)
     with pytest.raises(
         ValueError,
-        match=r"stable_diffusion_head\.bin.*missing: unet\.conv_in\.bias.*extra: unet\.conv_inn\.bias",
+        match=r"stable_diffusion_head\.bin.*missing: unet\.conv_in\.bias.*"
+        r"extra: unet\.conv_inn\.bias",
     ):
         minidream.load(copy)
 
@@ -161,7 +162,8 @@ def test_missing_cut_and_foreign_files_are_named(copy):
 def test_unknown_names_say_what_exists(tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"no weights are known as 'toyy'.*\"toy\".*RunpeiDong/dreamllm-7b-chat-aesthetic-v1\.0",
+        match=r"no weights are known as 'toyy'.*\"toy\".*"
+        r"RunpeiDong/dreamllm-7b-chat-aesthetic-v1\.0",
     ):
         minidream.load("toyy")
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
@@ -217,7 +219,8 @@ def test_too_little_memory_is_said_before_anything_is_read(saved, monkeypatch):
     monkeypatch.setattr(reading, "take", lambda *_: pytest.fail("reading had begun"))
     with pytest.raises(
         MemoryError,
-        match=rf"{folder} take {needed / 1e9:.1f} GB of memory on cpu, and {free.available / 1e9:.1f} GB are free",
+        match=rf"{folder} take {needed / 1e9:.1f} GB of memory on cpu, "
+        rf"and {free.available / 1e9:.1f} GB are free",
     ):
         minidream.load(folder, device="cpu")
     monkeypatch.undo()
@@ -251,7 +254,10 @@ def resident(what: str) -> int:
 )
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
 def test_weights_are_held_once(tmp_path, monkeypatch, suffix):
-    """64 MB of float32, in files that are mapped and converted a portion at a time: 32 MB of bfloat16 and hardly more."""
+    """Loading 64 MB of float32 as bfloat16 takes the 32 MB of the result and hardly more.
+
+    The files are mapped and converted a portion at a time.
+    """
     stored = {f"{number}": torch.full((1024, 1024), float(number)) for number in range(16)}
     path = tmp_path / f"many{suffix}"
     save_file(stored, path) if suffix == ".safetensors" else torch.save(stored, path)

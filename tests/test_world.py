@@ -1,9 +1,8 @@
-"""The toy world keeps its word: pictures, masks, captions, questions, stories and edits say the same of a scene."""
+"""The toy world: pictures, masks, captions, questions, stories and edits agree with their scene."""
 
 import math
 import random
 import re
-import time
 from dataclasses import replace
 from itertools import permutations, product
 
@@ -48,6 +47,7 @@ from minidream.world.language import (
     noun_phrase,
     referring_expression,
 )
+from minidream.world.render import DISTANCES
 from minidream.world.scenes import (
     HELD_OUT_ARRANGEMENTS,
     HELD_OUT_COMBINATIONS,
@@ -245,18 +245,23 @@ def test_pil_and_back():
     )
 
 
-def test_rendering_is_quick_enough_to_be_unlimited():
-    drawn, threads = scenes(256), torch.get_num_threads()
-    torch.set_num_threads(1)
-    render(drawn, 64)
-    start = time.process_time()  # this process alone, so that a busy machine does not count
-    for _ in range(3):
-        render(drawn, 64)
-    rate = 3 * len(drawn) / (time.process_time() - start)
-    torch.set_num_threads(threads)
-    assert rate > 500, (
-        f"{rate:.0f} scenes per second of 64x64 on one thread; 2000 and more were measured"
-    )
+def test_objects_of_one_shape_are_drawn_together(monkeypatch):
+    """Distances are computed once for each shape, however many scenes there are.
+
+    Rendering is fast because of this, so that training needs no stored pictures.
+    """
+    counts = {shape: [] for shape in SHAPES}
+    for shape, distance in list(DISTANCES.items()):
+
+        def counted(x, y, shape=shape, distance=distance):
+            counts[shape].append(len(x))
+            return distance(x, y)
+
+        monkeypatch.setitem(DISTANCES, shape, counted)
+    drawn = scenes(256)
+    render(drawn, 8)
+    shapes = [item.shape for scene in drawn for item in scene.objects]
+    assert counts == {shape: [shapes.count(shape)] for shape in SHAPES}
 
 
 # --------------------------------------------------------------------------------------------------
@@ -537,7 +542,10 @@ def named_looks(text):
 
 
 def named_arrangements(text):
-    """Arrangements of shapes that a text names, also with words between, normalised as `HELD_OUT_ARRANGEMENTS`."""
+    """Arrangements of shapes that a text names, in the form of `HELD_OUT_ARRANGEMENTS`.
+
+    Words may come between the relation and the second shape.
+    """
     found = set()
     for first, second in permutations(SHAPES, 2):
         for relation in RELATIONS:
@@ -718,7 +726,8 @@ def test_the_vocabulary_is_what_the_generators_say():
     for _ in range(1500):
         said += [sample_story(rng).text, sample_edit(rng).text, sample_subject(rng).text]
     generated = set(re.findall(r"[a-z]+|[^\sa-z]", " ".join(said)))
-    # What the lessons and the chat template add ("question: what is there now? answer:"), and a word in reserve.
+    # The batches and the chat template add "question: what is there now? answer:", and one word is
+    # in reserve.
     fixed = {"question", "answer", ":", "now"} | {"an"}
     assert not generated - set(VOCABULARY), "nothing is said that the tokenizer does not know"
     assert set(VOCABULARY) == generated | fixed and len(VOCABULARY) == len(set(VOCABULARY))
@@ -760,7 +769,7 @@ def test_agreement_is_about_everything():
 
 
 def test_the_judge_says_in_words_what_its_heads_answer():
-    """Heads that give the right answers read every scene back, so answers and words are in the same order."""
+    """Heads that give the right answers read every scene back: answers and words agree in order."""
     drawn = scenes(200) + scenes(50, held_out=True)
     answers = answers_of_scenes(drawn)
     judge = Judge(width=8)

@@ -32,10 +32,10 @@ def check_exercise(
         ValueError: without cases, or if a mistake gives what the reference gives.
         Exception: whatever the attempt raises, with the line where it happened.
     """
-    print(verdict(attempt, reference, cases, mistakes or {}))
+    print(feedback(attempt, reference, cases, mistakes or {}))
 
 
-def verdict(
+def feedback(
     attempt: Callable, reference: Callable, cases: Iterable[tuple], mistakes: dict[str, Callable]
 ) -> str:
     """What `check_exercise` prints."""

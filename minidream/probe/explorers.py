@@ -67,16 +67,11 @@ class Ablations:
         Returns:
             Shape (sets, queries, hidden).
         """
-        return torch.cat(
-            [
-                replaced(
-                    self.whole,
-                    [query for number in off for query in self.groups[number]],
-                    self.means,
-                )
-                for off in sets
-            ]
-        )
+        return torch.cat([replaced(self.whole, self.queries(off), self.means) for off in sets])
+
+    def queries(self, off: tuple[int, ...]) -> list[int]:
+        """The indices of the queries of some groups, given by index."""
+        return [query for index in off for query in self.groups[index]]
 
     def paint(self, sets: list[tuple[int, ...]], progress: bool = False) -> None:
         """Paints the pictures without each of several sets, if they are not kept already."""

@@ -11,6 +11,7 @@ lies between two of the sorted ratios (order statistics; it assumes no distribut
 
 import argparse
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,8 @@ from minidream.tokenizers import ToyTokenizer
 from minidream.weights import toy
 from minidream.weights.files import write_atomically
 from minidream.world.language import VOCABULARY
+from minidream.world.render import render
+from minidream.world.scenes import sample_scene
 
 SIZES = dict(
     vocab_size=1000,
@@ -250,11 +253,14 @@ def absolute_seconds(repeats: int) -> dict[str, float]:
     """Median seconds of what a reader waits for."""
     model = minidream.load("toy", device="cpu")
     redraw = probe.dream_attention(model, PROMPT).explore().redraw
+    rng = random.Random(0)
+    scenes = [sample_scene(rng) for _ in range(256)]
     works = {
         "one picture": (lambda: model.dream(PROMPT), 1),
         "each of a batch of 16": (lambda: model.dream([PROMPT] * 16), 16),
         "an attention trace": (lambda: probe.dream_attention(model, PROMPT), 1),
         "a move of an explorer": (redraw, 1),
+        "each of 256 rendered scenes": (lambda: render(scenes, 64), 256),
     }
     found = {}
     for name, (work, parts) in works.items():
