@@ -1,16 +1,24 @@
-"""Load and save: the official layout on disk, strict key maps, nothing skipped in silence.
+"""Load and save checkpoints in the official layout; no tensor is skipped silently.
 
-One folder holds `config.json`, the language model (`model.safetensors`, in shards or not), three plugin files (dream
-queries; CLIP tower and projector; VAE, U-Net and projector) and the tokenizer. The official plugin files are pickles of
-plain tensors, and are read as nothing else.
+A checkpoint is a folder that holds `config.json`, the language model (`model.safetensors`, perhaps
+in shards), three plugin files (dream queries; CLIP tower and projector; VAE, U-Net and projector)
+and the tokenizer. The official plugin files are pickles; a pickle that holds more than tensors is
+refused.
 
-`loading.py` finds and loads; `layout.py` says what lies where under which name, `building.py` what the configs mean; `reading.py` and `writing.py` move
-the tensors; `toy.py` has the sizes of the toy, `parts.py` what its training stages leave; `fake.py` writes a random checkpoint of full size, for `python -m minidream.weights fake-7b DIR`.
+| file | holds |
+|---|---|
+| `loading.py` | `load`, `find` a folder, and `inventory` of its files |
+| `layout.py` | which tensor is in which file under which name |
+| `building.py` | an empty model from the configs |
+| `reading.py`, `writing.py` | tensors from files and to files |
+| `toy.py` | the sizes of the toy |
+| `parts.py` | the parts that training stages leave |
+| `files.py`, `commands.py` | atomic writes and JSON; command lines |
+| `fake.py` | a random checkpoint of full size: `python -m minidream.weights fake-7b DIR` |
 """
 
 from .layout import PRETRAINED, Queries, part_sizes
-from .loading import KNOWN, find, find_full, load
-from .reading import inventory
+from .loading import KNOWN, find, find_full, inventory, load
 from .writing import save, write_folder
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What the configs of a checkpoint mean: a DreamLLM of the sizes that they say, not filled yet."""
+"""Builds a DreamLLM of the sizes that a checkpoint's configs give; its weights are empty."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ..vision import CLIP_MEAN, CLIP_STD, VisionEncoder
 from .files import read_json
 from .layout import PLUGINS
 
-# The sizes that a config means where it says nothing: those of LLaMA-7B.
+# The sizes that apply where a config gives none: those of LLaMA-7B.
 LLAMA_7B = {
     "vocab_size": 32000,
     "hidden_size": 4096,
@@ -24,7 +24,8 @@ LLAMA_7B = {
     "num_hidden_layers": 32,
     "num_attention_heads": 32,
 }
-# The kind of LLaMA that `llm.py` is. With any other value the weights might fit, and mean something else.
+# The kind of LLaMA that `llm.py` implements. With any other value, the weights might fit but would
+# mean something else.
 KIND_OF_LLAMA = {
     "hidden_act": "silu",
     "attention_bias": False,
@@ -37,7 +38,7 @@ KIND_OF_LLAMA = {
 
 
 def build(path: Path, config: dict, components: Path, tokenizer) -> DreamLLM:
-    """An unfilled DreamLLM. What a config does not say is what the official constructors take.
+    """A DreamLLM with empty weights. What a config leaves out has the official default.
 
     Args:
         path: of `config.json`, for errors.
@@ -54,7 +55,8 @@ def build(path: Path, config: dict, components: Path, tokenizer) -> DreamLLM:
     plugins = {plugin: config.get("plugins_init_kwargs", {}).get(plugin, {}) for plugin in PLUGINS}
     if others := sorted(set(config.get("plugins_init_kwargs", {})) - set(PLUGINS)):
         raise ValueError(
-            f"{path} has plugins that are not known here: {', '.join(others)}; those that are: {', '.join(PLUGINS)}"
+            f"{path} has plugins that are not known here: {', '.join(others)}; "
+            f"those that are: {', '.join(PLUGINS)}"
         )
     toy = config.get("minidream", {})  # what the official layout has no place for
     try:
@@ -63,7 +65,8 @@ def build(path: Path, config: dict, components: Path, tokenizer) -> DreamLLM:
         for name, plugin in plugins.items():
             if plugin.get("embed_hidden_size", width) != width:
                 raise ValueError(
-                    f"{name} is made for a language model of width {plugin['embed_hidden_size']}; this one has {width}"
+                    f"{name} is made for a language model of width "
+                    f"{plugin['embed_hidden_size']}; this one has {width}"
                 )
         clip, diffusion = plugins["clip_vision_embedding"], plugins["stable_diffusion_head"]
         vision = build_vision(clip, components / "clip_vision", width)
@@ -89,7 +92,8 @@ def llm_config(config: dict) -> LLMConfig:
     for name, value in KIND_OF_LLAMA.items():
         if config.get(name, value) != value:
             raise ValueError(
-                f"{name} is {config[name]!r}; the language model of this package is a LLaMA with {value!r}"
+                f"{name} is {config[name]!r}; "
+                f"the language model of this package is a LLaMA with {value!r}"
             )
     said = {
         name: config[name]
@@ -105,7 +109,8 @@ def projector_depth(plugin: dict) -> int:
     kind, depth = plugin.get("projector_type", "linear"), plugin.get("projector_depth", 1)
     if (kind, depth) != ("linear", 1) and not (kind == "mlp" and depth > 1):
         raise ValueError(
-            f'a projector of type {kind!r} and depth {depth} is not known; "linear" of depth 1 and "mlp" of more are'
+            f"a projector of type {kind!r} and depth {depth} is not known; "
+            '"linear" of depth 1 and "mlp" of more are'
         )
     return depth
 
@@ -126,13 +131,16 @@ def build_vision(plugin: dict, components: Path, llm_dim: int) -> VisionEncoder:
 
 
 def build_decoder(plugin: dict, components: Path, llm_dim: int, toy: dict) -> Decoder:
-    """VAE, U-Net, scheduler and condition projector; `toy` holds sampling defaults, if there are other ones than the official."""
+    """VAE, U-Net, scheduler and condition projector.
+
+    `toy` holds the sampling defaults that differ from the official ones, if any do.
+    """
     unet = UNet2DConditionModel.from_config(read_json(components / "unet" / "config.json"))
     vae = AutoencoderKL.from_config(read_json(components / "vae" / "config.json"))
     noise = read_json(components / "scheduler" / "scheduler_config.json")
     ancestral = noise.get("_class_name") != "DDIMScheduler"
-    # The official code samples with DDPM whatever the config says. DDIM with eta 1 is the same process, and takes the
-    # noise of each step from outside, so that a picture's noise can be its own.
+    # The official code samples with DDPM whatever the config says. DDIM with eta 1 is the same
+    # process, and its caller provides the noise of each step, so that each picture has its own.
     scheduler = DDIMScheduler.from_config(
         noise, **({"set_alpha_to_one": True} if ancestral else {})
     )
@@ -156,7 +164,10 @@ def build_decoder(plugin: dict, components: Path, llm_dim: int, toy: dict) -> De
 
 
 def read_tokenizer(folder: Path, config: dict):
-    """The folder's tokenizer; ValueError if its files disagree about a special token, or with the size of the vocabulary."""
+    """The folder's tokenizer.
+
+    ValueError if its files disagree about a special token or about the size of the vocabulary.
+    """
     if (folder / "words.json").exists():
         return ToyTokenizer(read_json(folder / "words.json"))
     added, path = read_json(folder / "added_tokens.json"), folder / "config.json"
@@ -178,8 +189,8 @@ def read_tokenizer(folder: Path, config: dict):
     }
     if differ:
         raise ValueError(
-            f"{folder}: added_tokens.json or the ids of <s> and </s>, and special_tokens2ids_dict in config.json, "
-            f"disagree about {differ}"
+            f"{folder}: added_tokens.json or the ids of <s> and </s>, and special_tokens2ids_dict "
+            f"in config.json, disagree about {differ}"
         )
     if not (folder / "tokenizer.model").exists():
         raise FileNotFoundError(f"{folder / 'tokenizer.model'} is missing")
@@ -194,10 +205,12 @@ def read_tokenizer(folder: Path, config: dict):
     pieces = tokenizer.pieces.vocab_size()
     if among := {token: number for token, number in tokenizer.added.items() if number < pieces}:
         raise ValueError(
-            f"{folder}: {among} stand among the {pieces} pieces of tokenizer.model, which have ids of their own"
+            f"{folder}: {among} are among the {pieces} pieces of tokenizer.model, "
+            "which have ids of their own"
         )
     if len(tokenizer) > size:
         raise ValueError(
-            f"{folder}: the tokenizer has ids up to {len(tokenizer) - 1}; config.json says a vocabulary of {size}"
+            f"{folder}: the tokenizer has ids up to {len(tokenizer) - 1}; "
+            f"config.json says a vocabulary of {size}"
         )
     return tokenizer

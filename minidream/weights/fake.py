@@ -1,6 +1,7 @@
-"""A random checkpoint of full size in the official layout: for dry runs, and to see how much memory and time they take.
+"""A random checkpoint of full size in the official layout.
 
-Everything about it is as in the published files, only nothing was ever learned: what it paints is noise.
+It serves for dry runs, and to measure how much memory and time the full weights take. It has the
+files and shapes of the published checkpoint, but it is untrained: its pictures are noise.
 """
 
 import shutil
@@ -21,14 +22,17 @@ from .reading import SHIPPED_CONFIGS
 from .writing import write_folder, write_pickle
 
 PIECES = 32000  # of LLaMA's tokenizer; the special tokens follow them
-LEARNED = 8000  # pieces that the stand-in tokenizer learns from the little text that there is; the rest are fillers
-CONFIG = {"model_type": "dreamllm"}  # what a config does not say is what LLaMA-7B has
+LEARNED = (
+    8000  # pieces that the tokenizer learns from the little text there is; the rest are fillers
+)
+CONFIG = {"model_type": "dreamllm"}  # sizes that a config leaves out are those of LLaMA-7B
 
 
 def fake_7b(folder: str | Path, progress: bool = True) -> None:
     """Writes the random checkpoint, in bfloat16: about 16 GB.
 
-    It is written beside the folder and moved into place at the end; if it is stopped, nothing stays behind.
+    It is written beside the folder and moved into place at the end; a run that is stopped leaves
+    nothing behind.
 
     Args:
         folder: must not exist yet.
@@ -55,14 +59,14 @@ def fake_7b(folder: str | Path, progress: bool = True) -> None:
             return draw(name, tensor, generator) if tensor.is_meta else tensor
 
         write_folder(model, folder, write_pickle, value)
-    # The published folder has none: those that ship with the package are what such a checkpoint is read with.
+    # The published folder has no component configs; it is read with those that the package ships.
     shutil.rmtree(folder / "component_configs")
 
 
 def outline_7b(tokenizer) -> DreamLLM:
-    """A DreamLLM of the published sizes, without its weights: on the meta device, where tensors have shapes and no memory.
+    """A DreamLLM of the published sizes on the meta device, where tensors take no memory.
 
-    Built from the configs that ship with the package; made in a second, for counting.
+    It is built in a second from the configs that ship with the package, to count parameters.
 
     Args:
         tokenizer: any; the sizes do not depend on it.
@@ -74,9 +78,9 @@ def outline_7b(tokenizer) -> DreamLLM:
 
 
 def draw(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Random weights that keep signals at about the scale that they come with, so that nothing overflows on the way.
+    """Random weights that keep the scale of signals about the same, so that nothing overflows.
 
-    Matrices and kernels from N(0, 1 / inputs), the scales of norms 1, biases 0.
+    Matrices and kernels come from N(0, 1 / inputs); the scales of norms are 1, biases 0.
     """
     if like.dim() > 1:
         inputs = like[0].numel()
@@ -87,7 +91,7 @@ def draw(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def new_tokenizer() -> LlamaTokenizer:
-    """A tokenizer with as many ids as the official one, learned from the English text that comes with every Python."""
+    """A tokenizer with as many ids as the official one, learned from Python's own help texts."""
     fillers = [f"<filler {number}>" for number in range(PIECES - LEARNED)]
     with tempfile.TemporaryDirectory() as folder:
         sentencepiece.SentencePieceTrainer.train(

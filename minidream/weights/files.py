@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 def write_atomically(write, path: Path) -> None:
-    """Calls `write(temporary_path)`, then moves the file into place: a kill or a full disk leaves the old one whole."""
+    """Calls `write(temporary_path)`, then moves the file into place.
+
+    A kill or a full disk leaves the old file whole.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)

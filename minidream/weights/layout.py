@@ -1,4 +1,4 @@
-"""What lies in which file of a checkpoint, under which name: the official layout, and the names of older writers."""
+"""Which file of a checkpoint holds which tensor, and its name there, also in older checkpoints."""
 
 import re
 from pathlib import Path
@@ -9,23 +9,24 @@ from ..model import DreamLLM
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"  # weights that ship with the package
 
-# The parts beside the language model, each in a file of its own. Training with FSDP leaves one `pytorch_model.bin` that
-# holds everything, with the tensors of the plugins repeated under these prefixes.
+# The parts beside the language model, each in a file of its own. Training with FSDP leaves one
+# `pytorch_model.bin` that holds everything: the plugins' tensors are repeated under these prefixes.
 PLUGINS = {
     "dream_embedding": "model.dream_embedding.",
     "clip_vision_embedding": "model.clip_vision_embedding.",
     "stable_diffusion_head": "stable_diffusion_head.",
 }
 
-# Buffers that some writers stored and that are computed anew here, in float32.
+# Buffers that some versions of transformers saved; here they are computed again, in float32.
 RECOMPUTED = ("rotary_emb.inv_freq", "embeddings.position_ids")
 
-# The attention of the VAE had other names until diffusers 0.18, and in part the shape of 1x1 convolutions.
+# Until diffusers 0.18, the attention of the VAE had other names, and some of its matrices had the
+# shape of 1x1 convolutions.
 OLD_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 class Queries(nn.Module):
-    """The dream queries as a module of their own, so that they are saved and loaded like every other part."""
+    """The dream queries as a module, so that they are saved and loaded like every other part."""
 
     def __init__(self, dream_queries: nn.Parameter):
         super().__init__()
@@ -33,7 +34,7 @@ class Queries(nn.Module):
 
 
 def files_of(model: DreamLLM) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-    """What lies in which file: {stem of the file: (module, {name in the module: name in the file})}."""
+    """The contents of each file: {stem of the file: (module, {its name: name in the file})}."""
     return {
         "model": (
             model.llm,
@@ -55,7 +56,7 @@ def files_of(model: DreamLLM) -> dict[str, tuple[nn.Module, dict[str, str]]]:
 
 
 def part_sizes(model: DreamLLM) -> dict[str, int]:
-    """How many numbers each part of a model has, from words to pictures; together all of its parameters."""
+    """The number of parameters of each part, from words to pictures; no parameter is left out."""
 
     def count(*modules: nn.Module) -> int:
         return sum(parameter.numel() for module in modules for parameter in module.parameters())
@@ -77,19 +78,23 @@ def part_sizes(model: DreamLLM) -> dict[str, int]:
 
 def name_in_clip_file(name: str) -> str:
     """The name of one of `VisionEncoder`'s tensors in the official file."""
-    if name.startswith(
-        "tower."
-    ):  # transformers 5 dropped the level "vision_model." that the official files have
-        return f"clip_vision_model.vision_model.{name.removeprefix('tower.').removeprefix('vision_model.')}"
+    # transformers 5 dropped the level "vision_model." that the official files have.
+    if name.startswith("tower."):
+        name = name.removeprefix("tower.").removeprefix("vision_model.")
+        return f"clip_vision_model.vision_model.{name}"
     return f"projector.{name}" if name.startswith("projector.") else name
 
 
 def official_name(name: str) -> str | None:
-    """The official name of a tensor that some writer called `name`; None for a buffer that is computed anew."""
+    """The official name of a tensor that is called `name` in a file, which may be an older one.
+
+    None for a buffer that is computed again.
+    """
     if name.endswith(RECOMPUTED):
         return None
     if name.startswith("clip_vision_model."):
-        return f"clip_vision_model.vision_model.{name.removeprefix('clip_vision_model.').removeprefix('vision_model.')}"
+        name = name.removeprefix("clip_vision_model.").removeprefix("vision_model.")
+        return f"clip_vision_model.vision_model.{name}"
     old = re.fullmatch(
         r"(vae\..*\.attentions\.\d+\.)(query|key|value|proj_attn)(\.weight|\.bias)", name
     )

@@ -1,5 +1,6 @@
-"""`minidream.load`: which folder a name stands for, and a model from it."""
+"""`minidream.load`: finds the folder that a name means, and loads a model from it."""
 
+import math
 import os
 from pathlib import Path
 
@@ -22,22 +23,27 @@ def load(
 ) -> DreamLLM:
     """Loads a DreamLLM, ready to use.
 
-    Tensors that are wanted as they are stored, on the CPU, are mapped into memory and read when they are first used; all
-    others are converted one by one. Either way the weights are held once.
+    Tensors that stay on the CPU in their stored dtype are mapped into memory and read when they are
+    first used; all others are converted one by one. Either way, memory holds the weights only once.
 
     Args:
-        name: "toy" (in the package); a folder in the official layout; a folder that `minidream.train` wrote; or a hub id.
+        name: "toy" (in the package); a folder in the official layout; a folder that
+            `minidream.train` wrote; or a hub id.
         device: None takes CUDA if there is one, else the CPU.
         dtype: None is float32 for the toy, else as stored.
-        component_configs: a folder with `clip_vision/` and `diffusion/{unet,vae,scheduler}/`. None takes the one in the
-            checkpoint, else those of CLIP ViT-L/14 and Stable Diffusion 2.1-base, which ship with the package.
-        quantize: "int8" stores the matrices of the language model's layers in eight bits (needs torchao).
+        component_configs: a folder with `clip_vision/` and `diffusion/{unet,vae,scheduler}/`. None
+            takes the one in the checkpoint, else those of CLIP ViT-L/14 and Stable Diffusion
+            2.1-base, which ship with the package.
+        quantize: "int8" stores the matrices of the language model's layers in eight bits (needs
+            torchao).
 
     Raises:
-        ValueError: for an unknown name (says what exists), a config of another model, a checkpoint with missing, extra
-            or misshapen tensors (their names), a pickle that holds more than tensors.
+        ValueError: for an unknown name (says what exists), a config of another model, a checkpoint
+            with missing, extra or misshapen tensors (their names), a pickle that holds more than
+            tensors.
         FileNotFoundError: for a file that is not there.
-        MemoryError: if the weights take more memory than is free (both numbers), before any of them is read.
+        MemoryError: if the weights take more memory than is free (both numbers), before any of them
+            is read.
         ImportError: if torchao is needed and missing.
     """
     if quantize not in (None, "int8"):
@@ -62,22 +68,22 @@ def load(
 
 
 def int8_quantizer():
-    """A function of a module and a device, that stores the module's matrices there in eight bits, one by one.
+    """A function of a module and a device that stores the module's matrices there in eight bits.
 
-    ImportError says how to get torchao.
+    It goes matrix by matrix. ImportError says how to get torchao.
     """
     try:
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
     except ImportError as error:
         raise ImportError(
-            'quantize="int8" needs torchao, which is not installed: pip install "minidream[int8]", or '
-            "pip install torchao"
+            'quantize="int8" needs torchao, which is not installed: '
+            'pip install "minidream[int8]", or pip install torchao'
         ) from error
     return lambda module, device: quantize_(module, Int8WeightOnlyConfig(), device=device)
 
 
 def find(name: str | Path) -> Path:
-    """The folder that a name stands for; ValueError says what exists."""
+    """The folder that a name means; ValueError says what exists."""
     if str(name) == "toy":
         return PRETRAINED / "toy"
     folder = Path(name)
@@ -85,8 +91,8 @@ def find(name: str | Path) -> Path:
         if (folder / "config.json").exists() or list(folder.glob("stage3.*.safetensors")):
             return folder
         raise FileNotFoundError(
-            f"{folder / 'config.json'} is missing: {folder} is neither in the official layout nor the "
-            "folder of a finished training"
+            f"{folder / 'config.json'} is missing: {folder} is neither in the official layout "
+            "nor the folder of a finished training"
         )
     if str(name) in KNOWN or (
         isinstance(name, str)
@@ -103,15 +109,16 @@ def find(name: str | Path) -> Path:
                 f"{name!r} is no folder here, and could not be had from the hub: {error}"
             ) from error
     raise ValueError(
-        f'no weights are known as {str(name)!r}. There are: "toy", a folder in the official layout, a '
-        f"folder that minidream.train wrote, or a hub id such as {KNOWN[0]!r}"
+        f'no weights are known as {str(name)!r}. There are: "toy", a folder in the official '
+        f"layout, a folder that minidream.train wrote, or a hub id such as {KNOWN[0]!r}"
     )
 
 
 def find_full() -> Path | None:
-    """The folder of the full weights, if they are on this machine; None if not. Nothing is ever downloaded.
+    """The folder of the full weights, if this machine has them; None if not. Downloads nothing.
 
-    The folder that MINIDREAM_7B names comes first, then what was downloaded from the hub earlier, if it is complete.
+    The folder that MINIDREAM_7B names comes first, then an earlier download from the hub if it is
+    complete.
 
     Raises:
         FileNotFoundError: if MINIDREAM_7B names something that is no folder of weights.
@@ -131,3 +138,21 @@ def find_full() -> Path | None:
                 continue
             return Path(config).parent
     return None
+
+
+def inventory(folder: str | Path) -> dict[str, tuple[int, int, int]]:
+    """How much each file of weights holds: {file: (tensors, numbers, bytes)}.
+
+    Only names and shapes are read; errors as in `look_at_folder`.
+    """
+    files: dict[str, tuple[int, int, int]] = {}
+    for part in look_at_folder(Path(folder)).values():
+        for tensor in part.tensors.values():
+            tensors, numbers, stored = files.get(tensor.path.name, (0, 0, 0))
+            size = math.prod(tensor.shape)
+            files[tensor.path.name] = (
+                tensors + 1,
+                numbers + size,
+                stored + size * tensor.dtype.itemsize,
+            )
+    return files

@@ -13,8 +13,8 @@ from . import toy
 from .layout import PRETRAINED, Queries
 from .reading import read_folder
 
-# In this order. Each leaves parts, `<stage>.<part>.safetensors`; a stage takes each part that it needs from the last
-# stage before it that leaves one.
+# The stages in order, each with the parts that it saves, as `<stage>.<part>.safetensors`. A stage
+# takes each part that it needs from the last stage before it that saves one.
 LEAVES = {
     "judge": ("judge",),
     "vae": ("vae",),
@@ -41,7 +41,7 @@ NEEDS = {
     "stage3": (*FROZEN, *LEAVES["stage3"]),
 }
 
-# Stages whose parts ship beside the finished toy, so that each of the next can be tried without those before it.
+# Stages whose parts ship beside the finished toy, so that the stage after each can be run at once.
 SHIPPED = ("llm", "stage1-comprehension", "stage1-creation", "stage2")
 
 
@@ -59,13 +59,17 @@ def parts_of(model: DreamLLM) -> dict[str, nn.Module]:
 
 
 def part_file(folder: Path, part: str, before: str | None = None) -> Path:
-    """The file of a part, from the last stage that leaves it, before the stage `before` if one is named."""
+    """The file of a part from the last stage that leaves it, or from the last one before `before`.
+
+    FileNotFoundError names the stage to run.
+    """
     stages = ORDER[: ORDER.index(before)] if before else ORDER
     source = [stage for stage in stages if part in LEAVES[stage]][-1]
     path = Path(folder) / f"{source}.{part}.safetensors"
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} is missing: run `python -m minidream.train {source}` first, or `all` for every stage"
+            f"{path} is missing: run `python -m minidream.train {source}` first, "
+            "or `all` for every stage"
         )
     return path
 
@@ -88,11 +92,13 @@ def assemble(
 
 
 def toy_before(name: str) -> DreamLLM:
-    """The shipped toy as it stood before one of the paper's stages, float32, on the CPU, frozen: for training on from there.
+    """The shipped toy as it was before one of the paper's stages, to train on from there.
+
+    It is in float32 on the CPU, and frozen.
 
     Args:
-        name: "stage1-comprehension", "stage1-creation", "stage2" or "stage3". What the stage trains and no earlier one
-            did is as it was drawn.
+        name: "stage1-comprehension", "stage1-creation", "stage2" or "stage3". Parts that no earlier
+            stage trained have their initial random weights.
     """
     model, shipped = (
         toy.new_model(ToyTokenizer(VOCABULARY)),

@@ -1,4 +1,7 @@
-"""Reading a checkpoint: look at everything first, refuse what does not fit, then map or convert tensor by tensor."""
+"""Reading a checkpoint: look at every file, refuse what does not fit, then take the tensors.
+
+Tensors are mapped into memory, or converted one by one.
+"""
 
 import math
 import pickle
@@ -17,11 +20,10 @@ from .building import build, read_tokenizer
 from .files import read_json
 from .layout import OLD_VAE_ATTENTION, PLUGINS, Queries, files_of, official_name
 
-SHIPPED_CONFIGS = (
-    Path(__file__).parents[1] / "configs" / "dreamllm-7b"
-)  # CLIP ViT-L/14, Stable Diffusion 2.1-base
-# Converted tensors are read this many bytes at a time, since the pages of a mapped file that were read count as resident
-# memory until the file is closed.
+# Of CLIP ViT-L/14 and Stable Diffusion 2.1-base.
+SHIPPED_CONFIGS = Path(__file__).parents[1] / "configs" / "dreamllm-7b"
+# Converted tensors are read this many bytes at a time: pages of a mapped file that were read count
+# as resident memory until the file is closed.
 PORTION = 2**28
 
 
@@ -37,7 +39,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class Part:
-    """What the files hold of one part of the model: `tensors` by official name; `path` is the file to name in errors."""
+    """One part of the model in its files.
+
+    `tensors` are by official name; `path` is the file that errors name.
+    """
 
     path: Path
     tensors: dict[str, Stored]
@@ -58,7 +63,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} is a pickle that holds more than tensors and could run code; it was refused: {error}"
+            f"{path} is a pickle that holds more than tensors and could run code; "
+            f"it was refused: {error}"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path} cannot be read, it may be cut short: {error}") from error
@@ -67,16 +73,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(tensors, dict) or (
         others := [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     ):
-        raise ValueError(
-            f"{path} holds more than named tensors: {others[:5] if isinstance(tensors, dict) else type(tensors).__name__}"
-        )
+        found = others[:5] if isinstance(tensors, dict) else type(tensors).__name__
+        raise ValueError(f"{path} holds more than named tensors: {found}")
     return tensors
 
 
 def look(path: Path, names: set[str] | None = None) -> dict[str, Stored]:
-    """What a file holds, by official name; ValueError if two of its names stand for one tensor.
+    """The tensors of a file by official name; ValueError if two of its names mean one tensor.
 
-    `names` is what the index says that the file holds, all of it and nothing else.
+    `names` are those that the index lists for the file, which has to hold exactly these.
     """
     tensors, found = read_tensors(path), {}
     if names is not None and names != set(tensors):
@@ -105,7 +110,7 @@ def look_at_llm(folder: Path) -> Part:
             listed = read_json(index).get("weight_map")
             if not isinstance(listed, dict):
                 raise ValueError(
-                    f'{index} has no "weight_map" that says which tensor lies in which shard'
+                    f'{index} has no "weight_map" that says which tensor is in which shard'
                 )
             for shard in sorted(set(listed.values())):
                 if not (folder / shard).exists():
@@ -117,16 +122,18 @@ def look_at_llm(folder: Path) -> Part:
         if single.exists():
             return Part(single, look(single))
     raise FileNotFoundError(
-        f"{folder} holds no language model: neither model.safetensors nor pytorch_model.bin, nor an index of shards"
+        f"{folder} holds no language model: "
+        "neither model.safetensors nor pytorch_model.bin, nor an index of shards"
     )
 
 
 def look_at_folder(folder: Path) -> dict[str, Part]:
-    """What a checkpoint holds: {"model" or plugin: its part}; nothing is read but names, shapes and dtypes.
+    """The parts of a checkpoint, {"model" or plugin: part}; reads names, shapes and dtypes only.
 
     Raises:
         FileNotFoundError: for a file that is missing.
-        ValueError: for one that is broken, or that repeats a plugin's tensors otherwise than the plugin's own file.
+        ValueError: for one that is broken, or that repeats a plugin's tensors with other names or
+            shapes than in the plugin's own file.
     """
     llm = look_at_llm(folder)
     parts = {
@@ -148,7 +155,7 @@ def look_at_folder(folder: Path) -> dict[str, Part]:
         path = plugin_file(folder, plugin)
         if path:
             parts[plugin] = Part(path, look(path))
-            # The official code reads the plugin's own file, too. What is repeated is left aside, but must be the same.
+            # As in the official code, the plugin's own file counts. Repeated tensors must agree.
             differ = [
                 name
                 for name, stored in repeated.items()
@@ -157,8 +164,8 @@ def look_at_folder(folder: Path) -> dict[str, Part]:
             ]
             if differ:
                 raise ValueError(
-                    f"{llm.path} repeats tensors of {path.name} that are not there, or have another shape: "
-                    f"{', '.join(prefix + name for name in differ[:5])}"
+                    f"{llm.path} repeats tensors of {path.name} that are not there, "
+                    f"or have another shape: {', '.join(prefix + name for name in differ[:5])}"
                 )
         elif repeated:
             parts[plugin] = Part(llm.path, repeated)
@@ -169,23 +176,12 @@ def look_at_folder(folder: Path) -> dict[str, Part]:
     return parts
 
 
-def inventory(folder: str | Path) -> dict[str, tuple[int, int, int]]:
-    """What lies in each file of weights: {file: (tensors, numbers, bytes)}. Only names and shapes are read; errors as `look_at_folder`."""
-    files: dict[str, tuple[int, int, int]] = {}
-    for part in look_at_folder(Path(folder)).values():
-        for tensor in part.tensors.values():
-            tensors, numbers, stored = files.get(tensor.path.name, (0, 0, 0))
-            size = math.prod(tensor.shape)
-            files[tensor.path.name] = (
-                tensors + 1,
-                numbers + size,
-                stored + size * tensor.dtype.itemsize,
-            )
-    return files
-
-
 def plugin_file(folder: Path, plugin: str) -> Path | None:
-    """`.bin` as the official code writes it, `.safetensors` as the toy is shipped, or the oldest form of the queries."""
+    """The file of a plugin, None if there is none.
+
+    It ends in .bin as the official code writes it, or in .safetensors in the shipped toy; the
+    oldest checkpoints hold the queries in `dream_queries.pt`.
+    """
     names = [
         f"{plugin}.bin",
         f"{plugin}.safetensors",
@@ -195,7 +191,7 @@ def plugin_file(folder: Path, plugin: str) -> Path | None:
 
 
 def projector_alone(folder: Path, plugin: str) -> str:
-    """What to add to an error, if a folder holds the projector of a missing plugin in one of the older files."""
+    """What to add to an error if just the projector of a missing plugin is there, in an old file."""
     if plugin == "dream_embedding":  # which has no projector
         return ""
     oldest, rest = {
@@ -204,7 +200,10 @@ def projector_alone(folder: Path, plugin: str) -> str:
     }[plugin]
     for name in (oldest, f"{plugin}_projector.bin", f"{plugin}_projector.pt"):
         if (folder / name).is_file():
-            return f": {name} is there, but holds the projector alone, and the weights of {rest} are not in this folder"
+            return (
+                f": {name} is there, but holds the projector alone, "
+                f"and the weights of {rest} are not in this folder"
+            )
     return ""
 
 
@@ -242,12 +241,13 @@ def check_fit(part: Part, shapes: dict[str, tuple[int, ...]], sources: str) -> N
     ]
     if said:
         raise ValueError(
-            f"{part.path} does not fit the model. Tensors {'; '.join(said)}. The model's sizes are those of {sources}"
+            f"{part.path} does not fit the model. Tensors {'; '.join(said)}. "
+            f"The model's sizes are those of {sources}"
         )
 
 
 def same_shape(stored: Stored, shape: tuple[int, ...]) -> bool:
-    """Whether a stored tensor is what the model wants; one of the VAE's matrices under an old name may be a 1x1 convolution."""
+    """Whether a stored tensor has this shape; an old VAE matrix may be a 1x1 convolution."""
     old = any(f".{part}." in stored.name for part in OLD_VAE_ATTENTION)
     return stored.shape == shape or (old and stored.shape == (*shape, 1, 1))
 
@@ -276,8 +276,9 @@ def check_memory(what: str, needed: int, device: torch.device) -> None:
     )
     if needed > free:
         raise MemoryError(
-            f"{what} take {needed / 1e9:.1f} GB of memory on {device}, and {free / 1e9:.1f} GB are free. "
-            'dtype=torch.bfloat16 halves what float32 takes, and quantize="int8" halves that again for the language model'
+            f"{what} take {needed / 1e9:.1f} GB of memory on {device}, "
+            f"and {free / 1e9:.1f} GB are free. dtype=torch.bfloat16 halves what float32 takes, "
+            'and quantize="int8" halves that again for the language model'
         )
 
 
@@ -288,7 +289,10 @@ def check_memory(what: str, needed: int, device: torch.device) -> None:
 def take(
     tensors: dict[str, Stored], device: torch.device, dtype: torch.dtype | None
 ) -> dict[str, Tensor]:
-    """Tensors as they are wanted: mapped where they are stored so, converted and moved one by one where not."""
+    """The tensors on a device and in a dtype (None: as stored).
+
+    Those that are stored like that are only mapped; others are converted and moved one by one.
+    """
     taken: dict[str, Tensor] = {}
     for path in sorted({stored.path for stored in tensors.values()}):
         mapped, read = read_tensors(path), 0
@@ -298,11 +302,8 @@ def take(
             if read > PORTION:
                 mapped, read = read_tensors(path), 0
             taken[name] = mapped[stored.name].to(device=device, dtype=dtype)
-            read += (
-                0
-                if taken[name].data_ptr() == mapped[stored.name].data_ptr()
-                else mapped[stored.name].nbytes
-            )
+            if taken[name].data_ptr() != mapped[stored.name].data_ptr():
+                read += mapped[stored.name].nbytes
     return taken
 
 
@@ -313,9 +314,10 @@ def read_folder(
     component_configs: str | Path | None,
     quantize: str | None,
 ) -> DreamLLM:
-    """A DreamLLM from a folder in the official layout; arguments and errors as `load`, but nothing is quantized yet.
+    """A DreamLLM from a folder in the official layout; arguments and errors as in `load`.
 
-    What will be quantized is left on the CPU, so that a device needs room for the small form only.
+    Nothing is quantized yet: with `quantize`, the model is left on the CPU, so that a device needs
+    room for the quantized matrices only.
     """
     config = read_json(folder / "config.json")
     components = Path(component_configs) if component_configs else folder / "component_configs"

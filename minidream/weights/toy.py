@@ -1,4 +1,4 @@
-"""The sizes of the toy's parts: what is pretrained and large in the paper, built here small and untrained."""
+"""The toy's parts and their sizes: large and pretrained in the paper, here small and untrained."""
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -28,17 +28,22 @@ LLM_SIZE = 192  # width of the language model
 CONDITION_SIZE = 96  # width of the states that the U-Net attends to
 VISION_SIZE = 96  # width of the vision tower
 QUERIES = 16
-# Of words and queries, untrained. With 0.05, what a position *is* drowns in what the first layers add to it: to look up what
-# once stood behind a word, the language model then still had not learned after 100,000 texts. With 1 it has after 5,000.
+# The initial std of embeddings and dream queries. With 0.05, the first layers add so much to a
+# position that its own token is lost among it: after 100,000 texts, the language model had not yet
+# learned to look up what followed an earlier occurrence of a word. With 1 it has after 5,000.
 EMBEDDING_STD = 1.0
-# Of the denoising loss beside the language loss. With the official code's 10, gradients of painting are smaller than those of writing
-# (notebook 06 shows by how much), and Adam, which divides both by one common size, follows them little.
+# The weight of the denoising loss beside the language loss. With the official code's 10, the
+# gradients of painting are smaller than those of writing (notebook 06 shows by how much), and Adam,
+# which divides both by one common size, follows them little.
 PAINTING_WEIGHT = 40.0
-LATENT_SCALE = 0.545  # one over the deviation of the toy VAE's latents, measured, as Stable Diffusion's 0.18215 was
+LATENT_SCALE = 0.545  # 1 / the measured std of the toy VAE's latents; Stable Diffusion's is 0.18215
 
 
 def new_vae() -> AutoencoderKL:
-    """Stands for Stable Diffusion's VAE: (3, 32, 32) pixels to (4, 8, 8) latents, four pixels to a cell."""
+    """The counterpart of Stable Diffusion's VAE: (3, 32, 32) pixels to (4, 8, 8) latents.
+
+    A latent cell is four pixels wide.
+    """
     channels = (24, 48, 96)
     return AutoencoderKL(
         block_out_channels=channels,
@@ -54,7 +59,10 @@ def new_vae() -> AutoencoderKL:
 
 
 def new_unet() -> UNet2DConditionModel:
-    """Stands for Stable Diffusion's U-Net. Two more input channels hold each cell's place: see `diffusion.py`."""
+    """The counterpart of Stable Diffusion's U-Net.
+
+    Two more input channels hold the coordinates of each cell; see `diffusion.py`.
+    """
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=6,
@@ -86,7 +94,10 @@ def new_scheduler() -> DDIMScheduler:
 def new_clip(
     vocabulary_size: int,
 ) -> tuple[CLIPVisionModelWithProjection, CLIPTextModelWithProjection]:
-    """Stands for CLIP-L/14: a vision tower of 8x8 patches and a text tower, each with a projection to compare them."""
+    """The counterpart of CLIP-L/14: a vision tower of 8x8 patches and a text tower.
+
+    Each has a projection into the space where they are compared.
+    """
     sizes = dict(
         hidden_size=VISION_SIZE,
         intermediate_size=4 * VISION_SIZE,
@@ -110,8 +121,9 @@ def new_clip(
             pad_token_id=0,
         )
     )
-    # With transformers' initial position embeddings of 0.02 beside tokens of 0.02 and a causal mask, order is learned
-    # late; equal and larger ones make it as loud as the words from the start.
+    # With transformers' initial std of 0.02 for positions and tokens and a causal mask, the order
+    # of words is learned late. With a larger std for both, positions count as much as words from
+    # the start.
     for embedding in (
         text.text_model.embeddings.token_embedding,
         text.text_model.embeddings.position_embedding,
@@ -134,7 +146,7 @@ def new_decoder(vae: AutoencoderKL, unet: UNet2DConditionModel) -> Decoder:
 
 
 def new_llm(vocabulary_size: int) -> LLM:
-    """Stands for Vicuna: six layers, six heads over three key/value heads."""
+    """The counterpart of Vicuna: six layers, six heads over three key/value heads."""
     return LLM(
         LLMConfig(
             vocab_size=vocabulary_size,
@@ -149,18 +161,15 @@ def new_llm(vocabulary_size: int) -> LLM:
 
 
 def new_model(tokenizer: ToyTokenizer, seed: int = 0) -> DreamLLM:
-    """A whole DreamLLM, untrained, to be filled with trained parts; equal seeds give equal numbers."""
+    """An untrained DreamLLM, to be filled with trained parts; equal seeds give equal weights."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # what transformers and diffusers draw, they draw from torch's own generator
+    # transformers and diffusers draw their initial weights from torch's global generator.
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         llm = new_llm(len(tokenizer))
         vision = VisionEncoder(new_clip(len(tokenizer))[0].vision_model, LLM_SIZE)
         decoder = new_decoder(new_vae(), new_unet())
-    llm.initialize(
-        generator, std=0.05
-    )  # wider than LLaMA's 0.02, which is made for 4096 dimensions
+    llm.initialize(generator, std=0.05)  # more than LLaMA's 0.02, which suits 4096 dimensions
     torch.nn.init.normal_(llm.embed_tokens.weight, std=EMBEDDING_STD, generator=generator)
     return DreamLLM(
         llm,
@@ -188,10 +197,10 @@ def _pretrained(module: torch.nn.Module, part: str) -> torch.nn.Module:
 
 
 def clip_text_states(text_tower: nn.Module, tokenizer, captions: list[str]) -> Tensor:
-    """The toy CLIP's text states, on which its U-Net was trained as Stable Diffusion's is on CLIP-L's.
+    """The toy CLIP's text states; its U-Net was trained on them, as Stable Diffusion's on CLIP-L's.
 
-    As there, every caption is padded to the tower's full length, and the states at the padding are attended to as well:
-    they stand after the caption, so they know all of it.
+    As there, every caption is padded to the tower's full length, and the U-Net attends to the
+    states at the padding as well; these come after the caption and so depend on all of it.
 
     Returns:
         States after the final norm, shape (batch, tokens, dim).
@@ -210,7 +219,9 @@ def clip_text_states(text_tower: nn.Module, tokenizer, captions: list[str]) -> T
 
 
 def painted(decoder, states: Tensor, null: Tensor) -> Tensor:
-    """Pictures from conditions (batch, queries, condition_dim) and the null condition; picture i has seed i.
+    """Pictures from conditions (batch, queries, condition_dim) and the null condition.
+
+    Picture i has seed i.
 
     Returns:
         Shape (batch, 3, height, width), RGB in [0, 1].
@@ -220,7 +231,10 @@ def painted(decoder, states: Tensor, null: Tensor) -> Tensor:
 
 @torch.no_grad()
 def dream_of_clip(model: DreamLLM, captions: list[str]) -> list:
-    """What the model's U-Net paints from the toy CLIP's text states, without language model and queries: PIL images; picture i has seed i."""
+    """Pictures that the model's U-Net paints from the toy CLIP's text states, as PIL images.
+
+    Neither the language model nor the dream queries take part. Picture i has seed i.
+    """
     states = clip_text_states(
         pretrained_text_tower().to(model.device), model.tokenizer, [*captions, ""]
     )

@@ -1,4 +1,4 @@
-"""Writing a checkpoint in the official layout, so that a model can go back to where it came from."""
+"""Writing a checkpoint in the official layout, so that the official code can read it."""
 
 import errno
 import os
@@ -25,8 +25,8 @@ OFFICIAL_CLASSES = dict(
 def save(model: DreamLLM, folder: str | Path) -> None:
     """Writes a model in the official layout.
 
-    Everything is written beside the folder first and then moved into place, so that a kill or a full disk leaves what
-    was there before.
+    Everything is written beside the folder first and then moved into place, so that a kill or a
+    full disk leaves the old folder as it was.
 
     Raises:
         ValueError: if the folder holds something that is no checkpoint, or the model is quantized.
@@ -50,7 +50,8 @@ def write_folder(model: DreamLLM, folder: Path, write_plugin, value=stored) -> N
 
     Args:
         write_plugin: `write_plugin(tensors, stem, folder)` writes one plugin file.
-        value: `value(name, tensor)` gives what is written for one of the model's tensors, on the CPU.
+        value: `value(name, tensor)` returns the tensor, on the CPU, that is written for one of the
+            model's.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
         raise ValueError(f"{folder} holds files but no checkpoint; choose an empty or a new folder")
@@ -62,7 +63,8 @@ def write_folder(model: DreamLLM, folder: Path, write_plugin, value=stored) -> N
         if type(tensor) is not Tensor
     ]:
         raise ValueError(
-            f"a quantized model is not written, since the official layout has no place for it: {quantized[0]} is quantized"
+            "a quantized model is not written, since the official layout has no place for it: "
+            f"{quantized[0]} is quantized"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     check_disk(
@@ -91,10 +93,8 @@ def write_folder(model: DreamLLM, folder: Path, write_plugin, value=stored) -> N
                     new,
                 )
         write_configs(model, new)
-        for path in [
-            new,
-            *new.rglob("*"),
-        ]:  # temporary folders and safetensors' files are their owner's alone
+        # Only their owner may read temporary folders and the files of safetensors.
+        for path in [new, *new.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -112,12 +112,16 @@ def check_disk(folder: Path, needed: int) -> None:
     if needed > free:
         raise OSError(
             errno.ENOSPC,
-            f"{folder} would take {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free on its disk",
+            f"{folder} would take {needed / 1e9:.2f} GB, "
+            f"and {free / 1e9:.2f} GB are free on its disk",
         )
 
 
 def frequencies(model: DreamLLM) -> dict[str, Tensor]:
-    """The rotary frequencies of every layer, as the official code stores and expects them; nobody reads their values."""
+    """The rotary frequencies of every layer, which the official code stores and expects.
+
+    Neither that code nor this one uses their values.
+    """
     config = model.llm.config
     pairs = torch.arange(0, config.head_dim, 2, dtype=torch.float32)
     return {
@@ -128,7 +132,10 @@ def frequencies(model: DreamLLM) -> dict[str, Tensor]:
 
 
 def write_llm(tensors: dict[str, Tensor], folder: Path, value) -> None:
-    """`model.safetensors`, or shards with an index if that would be larger than `SHARD_BYTES`; `value` as in `write_folder`."""
+    """Writes `model.safetensors`, or shards with an index if it would exceed `SHARD_BYTES`.
+
+    `value` is as in `write_folder`.
+    """
     shards: list[list[str]] = [[]]
     for name, tensor in tensors.items():
         if (
@@ -252,5 +259,5 @@ def write_configs(model: DreamLLM, folder: Path) -> None:
 
 
 def projector(depth: int) -> dict:
-    """How the official config calls a projector of so many layers."""
+    """The entries of the official config for a projector of so many layers."""
     return {"projector_type": "linear" if depth == 1 else "mlp", "projector_depth": depth}
