@@ -85,7 +85,7 @@ def test_the_teacher_paints_from_the_targets_themselves():
     assert list(teacher) == list(samples.IMAGE_KINDS)
     for kind, scores in teacher.items():
         expected = asked.samples(kind, held_out=False)
-        painted = toy.dream_of_clip(system.model, [sample.caption for sample in expected])
+        painted = toy.paint_from_captions(system.model, [sample.caption for sample in expected])
         assert scores == asked.score(expected, painted)
     # Image states are decoded by the second half of the projector; zeros become its bias.
     images = build("alignment-image")

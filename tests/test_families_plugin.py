@@ -112,7 +112,7 @@ def test_a_call_that_no_tool_can_carry_out_paints_nothing(monkeypatch):
     drawn = []
     monkeypatch.setattr(
         plugin,
-        "dream_of_clip",
+        "paint_from_captions",
         lambda model, captions: drawn.extend(captions) or ["picture"] * len(captions),
     )
     paint = [samples.draw_sample("paint", random.Random(seed)) for seed in range(4)]

@@ -27,7 +27,7 @@ def cached(monkeypatch, tmp_path):
     monkeypatch.setattr(
         huggingface_hub,
         "try_to_load_from_cache",
-        lambda name, file: str(folder / file) if name == weights.KNOWN[1] else None,
+        lambda name, file: str(folder / file) if name == weights.HUB_NAMES[1] else None,
     )
     return folder
 

@@ -99,15 +99,15 @@ def test_too_little_disk_is_said_first(tmp_path, monkeypatch):
 
 
 def test_stopped_in_the_middle_it_leaves_nothing(tmp_path, monkeypatch):
-    drawn, plain = [], fake.draw
+    drawn, plain = [], fake.random_like
 
-    def draw(name, *rest):
+    def random_like(name, *rest):
         drawn.append(name)
         if name.startswith("unet."):
             raise KeyboardInterrupt
         return plain(name, *rest)
 
-    monkeypatch.setattr(fake, "draw", draw)
+    monkeypatch.setattr(fake, "random_like", random_like)
     with pytest.raises(SystemExit, match="stopped; nothing was left behind"):
         run(monkeypatch, "fake-7b", tmp_path / "fake")
     assert "model.norm.weight" in drawn and list(tmp_path.iterdir()) == []

@@ -86,7 +86,8 @@ def test_shipped_configs_are_of_the_published_sizes():
         tensors = module.state_dict().values()
         return len(tensors), sum(tensor.numel() for tensor in tensors)
 
-    assert size(model.llm) == (291, 6_738_481_152) and len(writing.frequencies(model)) == 323 - 291
+    assert size(model.llm) == (291, 6_738_481_152)
+    assert len(writing.rotary_frequencies(model)) == 323 - 291
     assert size(model.vision.tower)[0] == 391 and len(model.vision.state_dict()) == 393
     assert size(model.decoder.vae) == (248, 83_653_863) and size(model.decoder.unet) == (
         686,

@@ -237,7 +237,7 @@ def test_a_perfect_imitation_has_no_error_and_paints_as_the_true_states_do():
             true[kind]["imitation"] == 0 < drawn[kind]["imitation"]
             and true[kind]["denoising"] < drawn[kind]["denoising"]
         )
-    assert len(toy.dream_of_clip(model, evaluation.captions["one, seen"][:2])) == 2
+    assert len(toy.paint_from_captions(model, evaluation.captions["one, seen"][:2])) == 2
     assert true["one, seen"]["right"]["all"] >= 5 and drawn["one, seen"]["right"]["all"] <= 1
     stage = query_training.ImitationStage(model, evaluation.text_tower)
     batch = stage.batch(0, 0, 0)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 import minidream
 from minidream.tokenizers import ToyTokenizer
 from minidream.weights import reading, toy
+from minidream.weights.scanning import scan_file
 from minidream.world.language import VOCABULARY
 
 
@@ -216,7 +217,7 @@ def test_too_little_memory_is_said_before_anything_is_read(saved, monkeypatch):
     needed = sum(tensor.nbytes for tensor in model.state_dict().values())
     free = SimpleNamespace(available=needed - 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    monkeypatch.setattr(reading, "take", lambda *_: pytest.fail("reading had begun"))
+    monkeypatch.setattr(reading, "load_tensors", lambda *_: pytest.fail("reading had begun"))
     with pytest.raises(
         MemoryError,
         match=rf"{folder} take {needed / 1e9:.1f} GB of memory on cpu, "
@@ -262,12 +263,13 @@ def test_weights_are_held_once(tmp_path, monkeypatch, suffix):
     path = tmp_path / f"many{suffix}"
     save_file(stored, path) if suffix == ".safetensors" else torch.save(stored, path)
     del stored
-    tensors = reading.look(path)
-    monkeypatch.setattr(reading, "PORTION", 2**20)
-    reading.take(tensors, torch.device("cpu"), torch.bfloat16)  # whatever is set up on first use
+    tensors = scan_file(path)
+    monkeypatch.setattr(reading, "BYTES_PER_MAPPING", 2**20)
+    # Whatever is set up on first use is set up before memory is measured.
+    reading.load_tensors(tensors, torch.device("cpu"), torch.bfloat16)
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
-    taken = reading.take(tensors, torch.device("cpu"), torch.bfloat16)
+    taken = reading.load_tensors(tensors, torch.device("cpu"), torch.bfloat16)
     peak = resident("VmHWM") - before
     needed = sum(tensor.nbytes for tensor in taken.values())
     assert needed == 2**25 and all(
@@ -279,7 +281,7 @@ def test_weights_are_held_once(tmp_path, monkeypatch, suffix):
     )
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
-    mapped = reading.take(tensors, torch.device("cpu"), None)
+    mapped = reading.load_tensors(tensors, torch.device("cpu"), None)
     assert resident("VmHWM") - before < 2**22, (
         "what is wanted as it is stored is mapped, and read when it is used"
     )

@@ -31,7 +31,7 @@ from ..model import DreamLLM
 from ..train.batches import description
 from ..train.loop import Recipe
 from ..weights import toy
-from ..weights.toy import clip_text_states, painted
+from ..weights.toy import clip_text_states, paint_from_text_states
 from .family import Family, FamilyPlan, base_model, stage2_modules
 from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
 
@@ -95,7 +95,7 @@ class Aligned(Family):
             # The last one, without an input, gives the null condition.
             targets = self.target_states([*samples, replace(samples[0], given=())])
             conditions = self.conditions_of(targets)
-            images = painted(self.model.decoder, conditions[:-1], conditions[-1:])
+            images = paint_from_text_states(self.model.decoder, conditions[:-1], conditions[-1:])
             scores[kind] = evaluation.score(samples, to_pil(images))
         return {"teacher": scores}
 

@@ -21,7 +21,7 @@ from ..documents import Document, Layout
 from ..model import DreamLLM
 from ..train.batches import description, dialogue
 from ..train.loop import Recipe
-from ..weights.toy import dream_of_clip
+from ..weights.toy import paint_from_captions
 from ..world.language import DESCRIBE
 from .encode_only import instructions
 from .family import Family, FamilyPlan, base_model, with_new_words
@@ -114,7 +114,7 @@ class Plugin(Family):
             return [text or "" for text in texts]
         captions = [self.caption_to_draw(text or "") for text in texts]
         # Where there is no caption, an empty one is painted and discarded: picture i keeps seed i.
-        pictures = dream_of_clip(self.captioner, [caption or "" for caption in captions])
+        pictures = paint_from_captions(self.captioner, [caption or "" for caption in captions])
         return [picture if caption else None for picture, caption in zip(pictures, captions)]
 
     def solve(self, sample: Sample) -> str | None:

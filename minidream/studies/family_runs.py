@@ -24,8 +24,8 @@ from ..families import (
 from ..families.evaluation import FamilyEvaluation
 from ..families.family import Family, FamilyPlan, trained_parameter_count
 from ..families.samples import SAMPLE_KINDS
-from ..train.commands import option
 from ..train.loop import fit
+from ..weights.commands import option
 from .family_example import example_of
 from .results import COMMITTED, ResultsFile, circumstances, command_of, load_results, runs_where
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import fill
 
 from ..plots import plot_table
-from ..train.commands import parse, parser_for
+from ..weights.commands import parse, parser_for
 from ..weights.files import write_atomically
 from . import family_runs
 from .family_runs import FAMILIES, FamilyOptions, common_seeds, results_of, runs_of

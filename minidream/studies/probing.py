@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..train.commands import option, parse, parser_for
 from ..weights import load
+from ..weights.commands import option, parse, parser_for
 from .intervals import wilson
 from .probing_interventions import ablations, attributions, curves, swaps
 from .probing_lab import Lab, ProbingPlan

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..probe.effects import masks_of, on_cells
 from ..probe.unet_attention import watch_image
-from ..train.commands import option
 from ..weights import toy
+from ..weights.commands import option
 from ..world.judge import Reading, scenes_by_colour
 from ..world.language import Phrase, describe, parse_caption
 from ..world.scenes import sample_scene

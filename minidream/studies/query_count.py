@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..train import stages
-from ..train.commands import option, parse, parser_for
 from ..train.loop import fit
 from ..weights import toy
+from ..weights.commands import option, parse, parser_for
 from .query_evaluation import QueryEvaluation
 from .query_table import summary
 from .query_training import ImitationStage, fresh_model

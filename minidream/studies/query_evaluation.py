@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..model import DreamLLM
 from ..weights import toy
-from ..weights.toy import clip_text_states, painted
+from ..weights.toy import clip_text_states, paint_from_text_states
 from ..world.language import describe, parse_caption
 from ..world.render import render
 from ..world.scenes import sample_scene
@@ -101,7 +101,7 @@ class QueryEvaluation:
         for kind, captions in self.captions.items():
             states, wanted = given_states(captions), text_states(captions)
             alike = states.shape == wanted.shape
-            readings = self.judge.read(painted(model.decoder, states, null))
+            readings = self.judge.read(paint_from_text_states(model.decoder, states, null))
             found[kind] = {
                 "denoising": round(self.denoising_loss(model.decoder, kind, states), 5),
                 "imitation": round(F.mse_loss(states, wanted).item(), 5) if alike else None,

@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..train.commands import option, parse, parser_for
 from ..weights import load
+from ..weights.commands import option, parse, parser_for
 from ..weights.files import write_atomically
 from .intervals import wilson
 from .results import COMMITTED, machine, torch_version

@@ -25,7 +25,7 @@ from ..families.encode_only import instructions
 from ..families.evaluation import COMBINATIONS, FamilyEvaluation
 from ..families.family import Family, FamilyPlan, base_model, stage2_modules
 from ..families.samples import IMAGE_KINDS, TEXT_KINDS, Sample
-from ..train.commands import option, parse, parser_for
+from ..weights.commands import option, parse, parser_for
 from .family_runs import (
     NAMES_HELP,
     FamilyOptions,

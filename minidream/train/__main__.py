@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..weights import parts
+from ..weights.commands import option, parse, parser_for
 from . import stages
-from .commands import option, parse, parser_for
 
 
 @dataclass(frozen=True)

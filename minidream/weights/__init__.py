@@ -1,30 +1,33 @@
-"""Load and save checkpoints in the official layout; no tensor is skipped silently.
+"""Loading and saving models in the official layout, strictly: no tensor is skipped silently.
 
-A checkpoint is a folder that holds `config.json`, the language model (`model.safetensors`, perhaps
-in shards), three plugin files (dream queries; CLIP tower and projector; VAE, U-Net and projector)
-and the tokenizer. The official plugin files are pickles; a pickle that holds more than tensors is
-refused.
+A checkpoint is a folder that holds `config.json`, the tokenizer, the language model
+(`model.safetensors`, in one file or in shards) and three plugin files: dream queries; CLIP tower
+and projector; VAE, U-Net and projector. The official plugin files are pickles of tensors. They are
+read as tensors only, and code in them is never run.
 
-| file | holds |
+| file | what it does |
 |---|---|
-| `loading.py` | `load`, `find` a folder, and `inventory` of its files |
-| `layout.py` | which tensor is in which file under which name |
-| `building.py` | an empty model from the configs |
-| `reading.py`, `writing.py` | tensors from files and to files |
-| `toy.py` | the sizes of the toy |
-| `parts.py` | the parts that training stages leave |
-| `files.py`, `commands.py` | atomic writes and JSON; command lines |
-| `fake.py` | a random checkpoint of full size: `python -m minidream.weights fake-7b DIR` |
+| `loading` | finds or downloads the folder of a name and loads a model: `minidream.load` |
+| `writing` | writes a model: `minidream.save` |
+| `layout` | says which file holds which tensor, and under which name |
+| `scanning` | lists the tensors in the files of a checkpoint without reading them |
+| `building` | builds an empty model and its tokenizer from the configs |
+| `reading` | checks that files and model fit, then fills the model |
+| `toy` | the toy's sizes, its untrained parts, and the networks that ship beside it |
+| `parts` | the parts that training stages leave, and models put together from them |
+| `fake` | a random checkpoint of full size: `python -m minidream.weights fake-7b DIR` |
+| `files`, `commands` | helpers for files and for command lines, which other folders use too |
 """
 
-from .layout import PRETRAINED, Queries, part_sizes
-from .loading import KNOWN, find, find_full, inventory, load
+from .layout import PRETRAINED, DreamQueriesModule, part_sizes
+from .loading import HUB_NAMES, find, find_full, load
+from .scanning import inventory
 from .writing import save, write_folder
 
 __all__ = [
-    "KNOWN",
+    "HUB_NAMES",
     "PRETRAINED",
-    "Queries",
+    "DreamQueriesModule",
     "find",
     "find_full",
     "inventory",

@@ -1,4 +1,4 @@
-"""Builds a DreamLLM of the sizes that a checkpoint's configs give; its weights are empty."""
+"""Builds an empty DreamLLM and its tokenizer from the configs of a checkpoint."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ..vision import CLIP_MEAN, CLIP_STD, VisionEncoder
 from .files import read_json
 from .layout import PLUGINS
 
-# The sizes that apply where a config gives none: those of LLaMA-7B.
+# Sizes that a config does not give are those of LLaMA-7B.
 LLAMA_7B = {
     "vocab_size": 32000,
     "hidden_size": 4096,
@@ -24,9 +24,9 @@ LLAMA_7B = {
     "num_hidden_layers": 32,
     "num_attention_heads": 32,
 }
-# The kind of LLaMA that `llm.py` implements. With any other value, the weights might fit but would
-# mean something else.
-KIND_OF_LLAMA = {
+# The variant of LLaMA that `llm.py` implements. With another value the weights might fit the model,
+# but it would compute something else.
+LLAMA_VARIANT = {
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
@@ -38,27 +38,30 @@ KIND_OF_LLAMA = {
 
 
 def build(path: Path, config: dict, components: Path, tokenizer) -> DreamLLM:
-    """A DreamLLM with empty weights. What a config leaves out has the official default.
+    """A DreamLLM whose weights are not filled in yet.
+
+    Where a config says nothing, the defaults are those of the official constructors.
 
     Args:
         path: of `config.json`, for errors.
-        config: what it holds. Paths in it are the author's, and are ignored.
+        config: its content. Paths in it are from the authors' machines and are ignored.
         components: the folder of component configs.
         tokenizer: of the model.
 
     Raises:
-        ValueError: for another model, or one that this package has no code for; names the file.
-        FileNotFoundError: for a component config that is missing.
+        ValueError: if the config is of another model, or of a variant that this package does not
+            implement; the message names the file.
+        FileNotFoundError: if a component config is missing.
     """
     if config.get("model_type") != "dreamllm":
         raise ValueError(f"{path} is of a {config.get('model_type')!r} model, not of a 'dreamllm'")
     plugins = {plugin: config.get("plugins_init_kwargs", {}).get(plugin, {}) for plugin in PLUGINS}
     if others := sorted(set(config.get("plugins_init_kwargs", {})) - set(PLUGINS)):
         raise ValueError(
-            f"{path} has plugins that are not known here: {', '.join(others)}; "
-            f"those that are: {', '.join(PLUGINS)}"
+            f"{path} has plugins that are not known here: {', '.join(others)}; the known ones are "
+            f"{', '.join(PLUGINS)}"
         )
-    toy = config.get("minidream", {})  # what the official layout has no place for
+    toy = config.get("minidream", {})  # options that the official config does not have
     try:
         llm = LLM(llm_config(config))
         width = llm.config.hidden_size
@@ -71,46 +74,37 @@ def build(path: Path, config: dict, components: Path, tokenizer) -> DreamLLM:
         clip, diffusion = plugins["clip_vision_embedding"], plugins["stable_diffusion_head"]
         vision = build_vision(clip, components / "clip_vision", width)
         decoder = build_decoder(diffusion, components / "diffusion", width, toy)
-        weights = DreamConfig(
-            toy.get("template", "vicuna_v1.1"),
-            **{
-                name: config[name]
-                for name in ("loss_weight_lm", "loss_weight_vm", "loss_scale_schedule")
-                if name in config
-            },
-        )
+        loss_names = ("loss_weight_lm", "loss_weight_vm", "loss_scale_schedule")
+        loss = {name: config[name] for name in loss_names if name in config}
+        dream_config = DreamConfig(toy.get("template", "vicuna_v1.1"), **loss)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    queries = nn.Parameter(
-        torch.empty(1, plugins["dream_embedding"].get("num_dream_queries", 64), width)
-    )
-    return DreamLLM(llm, vision, decoder, queries, tokenizer, weights)
+    queries = plugins["dream_embedding"].get("num_dream_queries", 64)
+    dream_queries = nn.Parameter(torch.empty(1, queries, width))
+    return DreamLLM(llm, vision, decoder, dream_queries, tokenizer, dream_config)
 
 
 def llm_config(config: dict) -> LLMConfig:
-    """The sizes of the language model; ValueError if it is a LLaMA of another kind."""
-    for name, value in KIND_OF_LLAMA.items():
+    """The sizes of the language model; ValueError if it is another variant of LLaMA."""
+    for name, value in LLAMA_VARIANT.items():
         if config.get(name, value) != value:
             raise ValueError(
-                f"{name} is {config[name]!r}; "
-                f"the language model of this package is a LLaMA with {value!r}"
+                f"{name} is {config[name]!r}; the language model of this package is a LLaMA with "
+                f"{value!r}"
             )
-    said = {
-        name: config[name]
-        for name in LLMConfig.__dataclass_fields__
-        if config.get(name) is not None
-    }
-    sizes = LLAMA_7B | said
+    fields = LLMConfig.__dataclass_fields__
+    given = {name: config[name] for name in fields if config.get(name) is not None}
+    sizes = LLAMA_7B | given
     return LLMConfig(**{"num_key_value_heads": sizes["num_attention_heads"]} | sizes)
 
 
 def projector_depth(plugin: dict) -> int:
-    """How many layers a plugin's projector has; ValueError for a kind that is not known."""
+    """The number of layers of a plugin's projector; ValueError for an unknown type."""
     kind, depth = plugin.get("projector_type", "linear"), plugin.get("projector_depth", 1)
     if (kind, depth) != ("linear", 1) and not (kind == "mlp" and depth > 1):
         raise ValueError(
-            f"a projector of type {kind!r} and depth {depth} is not known; "
-            '"linear" of depth 1 and "mlp" of more are'
+            f"a projector of type {kind!r} and depth {depth} is not known; the known ones are "
+            '"linear" of depth 1 and "mlp" of greater depth'
         )
     return depth
 
@@ -133,84 +127,83 @@ def build_vision(plugin: dict, components: Path, llm_dim: int) -> VisionEncoder:
 def build_decoder(plugin: dict, components: Path, llm_dim: int, toy: dict) -> Decoder:
     """VAE, U-Net, scheduler and condition projector.
 
-    `toy` holds the sampling defaults that differ from the official ones, if any do.
+    `toy` holds sampling defaults where they differ from the official ones.
     """
     unet = UNet2DConditionModel.from_config(read_json(components / "unet" / "config.json"))
     vae = AutoencoderKL.from_config(read_json(components / "vae" / "config.json"))
     noise = read_json(components / "scheduler" / "scheduler_config.json")
     ancestral = noise.get("_class_name") != "DDIMScheduler"
     # The official code samples with DDPM whatever the config says. DDIM with eta 1 is the same
-    # process, and its caller provides the noise of each step, so that each picture has its own.
-    scheduler = DDIMScheduler.from_config(
-        noise, **({"set_alpha_to_one": True} if ancestral else {})
-    )
+    # process and takes each step's noise as an argument, so that every picture can have its own.
+    changes = {"set_alpha_to_one": True} if ancestral else {}
+    scheduler = DDIMScheduler.from_config(noise, **changes)
+    training = ("drop_prob", "noise_offset", "input_perturbation")
+    sampling = ("num_inference_steps", "guidance_scale")
     config = DiffusionConfig(
         eta=1.0 if ancestral else 0.0,
         snr_gamma=plugin.get("snr_gamma"),
-        **{
-            name: plugin[name]
-            for name in ("drop_prob", "noise_offset", "input_perturbation")
-            if plugin.get(name)
-        },
-        **{name: toy[name] for name in ("num_inference_steps", "guidance_scale") if name in toy},
+        **{name: plugin[name] for name in training if plugin.get(name)},
+        **{name: toy[name] for name in sampling if name in toy},
     )
-    return Decoder(
-        vae,
-        unet,
-        scheduler,
-        ConditionProjector(llm_dim, unet.config.cross_attention_dim, projector_depth(plugin)),
-        config,
-    )
+    condition_dim = unet.config.cross_attention_dim
+    projector = ConditionProjector(llm_dim, condition_dim, projector_depth(plugin))
+    return Decoder(vae, unet, scheduler, projector, config)
 
 
-def read_tokenizer(folder: Path, config: dict):
-    """The folder's tokenizer.
+def read_tokenizer(folder: Path, config: dict) -> ToyTokenizer | LlamaTokenizer:
+    """The tokenizer of a checkpoint.
 
-    ValueError if its files disagree about a special token or about the size of the vocabulary.
+    Raises:
+        ValueError: if its files disagree about the id of a special token, or if an id is among
+            those of the pieces or outside the vocabulary.
+        FileNotFoundError: if a file is missing.
     """
     if (folder / "words.json").exists():
         return ToyTokenizer(read_json(folder / "words.json"))
-    added, path = read_json(folder / "added_tokens.json"), folder / "config.json"
-    said = config.get("special_tokens2ids_dict", {})
-    said = {name: number for name, number in said.items() if isinstance(number, int)} | said.get(
-        "additional_special_tokens", {}
-    )
-    if missing := [name for name in SPECIAL_TOKENS if name not in said]:
+    ids = special_ids(folder, config)
+    path = folder / "tokenizer.model"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing")
+    bos, eos, unk = (ids[name] for name in ("<s>", "</s>", "<unk>"))
+    added = {name: ids[name] for name in ids if name not in ("<s>", "</s>", "<unk>")}
+    tokenizer = LlamaTokenizer(path, added, bos, eos, unk)
+    size = config.get("vocab_size", LLAMA_7B["vocab_size"])
+    pieces = tokenizer.pieces.vocab_size()
+    if among := {token: index for token, index in tokenizer.added.items() if index < pieces}:
+        raise ValueError(
+            f"{folder}: the ids of {among} are among those of the {pieces} pieces of "
+            "tokenizer.model"
+        )
+    if len(tokenizer) > size:
+        raise ValueError(
+            f"{folder}: the tokenizer has ids up to {len(tokenizer) - 1}; config.json says a "
+            f"vocabulary of {size}"
+        )
+    return tokenizer
+
+
+def special_ids(folder: Path, config: dict) -> dict[str, int]:
+    """The ids of the special tokens, from `config.json`.
+
+    Raises:
+        ValueError: if one is missing, or if `added_tokens.json` or the ids of <s> and </s> in the
+            config say otherwise.
+    """
+    elsewhere = read_json(folder / "added_tokens.json")
+    listed = config.get("special_tokens2ids_dict", {})
+    ids = {name: index for name, index in listed.items() if isinstance(index, int)}
+    ids |= listed.get("additional_special_tokens", {})
+    if missing := [name for name in SPECIAL_TOKENS if name not in ids]:
+        path = folder / "config.json"
         raise ValueError(f"{path}: special_tokens2ids_dict has no id for {', '.join(missing)}")
-    said_elsewhere = added | {
-        name: config[key]
-        for name, key in (("<s>", "bos_token_id"), ("</s>", "eos_token_id"))
-        if key in config
-    }
+    ends = {"<s>": "bos_token_id", "</s>": "eos_token_id"}
+    elsewhere |= {name: config[key] for name, key in ends.items() if key in config}
     differ = {
-        name: (number, said.get(name))
-        for name, number in said_elsewhere.items()
-        if said.get(name) != number
+        name: (index, ids.get(name)) for name, index in elsewhere.items() if ids.get(name) != index
     }
     if differ:
         raise ValueError(
             f"{folder}: added_tokens.json or the ids of <s> and </s>, and special_tokens2ids_dict "
             f"in config.json, disagree about {differ}"
         )
-    if not (folder / "tokenizer.model").exists():
-        raise FileNotFoundError(f"{folder / 'tokenizer.model'} is missing")
-    tokenizer = LlamaTokenizer(
-        folder / "tokenizer.model",
-        {name: said[name] for name in said if name not in ("<s>", "</s>", "<unk>")},
-        said["<s>"],
-        said["</s>"],
-        said["<unk>"],
-    )
-    size = config.get("vocab_size", LLAMA_7B["vocab_size"])
-    pieces = tokenizer.pieces.vocab_size()
-    if among := {token: number for token, number in tokenizer.added.items() if number < pieces}:
-        raise ValueError(
-            f"{folder}: {among} are among the {pieces} pieces of tokenizer.model, "
-            "which have ids of their own"
-        )
-    if len(tokenizer) > size:
-        raise ValueError(
-            f"{folder}: the tokenizer has ids up to {len(tokenizer) - 1}; "
-            f"config.json says a vocabulary of {size}"
-        )
-    return tokenizer
+    return ids

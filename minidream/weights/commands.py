@@ -70,7 +70,7 @@ def parse(parser: argparse.ArgumentParser, options_class: type, arguments: list[
 
 
 def filled(options_class: type, values: dict[str, Any]):
-    """An instance of a dataclass from the values of its fields, which may be dataclasses too."""
+    """An instance of a dataclass from its fields' values; dataclasses inside are filled too."""
     content = {}
     for field, kind in fields_of(options_class):
         if dataclasses.is_dataclass(kind):

@@ -1,7 +1,7 @@
-"""A random checkpoint of full size in the official layout.
+"""A random checkpoint of full size in the official layout, for dry runs and measurements.
 
-It serves for dry runs, and to measure how much memory and time the full weights take. It has the
-files and shapes of the published checkpoint, but it is untrained: its pictures are noise.
+It has the files, names, shapes and dtype of the published checkpoint, but its weights are random:
+the pictures that it paints are noise.
 """
 
 import shutil
@@ -21,22 +21,21 @@ from .building import build
 from .reading import SHIPPED_CONFIGS
 from .writing import write_folder, write_pickle
 
-PIECES = 32000  # of LLaMA's tokenizer; the special tokens follow them
-LEARNED = (
-    8000  # pieces that the tokenizer learns from the little text there is; the rest are fillers
-)
-CONFIG = {"model_type": "dreamllm"}  # sizes that a config leaves out are those of LLaMA-7B
+PIECES = 32000  # of LLaMA's tokenizer; the ids of the special tokens follow
+# Pieces that the tokenizer learns from the small amount of text available; the rest are fillers.
+LEARNED = 8000
+CONFIG = {"model_type": "dreamllm"}  # all sizes are left to their defaults, those of LLaMA-7B
 
 
 def fake_7b(folder: str | Path, progress: bool = True) -> None:
     """Writes the random checkpoint, in bfloat16: about 16 GB.
 
-    It is written beside the folder and moved into place at the end; a run that is stopped leaves
-    nothing behind.
+    It is written beside the folder and moved into place at the end. If it is stopped, no files are
+    left behind.
 
     Args:
         folder: must not exist yet.
-        progress: show a bar.
+        progress: show a progress bar.
 
     Raises:
         FileExistsError: if the folder exists.
@@ -56,43 +55,41 @@ def fake_7b(folder: str | Path, progress: bool = True) -> None:
 
         def value(name: str, tensor: Tensor) -> Tensor:
             bar.update(tensor.nbytes if tensor.is_meta else 0)
-            return draw(name, tensor, generator) if tensor.is_meta else tensor
+            return random_like(name, tensor, generator) if tensor.is_meta else tensor
 
         write_folder(model, folder, write_pickle, value)
-    # The published folder has no component configs; it is read with those that the package ships.
+    # The published folder has none either; it is read with those that ship with the package.
     shutil.rmtree(folder / "component_configs")
 
 
 def outline_7b(tokenizer) -> DreamLLM:
     """A DreamLLM of the published sizes on the meta device, where tensors take no memory.
 
-    It is built in a second from the configs that ship with the package, to count parameters.
+    It is built within a second from the configs that ship with the package, and serves to count
+    parameters.
 
     Args:
         tokenizer: any; the sizes do not depend on it.
     """
+    config = CONFIG | {"vocab_size": PIECES + 8}
     with init_empty_weights(include_buffers=False):
-        return build(
-            Path("config.json"), CONFIG | {"vocab_size": PIECES + 8}, SHIPPED_CONFIGS, tokenizer
-        )
+        return build(Path("config.json"), config, SHIPPED_CONFIGS, tokenizer)
 
 
-def draw(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Random weights that keep the scale of signals about the same, so that nothing overflows.
+def random_like(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random weights that roughly keep the scale of activations, so that none overflows.
 
-    Matrices and kernels come from N(0, 1 / inputs); the scales of norms are 1, biases 0.
+    Matrices and kernels are drawn from N(0, 1 / inputs); scales of norms are 1 and biases 0.
     """
     if like.dim() > 1:
-        inputs = like[0].numel()
-        return torch.empty(like.shape, dtype=like.dtype).normal_(
-            0, inputs**-0.5, generator=generator
-        )
+        std = like[0].numel() ** -0.5
+        return torch.empty(like.shape, dtype=like.dtype).normal_(0, std, generator=generator)
     return torch.full(like.shape, float(name.endswith("weight")), dtype=like.dtype)
 
 
 def new_tokenizer() -> LlamaTokenizer:
     """A tokenizer with as many ids as the official one, learned from Python's own help texts."""
-    fillers = [f"<filler {number}>" for number in range(PIECES - LEARNED)]
+    fillers = [f"<filler {index}>" for index in range(PIECES - LEARNED)]
     with tempfile.TemporaryDirectory() as folder:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter("\n".join(topics.values()).split("\n")),
@@ -107,7 +104,5 @@ def new_tokenizer() -> LlamaTokenizer:
             minloglevel=2,
         )
         names = [token for token in SPECIAL_TOKENS if token not in ("<s>", "</s>", "<unk>")]
-        return LlamaTokenizer(
-            f"{folder}/tokenizer.model",
-            {token: PIECES + number for number, token in enumerate(names)},
-        )
+        added = {token: PIECES + index for index, token in enumerate(names)}
+        return LlamaTokenizer(f"{folder}/tokenizer.model", added)

@@ -1,4 +1,4 @@
-"""Reading and writing files so that a kill or a full disk leaves the old file whole."""
+"""Reading and writing files so that a killed process or a full disk leaves the old file intact."""
 
 import json
 import os
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def write_atomically(write, path: Path) -> None:
-    """Calls `write(temporary_path)`, then moves the file into place.
+    """Calls `write(temporary_path)`, then moves the finished file into place.
 
-    A kill or a full disk leaves the old file whole.
+    If the process is killed or the disk is full, the old file stays as it was.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -19,16 +19,21 @@ def write_atomically(write, path: Path) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """A JSON file; FileNotFoundError or ValueError name it."""
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not valid JSON; the message names the file.
+    """
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing")
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
 def write_json(content: dict, path: Path) -> None:
-    """A JSON file, its folder made if need be."""
+    """Writes a JSON file and, if needed, the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, default=str) + "\n")

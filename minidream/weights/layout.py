@@ -1,4 +1,7 @@
-"""Which file of a checkpoint holds which tensor, and its name there, also in older checkpoints."""
+"""The official layout: which file of a checkpoint holds which tensor, and under which name.
+
+It also translates the names that older versions of the libraries used.
+"""
 
 import re
 from pathlib import Path
@@ -10,23 +13,24 @@ from ..model import DreamLLM
 PRETRAINED = Path(__file__).parents[1] / "pretrained"  # weights that ship with the package
 
 # The parts beside the language model, each in a file of its own. Training with FSDP leaves one
-# `pytorch_model.bin` that holds everything: the plugins' tensors are repeated under these prefixes.
+# `pytorch_model.bin` that holds everything, with the plugins' tensors repeated under these
+# prefixes.
 PLUGINS = {
     "dream_embedding": "model.dream_embedding.",
     "clip_vision_embedding": "model.clip_vision_embedding.",
     "stable_diffusion_head": "stable_diffusion_head.",
 }
 
-# Buffers that some versions of transformers saved; here they are computed again, in float32.
+# Buffers that some versions stored. Here they are computed anew, in float32.
 RECOMPUTED = ("rotary_emb.inv_freq", "embeddings.position_ids")
 
-# Until diffusers 0.18, the attention of the VAE had other names, and some of its matrices had the
+# Until diffusers 0.18 the attention of the VAE had other names, and some of its matrices had the
 # shape of 1x1 convolutions.
 OLD_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-class Queries(nn.Module):
-    """The dream queries as a module, so that they are saved and loaded like every other part."""
+class DreamQueriesModule(nn.Module):
+    """Wraps the dream queries in a module, so that they are saved and loaded like other parts."""
 
     def __init__(self, dream_queries: nn.Parameter):
         super().__init__()
@@ -34,16 +38,11 @@ class Queries(nn.Module):
 
 
 def files_of(model: DreamLLM) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-    """The contents of each file: {stem of the file: (module, {its name: name in the file})}."""
+    """The files of a checkpoint: {file stem: (module, {name in the module: name in the file})}."""
+    queries = DreamQueriesModule(model.dream_queries)
     return {
-        "model": (
-            model.llm,
-            {
-                name: name if name.startswith("lm_head.") else f"model.{name}"
-                for name in model.llm.state_dict()
-            },
-        ),
-        "dream_embedding": (Queries(model.dream_queries), {"dream_queries": "dream_queries"}),
+        "model": (model.llm, {name: name_in_llm_file(name) for name in model.llm.state_dict()}),
+        "dream_embedding": (queries, {"dream_queries": "dream_queries"}),
         "clip_vision_embedding": (
             model.vision,
             {name: name_in_clip_file(name) for name in model.vision.state_dict()},
@@ -56,7 +55,7 @@ def files_of(model: DreamLLM) -> dict[str, tuple[nn.Module, dict[str, str]]]:
 
 
 def part_sizes(model: DreamLLM) -> dict[str, int]:
-    """The number of parameters of each part, from words to pictures; no parameter is left out."""
+    """The number of parameters of each part of a model; they add up to all of its parameters."""
 
     def count(*modules: nn.Module) -> int:
         return sum(parameter.numel() for module in modules for parameter in module.parameters())
@@ -76,25 +75,35 @@ def part_sizes(model: DreamLLM) -> dict[str, int]:
     }
 
 
+def name_in_llm_file(name: str) -> str:
+    """The official name of one of the tensors of `LLM`."""
+    return name if name.startswith("lm_head.") else f"model.{name}"
+
+
 def name_in_clip_file(name: str) -> str:
-    """The name of one of `VisionEncoder`'s tensors in the official file."""
-    # transformers 5 dropped the level "vision_model." that the official files have.
+    """The official name of one of the tensors of `VisionEncoder`."""
     if name.startswith("tower."):
-        name = name.removeprefix("tower.").removeprefix("vision_model.")
-        return f"clip_vision_model.vision_model.{name}"
+        return name_in_clip_tower(name.removeprefix("tower."))
     return f"projector.{name}" if name.startswith("projector.") else name
 
 
-def official_name(name: str) -> str | None:
-    """The official name of a tensor that is called `name` in a file, which may be an older one.
+def name_in_clip_tower(name: str) -> str:
+    """The official name of a tensor of the CLIP tower.
 
-    None for a buffer that is computed again.
+    transformers 5 dropped the level "vision_model." that the official files have.
+    """
+    return f"clip_vision_model.vision_model.{name.removeprefix('vision_model.')}"
+
+
+def official_name(name: str) -> str | None:
+    """The official name of a tensor that some version stored as `name`.
+
+    None for a buffer that is computed anew.
     """
     if name.endswith(RECOMPUTED):
         return None
     if name.startswith("clip_vision_model."):
-        name = name.removeprefix("clip_vision_model.").removeprefix("vision_model.")
-        return f"clip_vision_model.vision_model.{name}"
+        return name_in_clip_tower(name.removeprefix("clip_vision_model."))
     old = re.fullmatch(
         r"(vae\..*\.attentions\.\d+\.)(query|key|value|proj_attn)(\.weight|\.bias)", name
     )

@@ -1,4 +1,4 @@
-"""The parts that training stages leave, and a DreamLLM put together from them."""
+"""The parts that training stages leave, and DreamLLMs put together from them."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
 from ..world.language import VOCABULARY
 from . import toy
-from .layout import PRETRAINED, Queries
+from .layout import PRETRAINED, DreamQueriesModule
 from .reading import read_folder
 
-# The stages in order, each with the parts that it saves, as `<stage>.<part>.safetensors`. A stage
-# takes each part that it needs from the last stage before it that saves one.
+# The stages in order, and the parts that each leaves as `<stage>.<part>.safetensors`. A stage takes
+# each part that it needs from the last earlier stage that leaves it.
 LEAVES = {
     "judge": ("judge",),
     "vae": ("vae",),
@@ -32,6 +32,7 @@ LEAVES = {
 
 ORDER = tuple(LEAVES)
 
+# The parts that the paper's stages never train.
 FROZEN = ("clip_vision", "vae", "unet")
 
 NEEDS = {
@@ -41,12 +42,13 @@ NEEDS = {
     "stage3": (*FROZEN, *LEAVES["stage3"]),
 }
 
-# Stages whose parts ship beside the finished toy, so that the stage after each can be run at once.
+# The parts of these stages ship beside the finished toy, so that each of the paper's stages can be
+# run without the stages before it.
 SHIPPED = ("llm", "stage1-comprehension", "stage1-creation", "stage2")
 
 
 def parts_of(model: DreamLLM) -> dict[str, nn.Module]:
-    """The parts of a DreamLLM, as stages leave them."""
+    """The parts of a DreamLLM by the names that stages leave them under."""
     return {
         "llm": model.llm,
         "clip_vision": model.vision.tower,
@@ -54,22 +56,28 @@ def parts_of(model: DreamLLM) -> dict[str, nn.Module]:
         "vae": model.decoder.vae,
         "unet": model.decoder.unet,
         "condition_projector": model.decoder.projector,
-        "dream_queries": Queries(model.dream_queries),
+        "dream_queries": DreamQueriesModule(model.dream_queries),
     }
 
 
 def part_file(folder: Path, part: str, before: str | None = None) -> Path:
-    """The file of a part from the last stage that leaves it, or from the last one before `before`.
+    """The file of a part from the last stage that leaves it.
 
-    FileNotFoundError names the stage to run.
+    Args:
+        folder: of the trained parts.
+        part: its name as in `LEAVES`.
+        before: a stage; only stages before it count.
+
+    Raises:
+        FileNotFoundError: if that stage has not left it; the message names the command to run.
     """
     stages = ORDER[: ORDER.index(before)] if before else ORDER
     source = [stage for stage in stages if part in LEAVES[stage]][-1]
     path = Path(folder) / f"{source}.{part}.safetensors"
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} is missing: run `python -m minidream.train {source}` first, "
-            "or `all` for every stage"
+            f"{path} is missing: run `python -m minidream.train {source}` first, or `all` for "
+            "every stage"
         )
     return path
 
@@ -83,7 +91,16 @@ def load_part(path: Path, module: nn.Module) -> nn.Module:
 def assemble(
     folder: Path, before: str | None = None, needs: tuple[str, ...] = NEEDS["stage3"]
 ) -> DreamLLM:
-    """A DreamLLM from the parts that stages left; what is not needed stays untrained."""
+    """A DreamLLM from the parts that stages left.
+
+    Args:
+        folder: of the trained parts.
+        before: a stage; only parts from stages before it are taken.
+        needs: the parts to load; all others stay untrained.
+
+    Raises:
+        FileNotFoundError: if a part is missing.
+    """
     model = toy.new_model(ToyTokenizer(VOCABULARY))
     modules = parts_of(model)
     for part in needs:
@@ -92,21 +109,20 @@ def assemble(
 
 
 def toy_before(name: str) -> DreamLLM:
-    """The shipped toy as it was before one of the paper's stages, to train on from there.
+    """The shipped toy as it was before one of the paper's stages, to continue training from there.
 
-    It is in float32 on the CPU, and frozen.
+    It is in float32, on the CPU, and frozen.
 
     Args:
-        name: "stage1-comprehension", "stage1-creation", "stage2" or "stage3". Parts that no earlier
-            stage trained have their initial random weights.
+        name: "stage1-comprehension", "stage1-creation", "stage2" or "stage3". Parts that this stage
+            trains and no earlier one trained have their initial random weights.
     """
-    model, shipped = (
-        toy.new_model(ToyTokenizer(VOCABULARY)),
-        parts_of(read_folder(PRETRAINED / "toy", torch.device("cpu"), torch.float32, None, None)),
-    )
+    model = toy.new_model(ToyTokenizer(VOCABULARY))
+    cpu, folder = torch.device("cpu"), PRETRAINED / "toy"
+    finished = parts_of(read_folder(folder, cpu, torch.float32, None, None))
     for part, module in parts_of(model).items():
         if part in FROZEN:
-            module.load_state_dict(shipped[part].state_dict(), strict=True)
+            module.load_state_dict(finished[part].state_dict(), strict=True)
         elif part in NEEDS[name]:
-            load_part(part_file(PRETRAINED / "toy" / "stages", part, name), module)
+            load_part(part_file(folder / "stages", part, name), module)
     return model.eval().requires_grad_(False)

@@ -1,4 +1,8 @@
-"""The toy's parts and their sizes: large and pretrained in the paper, here small and untrained."""
+"""The toy: small, untrained versions of the parts that are large and pretrained in the paper.
+
+Also the networks that ship beside the toy: the judge, and the text tower that its U-Net was trained
+on.
+"""
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -28,21 +32,22 @@ LLM_SIZE = 192  # width of the language model
 CONDITION_SIZE = 96  # width of the states that the U-Net attends to
 VISION_SIZE = 96  # width of the vision tower
 QUERIES = 16
-# The initial std of embeddings and dream queries. With 0.05, the first layers add so much to a
-# position that its own token is lost among it: after 100,000 texts, the language model had not yet
-# learned to look up what followed an earlier occurrence of a word. With 1 it has after 5,000.
+# Initial standard deviation of word embeddings and dream queries. With 0.05, the first layers add
+# far more to a position than its embedding holds. The language model then had not learned after
+# 100,000 texts to look up what followed an earlier occurrence of a word; with 1 it has learned it
+# after 5,000.
 EMBEDDING_STD = 1.0
-# The weight of the denoising loss beside the language loss. With the official code's 10, the
-# gradients of painting are smaller than those of writing (notebook 06 shows by how much), and Adam,
-# which divides both by one common size, follows them little.
+# The weight of the denoising loss; that of the language loss is 1. With the official code's 10, the
+# denoising loss has smaller gradients than the language loss (notebook 06 shows by how much). Adam
+# scales both by one common magnitude, so that they would change the weights little.
 PAINTING_WEIGHT = 40.0
-LATENT_SCALE = 0.545  # 1 / the measured std of the toy VAE's latents; Stable Diffusion's is 0.18215
+LATENT_SCALE = 0.545  # 1 / std of the toy VAE's latents, measured like Stable Diffusion's 0.18215
 
 
 def new_vae() -> AutoencoderKL:
-    """The counterpart of Stable Diffusion's VAE: (3, 32, 32) pixels to (4, 8, 8) latents.
+    """The counterpart of Stable Diffusion's VAE.
 
-    A latent cell is four pixels wide.
+    It maps (3, 32, 32) pixels to (4, 8, 8) latents, so that a latent cell is 4x4 pixels.
     """
     channels = (24, 48, 96)
     return AutoencoderKL(
@@ -61,7 +66,7 @@ def new_vae() -> AutoencoderKL:
 def new_unet() -> UNet2DConditionModel:
     """The counterpart of Stable Diffusion's U-Net.
 
-    Two more input channels hold the coordinates of each cell; see `diffusion.py`.
+    Two additional input channels hold the coordinates of each cell; see `diffusion.py`.
     """
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
@@ -79,7 +84,10 @@ def new_unet() -> UNet2DConditionModel:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule, sampled with DDIM: 20 steps do for pictures this small."""
+    """Stable Diffusion's noise schedule, sampled with DDIM.
+
+    20 steps suffice for pictures this small.
+    """
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -96,7 +104,7 @@ def new_clip(
 ) -> tuple[CLIPVisionModelWithProjection, CLIPTextModelWithProjection]:
     """The counterpart of CLIP-L/14: a vision tower of 8x8 patches and a text tower.
 
-    Each has a projection into the space where they are compared.
+    Each has a projection to the space in which pictures and texts are compared.
     """
     sizes = dict(
         hidden_size=VISION_SIZE,
@@ -121,9 +129,9 @@ def new_clip(
             pad_token_id=0,
         )
     )
-    # With transformers' initial std of 0.02 for positions and tokens and a causal mask, the order
-    # of words is learned late. With a larger std for both, positions count as much as words from
-    # the start.
+    # With the standard deviation of 0.02 that transformers initializes token and position
+    # embeddings with, and a causal mask, word order is learned late. With larger embeddings of
+    # equal size, position has the same weight as the words from the start.
     for embedding in (
         text.text_model.embeddings.token_embedding,
         text.text_model.embeddings.position_embedding,
@@ -133,16 +141,12 @@ def new_clip(
 
 
 def new_decoder(vae: AutoencoderKL, unet: UNet2DConditionModel) -> Decoder:
-    """The boxes that paint, with the toy's sampling defaults."""
-    return Decoder(
-        vae,
-        unet,
-        new_scheduler(),
-        ConditionProjector(LLM_SIZE, CONDITION_SIZE),
-        DiffusionConfig(
-            eta=0.0, num_inference_steps=20, guidance_scale=3.0, snr_gamma=5.0, drop_prob=0.1
-        ),
+    """The decoder, untrained except for the given parts, with the toy's sampling defaults."""
+    config = DiffusionConfig(
+        eta=0.0, num_inference_steps=20, guidance_scale=3.0, snr_gamma=5.0, drop_prob=0.1
     )
+    projector = ConditionProjector(LLM_SIZE, CONDITION_SIZE)
+    return Decoder(vae, unet, new_scheduler(), projector, config)
 
 
 def new_llm(vocabulary_size: int) -> LLM:
@@ -161,24 +165,20 @@ def new_llm(vocabulary_size: int) -> LLM:
 
 
 def new_model(tokenizer: ToyTokenizer, seed: int = 0) -> DreamLLM:
-    """An untrained DreamLLM, to be filled with trained parts; equal seeds give equal weights."""
+    """A complete DreamLLM, untrained; equal seeds give equal weights."""
     generator = torch.Generator().manual_seed(seed)
-    # transformers and diffusers draw their initial weights from torch's global generator.
+    # transformers and diffusers initialize their modules from torch's global generator.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         llm = new_llm(len(tokenizer))
         vision = VisionEncoder(new_clip(len(tokenizer))[0].vision_model, LLM_SIZE)
         decoder = new_decoder(new_vae(), new_unet())
-    llm.initialize(generator, std=0.05)  # more than LLaMA's 0.02, which suits 4096 dimensions
+    # A larger std than LLaMA's 0.02, which is chosen for 4096 dimensions.
+    llm.initialize(generator, std=0.05)
     torch.nn.init.normal_(llm.embed_tokens.weight, std=EMBEDDING_STD, generator=generator)
-    return DreamLLM(
-        llm,
-        vision,
-        decoder,
-        new_dream_queries(QUERIES, LLM_SIZE, generator, EMBEDDING_STD),
-        tokenizer,
-        DreamConfig(template="toy", loss_weight_vm=PAINTING_WEIGHT),
-    )
+    dream_queries = new_dream_queries(QUERIES, LLM_SIZE, generator, EMBEDDING_STD)
+    config = DreamConfig(template="toy", loss_weight_vm=PAINTING_WEIGHT)
+    return DreamLLM(llm, vision, decoder, dream_queries, tokenizer, config)
 
 
 def pretrained_judge() -> Judge:
@@ -187,7 +187,10 @@ def pretrained_judge() -> Judge:
 
 
 def pretrained_text_tower() -> CLIPTextModelWithProjection:
-    """The toy CLIP's text tower that ships with the package: what the toy U-Net was trained on."""
+    """The toy CLIP's text tower that ships with the package.
+
+    The toy U-Net was trained on its states.
+    """
     return _pretrained(new_clip(len(ToyTokenizer(VOCABULARY)))[1], "clip_text")
 
 
@@ -197,16 +200,17 @@ def _pretrained(module: torch.nn.Module, part: str) -> torch.nn.Module:
 
 
 def clip_text_states(text_tower: nn.Module, tokenizer, captions: list[str]) -> Tensor:
-    """The toy CLIP's text states; its U-Net was trained on them, as Stable Diffusion's on CLIP-L's.
+    """The text states of the toy CLIP, on which the toy U-Net was trained.
 
-    As there, every caption is padded to the tower's full length, and the U-Net attends to the
-    states at the padding as well; these come after the caption and so depend on all of it.
+    As in Stable Diffusion, every caption is padded to the tower's full length, and the U-Net also
+    attends to the states at the padding: they come after the caption, so they contain information
+    about all of it.
 
     Returns:
         States after the final norm, shape (batch, tokens, dim).
 
     Raises:
-        ValueError: for a caption that is longer than the tower reads (both numbers).
+        ValueError: if a caption is longer than the text tower's input (both numbers).
     """
     length = text_tower.config.max_position_embeddings
     rows = [[tokenizer.bos, *tokenizer.encode(caption), tokenizer.eos] for caption in captions]
@@ -218,10 +222,13 @@ def clip_text_states(text_tower: nn.Module, tokenizer, captions: list[str]) -> T
     return text_tower(input_ids=ids.to(next(text_tower.parameters()).device)).last_hidden_state
 
 
-def painted(decoder, states: Tensor, null: Tensor) -> Tensor:
-    """Pictures from conditions (batch, queries, condition_dim) and the null condition.
+def paint_from_text_states(decoder, states: Tensor, null: Tensor) -> Tensor:
+    """Pictures from states that the U-Net attends to; picture i has seed i.
 
-    Picture i has seed i.
+    Args:
+        decoder: of a toy.
+        states: one set per picture, shape (batch, tokens, condition_dim).
+        null: the states of the empty caption, for guidance, shape (1, tokens, condition_dim).
 
     Returns:
         Shape (batch, 3, height, width), RGB in [0, 1].
@@ -230,12 +237,11 @@ def painted(decoder, states: Tensor, null: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def dream_of_clip(model: DreamLLM, captions: list[str]) -> list:
-    """Pictures that the model's U-Net paints from the toy CLIP's text states, as PIL images.
+def paint_from_captions(model: DreamLLM, captions: list[str]) -> list:
+    """PIL images that the model's U-Net paints from captions; picture i has seed i.
 
-    Neither the language model nor the dream queries take part. Picture i has seed i.
+    Its condition is the toy CLIP's text states, without the language model and dream queries.
     """
-    states = clip_text_states(
-        pretrained_text_tower().to(model.device), model.tokenizer, [*captions, ""]
-    )
-    return to_pil(painted(model.decoder, states[:-1], states[-1:]))
+    text_tower = pretrained_text_tower().to(model.device)
+    states = clip_text_states(text_tower, model.tokenizer, [*captions, ""])
+    return to_pil(paint_from_text_states(model.decoder, states[:-1], states[-1:]))

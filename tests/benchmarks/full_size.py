@@ -26,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import minidream
 from minidream import probe
 from minidream.llm import LLMConfig
-from minidream.weights.reading import look_at_folder
+from minidream.weights.scanning import scan_folder
 
 PROMPT = (
     "An old stone bridge over a quiet river at sunset, with two small boats, a red house behind "
@@ -247,7 +247,7 @@ def main() -> None:
     if options.only:
         dtype = getattr(torch, options.dtype) if options.dtype else None
         return print(json.dumps(FULL_SIZE[options.only](folder, device, quantize, dtype)))
-    stored = next(iter(look_at_folder(folder)["model"].tensors.values())).dtype
+    stored = next(iter(scan_folder(folder)["model"].tensors.values())).dtype
     run = {
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU",
         "weights": quantize or options.dtype or str(stored).removeprefix("torch."),

@@ -1,0 +1,221 @@
+"""Scanning a checkpoint: the name, shape and dtype of every tensor, without reading the tensors."""
+
+import math
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .files import read_json
+from .layout import PLUGINS, official_name
+
+# Older files that hold the projector of a plugin alone, and what they lack.
+PROJECTOR_ONLY = {
+    "clip_vision_embedding": ("clip_vision_model_projector.pt", "the CLIP tower"),
+    "stable_diffusion_head": ("unet_projector.pt", "the VAE and the U-Net"),
+}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file, described but not read."""
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """One part of the model as the files hold it.
+
+    path: the file that error messages name.
+    tensors: by official name.
+    """
+
+    path: Path
+    tensors: dict[str, StoredTensor]
+
+
+def map_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors`, `.bin` or `.pt` file, mapped into memory.
+
+    Raises:
+        ValueError: if the file is damaged, or is a pickle that holds more than tensors; code in a
+            pickle is never run.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is a pickle that holds more than tensors and could run code, so it was "
+            f"refused: {error}"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{path} cannot be read, it may be cut short: {error}") from error
+    if isinstance(tensors, Tensor):  # the oldest files of dream queries hold them without a name
+        return {path.stem: tensors}
+    if not isinstance(tensors, dict):
+        raise ValueError(f"{path} holds more than named tensors: {type(tensors).__name__}")
+    if others := [name for name, value in tensors.items() if not isinstance(value, Tensor)]:
+        raise ValueError(f"{path} holds more than named tensors: {others[:5]}")
+    return tensors
+
+
+def scan_file(path: Path, names: set[str] | None = None) -> dict[str, StoredTensor]:
+    """The tensors of a file by official name.
+
+    Args:
+        path: the file.
+        names: the tensors that the file should hold according to its index.
+
+    Raises:
+        ValueError: if the file and its index differ, or if two names mean the same tensor; further
+            errors as in `map_tensors`.
+    """
+    tensors, found = map_tensors(path), {}
+    if names is not None and names != set(tensors):
+        differ = sorted(names ^ set(tensors))[:5]
+        raise ValueError(f"{path} and its index name different tensors: {differ}")
+    for name, tensor in tensors.items():
+        prefix = next((prefix for prefix in PLUGINS.values() if name.startswith(prefix)), "")
+        official = official_name(name.removeprefix(prefix))
+        if official is None:
+            continue
+        if earlier := found.get(prefix + official):
+            raise ValueError(f"{path} holds {official} twice: as {earlier.name} and as {name}")
+        found[prefix + official] = StoredTensor(path, name, tuple(tensor.shape), tensor.dtype)
+    return found
+
+
+def scan_shards(index: Path) -> dict[str, StoredTensor]:
+    """The tensors of all shards that an index lists; errors as in `scan_llm`."""
+    listed = read_json(index).get("weight_map")
+    if not isinstance(listed, dict):
+        raise ValueError(f'{index} has no "weight_map" that assigns each tensor to a shard')
+    tensors: dict[str, StoredTensor] = {}
+    for shard in sorted(set(listed.values())):
+        path = index.parent / shard
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing; {index.name} lists it")
+        tensors |= scan_file(path, {name for name, file in listed.items() if file == shard})
+    return tensors
+
+
+def scan_llm(folder: Path) -> StoredPart:
+    """The tensors of the language model, from one file or from shards with an index.
+
+    Raises:
+        FileNotFoundError: if there is no such file, or a shard is missing.
+        ValueError: if a file is damaged or contradicts the index.
+    """
+    for suffix, stem in ((".safetensors", "model"), (".bin", "pytorch_model")):
+        index, single = folder / f"{stem}{suffix}.index.json", folder / f"{stem}{suffix}"
+        if index.exists():
+            return StoredPart(index, scan_shards(index))
+        if single.exists():
+            return StoredPart(single, scan_file(single))
+    raise FileNotFoundError(
+        f"{folder} holds no language model: there is no model.safetensors, no pytorch_model.bin "
+        "and no index of shards"
+    )
+
+
+def scan_folder(folder: Path) -> dict[str, StoredPart]:
+    """The parts that a checkpoint holds: {"model" or plugin: its part}. No tensor is read.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is damaged, or if the language model's file repeats tensors of a
+            plugin that the plugin's own file lacks or holds in another shape.
+    """
+    llm = scan_llm(folder)
+    prefixes = tuple(PLUGINS.values())
+    own = {name: tensor for name, tensor in llm.tensors.items() if not name.startswith(prefixes)}
+    parts = {"model": StoredPart(llm.path, own)}
+    for plugin, prefix in PLUGINS.items():
+        repeated = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in llm.tensors.items()
+            if name.startswith(prefix)
+        }
+        if path := plugin_file(folder, plugin):
+            parts[plugin] = StoredPart(path, scan_file(path))
+            check_repeated(repeated, parts[plugin], llm.path, prefix)
+        elif repeated:
+            parts[plugin] = StoredPart(llm.path, repeated)
+        else:
+            hint = projector_only_hint(folder, plugin)
+            raise FileNotFoundError(f"{folder / plugin}.bin is missing{hint}")
+    return parts
+
+
+def check_repeated(
+    repeated: dict[str, StoredTensor], plugin: StoredPart, llm_path: Path, prefix: str
+) -> None:
+    """Checks the tensors of a plugin that the language model's file repeats.
+
+    As in the official code, the plugin's own file is read and the repeated tensors are ignored,
+    but they must have the same names and shapes.
+
+    Raises:
+        ValueError: naming up to five that do not.
+    """
+    differ = [
+        prefix + name
+        for name, tensor in repeated.items()
+        if name not in plugin.tensors or plugin.tensors[name].shape != tensor.shape
+    ]
+    if differ:
+        raise ValueError(
+            f"{llm_path} repeats tensors of {plugin.path.name} that are not there, or have another "
+            f"shape: {', '.join(differ[:5])}"
+        )
+
+
+def inventory(folder: str | Path) -> dict[str, tuple[int, int, int]]:
+    """What each file of weights holds: {file: (tensors, numbers, bytes)}.
+
+    Only names, shapes and dtypes are read. Errors are those of `scan_folder`.
+    """
+    files: dict[str, tuple[int, int, int]] = {}
+    for part in scan_folder(Path(folder)).values():
+        for tensor in part.tensors.values():
+            tensors, numbers, stored = files.get(tensor.path.name, (0, 0, 0))
+            size = math.prod(tensor.shape)
+            bytes_stored = stored + size * tensor.dtype.itemsize
+            files[tensor.path.name] = (tensors + 1, numbers + size, bytes_stored)
+    return files
+
+
+def plugin_file(folder: Path, plugin: str) -> Path | None:
+    """The file of a plugin, None if there is none.
+
+    The official code writes `.bin`, the toy ships as `.safetensors`, and the oldest file of the
+    dream queries is `dream_queries.pt`.
+    """
+    names = [f"{plugin}.bin", f"{plugin}.safetensors"]
+    if plugin == "dream_embedding":
+        names.append("dream_queries.pt")
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
+def projector_only_hint(folder: Path, plugin: str) -> str:
+    """An addition to an error: an older file holds the projector of the missing plugin alone."""
+    if plugin not in PROJECTOR_ONLY:  # the dream queries have no projector
+        return ""
+    oldest, rest = PROJECTOR_ONLY[plugin]
+    for name in (oldest, f"{plugin}_projector.bin", f"{plugin}_projector.pt"):
+        if (folder / name).is_file():
+            return (
+                f": {name} is there, but holds the projector alone, and the weights of {rest} are "
+                "not in this folder"
+            )
+    return ""
