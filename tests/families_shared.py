@@ -1,5 +1,6 @@
 """What the tests of the families share: a tiny plan, a scene, small inputs and built families."""
 
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 
@@ -23,11 +24,18 @@ def pretrained() -> DreamLLM:
     return parts.toy_before("stage1-comprehension")
 
 
-def build(name: str, seed: int = 0) -> Family:
-    """A family before training, made from a copy of the pretrained parts."""
+@contextmanager
+def pretrained_once():
+    """Inside, families are built from copies of `pretrained()`, without reading files again."""
     shared = pretrained()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "toy_before", lambda stage: deepcopy(shared))
+        yield
+
+
+def build(name: str, seed: int = 0) -> Family:
+    """A family before training, made from a copy of the pretrained parts."""
+    with pretrained_once():
         return family_runs.build(family_runs.FAMILIES[name][1], PLAN, seed)
 
 

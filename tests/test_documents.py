@@ -3,13 +3,22 @@
 import json
 from pathlib import Path
 
+import IPython.display
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from minidream.documents import IGNORED, Document, Layout, collate, lay_out
+from minidream.documents import (
+    IGNORED,
+    Document,
+    Layout,
+    as_document,
+    as_documents,
+    collate,
+    lay_out,
+)
 from minidream.images import as_rgb
 from minidream.tokenizers import SPECIAL_TOKENS, LlamaTokenizer, ToyTokenizer
 
@@ -66,6 +75,46 @@ def test_a_bare_item_is_no_list(items, named):
 def test_other_items_are_named_with_their_place():
     with pytest.raises(TypeError, match="item 1 of a document is a ndarray"):
         Document(["a", np.zeros((3, 5, 3))])
+
+
+def test_before_an_image_is_what_its_queries_see():
+    document = Document([RED, "a", BLUE, "b", GREEN], targets=[0, 2])
+    first, second, third = (document.before(index) for index in range(3))
+    assert (first.items, first.targets) == ([], ())
+    assert (second.items, second.targets) == ([RED, "a"], (0,))
+    assert (third.items, third.targets) == ([RED, "a", BLUE, "b"], (0,))
+
+
+def test_show_displays_text_and_images_in_order(monkeypatch):
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    document = Document(["a *red* ring", RED, "now"])
+    document.show()
+    text, image, last = shown
+    assert (text.data, last.data) == ("a *red* ring", "now") and image is document.images[0]
+    assert isinstance(text, IPython.display.Markdown)
+
+
+@pytest.mark.parametrize(
+    "prompt, message",
+    [
+        (RED, r"bare image is no prompt: .* minidream\.Document"),
+        (7, "a str or a minidream.Document, not a int"),
+    ],
+)
+def test_a_prompt_is_text_or_a_document(prompt, message):
+    with pytest.raises(TypeError, match=message):
+        as_document(prompt)
+
+
+def test_prompts_become_documents():
+    document = Document(["a", RED])
+    assert as_document(document) is document
+    assert as_document("a red ring").items == ["a red ring"] and as_document(" ").items == []
+    assert [one.text for one in as_documents(("a", document))] == ["a", "a"]
+    assert [one.text for one in as_documents("a")] == ["a"]
+    with pytest.raises(ValueError, match="list of prompts is empty"):
+        as_documents([])
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)

@@ -181,6 +181,16 @@ def test_a_list_is_dreamt_as_its_items_alone(model):
     ).abs().max() > 0.01, "seeds do matter"
 
 
+def test_painting_encoded_prompts_is_dreaming(model):
+    prompts = [LONG, SHORT]
+    options = dict(output_type="pt", **TWO_STEPS)
+    dreamt = torch.stack(model.dream(prompts, seed=5, **options))
+    states = model.encode(prompts)
+    assert_close(torch.stack(model.paint(states, seed=5, **options)), dreamt, atol=1e-3, rtol=0)
+    exchanged = model.paint(states.flip(0), seed=[6, 5], **options)
+    assert_close(torch.stack(exchanged), dreamt.flip(0), atol=1e-3, rtol=0)
+
+
 def test_output_types_are_one_picture_in_three_forms(model):
     forms = {
         form: model.dream(SHORT, seed=3, output_type=form, **TWO_STEPS)
@@ -315,6 +325,20 @@ def idle(model, monkeypatch):
 def test_dream_refuses(idle, prompts, options, error, message):
     with pytest.raises(error, match=message):
         idle.dream(prompts, **options)
+
+
+@pytest.mark.parametrize(
+    "shape, seed, message",
+    [
+        ((2, QUERIES, 192), [0], "1 seeds were given for 2 pictures"),
+        ((2, QUERIES, 192), [0, 1, 2], "3 seeds were given for 2 pictures"),
+        ((2, QUERIES - 1, 192), 0, r"\(batch, 16, 192\), not \(2, 15, 192\)"),
+        ((QUERIES, 192), 0, r"\(batch, 16, 192\), not \(16, 192\)"),
+    ],
+)
+def test_paint_refuses(idle, shape, seed, message):
+    with pytest.raises(ValueError, match=message):
+        idle.paint(torch.zeros(shape), seed)
 
 
 def test_the_longest_prompt_that_fits_is_read(model):

@@ -1,16 +1,11 @@
 """The families drawn: every family in the tree once, and what is drawn as learned learns."""
 
-from copy import deepcopy
-
 import matplotlib.pyplot as plt
 import pytest
+from families_shared import build
 
-from minidream.families import family
 from minidream.plots import family_tree
 from minidream.studies import family_runs
-from minidream.weights import parts
-
-PLAN = family.FamilyPlan(steps=4, batch=2, prompts=1)
 
 
 def test_every_family_is_a_leaf_of_the_tree_once():
@@ -53,12 +48,10 @@ PARTS = {
 }
 
 
-def test_what_is_drawn_as_learned_learns(monkeypatch):
-    base = parts.toy_before("stage1-comprehension")
-    monkeypatch.setattr(family.parts, "toy_before", lambda name: deepcopy(base))
+def test_what_is_drawn_as_learned_learns():
     checked = set()
     for name, (boxes, _) in family_tree.FLOWS.items():
-        system = family_runs.build(family_runs.FAMILIES[name][1], PLAN, 0)
+        system = build(name)
         learns = {key: parameter.requires_grad for key, parameter in system.named_parameters()}
         sees = "picture" in boxes and "words" in boxes
         for box, (_, _, _, kind) in boxes.items():

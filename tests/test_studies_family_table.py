@@ -2,16 +2,15 @@
 
 import json
 import math
-from copy import deepcopy
 from dataclasses import asdict
 
 import pytest
+from families_shared import pretrained_once
 
 from minidream.families import evaluation, family, samples
 from minidream.studies import family_runs, family_table, intervals
 from minidream.studies.intervals import wilson
 from minidream.studies.results import load_results
-from minidream.weights import parts
 
 TINY = family.FamilyPlan(steps=2, batch=2, prompts=1)
 
@@ -19,9 +18,7 @@ TINY = family.FamilyPlan(steps=2, batch=2, prompts=1)
 @pytest.fixture(autouse=True, scope="module")
 def shared():
     """The pretrained parts are read once."""
-    base = parts.toy_before("stage1-comprehension")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(family.parts, "toy_before", lambda name: deepcopy(base))
+    with pretrained_once():
         yield
 
 
