@@ -35,6 +35,7 @@ ORDER = tuple(LEAVES)
 # The parts that the paper's stages never train.
 FROZEN = ("clip_vision", "vae", "unet")
 
+# The parts that each of the paper's stages starts from.
 NEEDS = {
     "stage1-comprehension": ("clip_vision", "llm"),
     "stage1-creation": ("vae", "unet", "llm"),

@@ -32,14 +32,14 @@ LLM_SIZE = 192  # width of the language model
 CONDITION_SIZE = 96  # width of the states that the U-Net attends to
 VISION_SIZE = 96  # width of the vision tower
 QUERIES = 16
-# Initial standard deviation of word embeddings and dream queries. With 0.05, the first layers add
-# far more to a position than its embedding holds. The language model then had not learned after
-# 100,000 texts to look up what followed an earlier occurrence of a word; with 1 it has learned it
-# after 5,000.
+# Initial standard deviation of word embeddings and dream queries. With 0.05, the embedding of a
+# position is small beside what the first layers add to it: after 100,000 texts, the language model
+# had not learned to look up what followed an earlier occurrence of a word. With 1, it learns this
+# within 5,000 texts.
 EMBEDDING_STD = 1.0
 # The weight of the denoising loss; that of the language loss is 1. With the official code's 10, the
-# denoising loss has smaller gradients than the language loss (notebook 06 shows by how much). Adam
-# scales both by one common magnitude, so that they would change the weights little.
+# denoising loss has smaller gradients than the language loss (notebook 06 shows by how much). Since
+# Adam scales both by one common magnitude, the smaller ones would have little effect.
 PAINTING_WEIGHT = 40.0
 LATENT_SCALE = 0.545  # 1 / std of the toy VAE's latents, measured like Stable Diffusion's 0.18215
 

@@ -1,0 +1,321 @@
+"""How a name becomes a folder (with a hub that is not there), and the checks before reading."""
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import huggingface_hub
+import psutil
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import minidream
+from minidream import weights
+from minidream.tokenizers import ToyTokenizer
+from minidream.weights import loading, reading, scanning, toy, writing
+from minidream.weights.files import read_json
+from minidream.world.language import VOCABULARY
+
+TINY = Path(__file__).parent / "fixtures" / "tiny-a"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """A copy of the tiny official checkpoint, with its component configs."""
+    folder = Path(shutil.copytree(TINY / "checkpoint", tmp_path / "copy"))
+    shutil.copytree(TINY / "component_configs", folder / "component_configs")
+    return folder
+
+
+# --------------------------------------------------------------------------------------------------
+# The hub
+
+
+@pytest.fixture
+def hub(monkeypatch, copy) -> list:
+    """A hub where every repository is the tiny checkpoint; the list of what is downloaded."""
+    downloads = []
+
+    def snapshot_download(name, ignore_patterns):
+        downloads.append((name, ignore_patterns))
+        return str(copy)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return downloads
+
+
+@pytest.mark.parametrize("name", [*weights.HUB_NAMES, "someone/their-dreamllm"])
+def test_a_hub_name_is_downloaded_without_the_pickled_training_arguments(
+    hub, copy, monkeypatch, name
+):
+    monkeypatch.chdir(copy)
+    assert weights.find(name) == copy
+    assert hub == [(name, ["training_args.bin"])]
+
+
+def test_a_model_is_loaded_from_the_hub_as_from_its_folder(hub, copy):
+    model, expected = minidream.load("someone/theirs", CPU), minidream.load(copy, CPU)
+    assert hub == [("someone/theirs", ["training_args.bin"])]
+    assert_close(dict(model.state_dict()), dict(expected.state_dict()), rtol=0, atol=0)
+
+
+def test_a_failed_download_is_an_error_with_its_reason(monkeypatch):
+    def no_network(name, ignore_patterns):
+        raise ConnectionError("the network is unreachable")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
+    with pytest.raises(
+        ValueError, match="'someone/theirs' is not a folder.*is unreachable"
+    ) as error:
+        weights.find("someone/theirs")
+    assert isinstance(error.value.__cause__, ConnectionError)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "toyy",
+        "a/b/c",
+        "./runs/toy",
+        "../toy",
+        "/nowhere",
+        "~/toy",
+        Path("someone/theirs"),
+        "runs/missing",  # `runs` is a folder, so this is a mistyped path
+    ],
+)
+def test_a_name_that_cannot_be_on_the_hub_is_never_asked_for_there(
+    hub, monkeypatch, tmp_path, name
+):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="no weights are known as") as error:
+        weights.find(name)
+    assert hub == []
+    for known in (repr(str(name)), '"toy"', "official layout", "minidream.train", "dreamllm-7b"):
+        assert known in str(error.value)
+
+
+# --------------------------------------------------------------------------------------------------
+# Folders
+
+
+def test_a_folder_is_a_checkpoint_or_a_finished_training_or_an_error(hub, copy, tmp_path):
+    training = tmp_path / "training"
+    training.mkdir()
+    (training / "stage2.llm.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match="training/config.json is missing.*finished train"):
+        weights.find(training)
+    (training / "stage3.llm.safetensors").touch()
+    assert weights.find(training) == training
+    assert weights.find(str(copy)) == copy
+    assert weights.find("toy") == weights.PRETRAINED / "toy"
+    with pytest.raises(FileNotFoundError, match=r"sight\.clip_vision\.safetensors.*train sight`"):
+        minidream.load(training, CPU)
+    assert hub == []
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path) -> dict[str, Path]:
+    """The hub's cache: {name of a repository: folder}; the second of the known names is there."""
+    monkeypatch.delenv("MINIDREAM_7B", raising=False)
+    folders = {
+        weights.HUB_NAMES[1]: Path(shutil.copytree(TINY / "checkpoint", tmp_path / "second"))
+    }
+
+    def try_to_load_from_cache(name, file):
+        if name not in folders:
+            return None
+        path = folders[name] / file
+        # The hub's client returns an object, not None, for a file that the repository lacks.
+        return str(path) if path.exists() else object()
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", try_to_load_from_cache)
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("a download")
+    )
+    return folders
+
+
+def test_the_first_complete_download_is_taken(cache, tmp_path):
+    first, second = weights.HUB_NAMES
+    assert weights.find_full() == cache[second]
+    cache[first] = Path(shutil.copytree(TINY / "checkpoint", tmp_path / "first"))
+    assert weights.find_full() == cache[first]
+    (cache[first] / "dream_embedding.bin").unlink()
+    assert weights.find_full() == cache[second]
+    (cache[second] / "config.json").unlink()
+    assert weights.find_full() is None
+
+
+def test_a_damaged_download_is_an_error_and_not_skipped(cache):
+    path = cache[weights.HUB_NAMES[1]] / "stable_diffusion_head.bin"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"stable_diffusion_head\.bin cannot be read"):
+        weights.find_full()
+
+
+def test_the_environment_names_a_checkpoint_or_a_training(cache, monkeypatch, copy, tmp_path):
+    monkeypatch.setenv("MINIDREAM_7B", str(copy))
+    assert weights.find_full() == copy
+    monkeypatch.setenv("MINIDREAM_7B", "toy")  # a folder has to be named, not a name of `load`
+    with pytest.raises(FileNotFoundError, match="MINIDREAM_7B is 'toy', which is not a folder"):
+        weights.find_full()
+    monkeypatch.setenv("MINIDREAM_7B", "")  # as good as unset
+    assert weights.find_full() == cache[weights.HUB_NAMES[1]]
+
+
+# --------------------------------------------------------------------------------------------------
+# Eight bits
+
+
+def test_without_torchao_nothing_is_searched_or_read(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    monkeypatch.setattr(loading, "find", lambda name: pytest.fail("a folder was searched"))
+    with pytest.raises(ImportError) as error:
+        minidream.load("toy", quantize="int8")
+    assert str(error.value) == (
+        'quantize="int8" needs torchao, which is not installed: pip install "minidream[int8]", '
+        "or pip install torchao"
+    )
+
+
+def test_the_layers_of_the_language_model_are_quantized_and_nothing_else(monkeypatch):
+    quantized = []
+    library = ModuleType("torchao.quantization")
+    library.Int8WeightOnlyConfig = lambda: "eight bits"
+    library.quantize_ = lambda module, config, device: quantized.append((module, config, device))
+    monkeypatch.setitem(sys.modules, "torchao", ModuleType("torchao"))
+    monkeypatch.setitem(sys.modules, "torchao.quantization", library)
+    model = minidream.load("toy", "cpu", torch.bfloat16, quantize="int8")
+    assert quantized == [(model.llm.layers, "eight bits", CPU)]
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
+# --------------------------------------------------------------------------------------------------
+# Room in memory and on the disk
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_is_checked_to_the_byte(monkeypatch, device):
+    needed = 3_000_000_000
+    cases = {"cpu": 2_900_000_000, "cuda": 1_200_000_000}
+
+    def set_free(changed: dict[str, int]) -> None:
+        free = cases | changed
+        memory = SimpleNamespace(available=free["cpu"])
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free["cuda"], 80 * 10**9))
+
+    set_free({})
+    words = (
+        rf"^they take 3\.0 GB of memory on {device}, and {cases[device] / 1e9:.1f} GB are free\. "
+    )
+    with pytest.raises(MemoryError, match=words):
+        reading.check_memory("they", needed, torch.device(device))
+    set_free({device: needed - 1})
+    with pytest.raises(MemoryError, match="3.0 GB.*3.0 GB"):
+        reading.check_memory("they", needed, torch.device(device))
+    set_free({device: needed})
+    reading.check_memory("they", needed, torch.device(device))
+
+
+def test_the_bytes_of_the_weights_are_counted_per_dtype():
+    def stored(shape, dtype=torch.float32):
+        return scanning.StoredTensor(Path("file"), "name", shape, dtype)
+
+    parts = {
+        "model": scanning.StoredPart(
+            Path("file"),
+            {
+                "model.layers.0.self_attn.q_proj.weight": stored((7, 5)),
+                "model.layers.0.input_layernorm.weight": stored((7,)),
+                "lm_head.weight": stored((3, 7), torch.bfloat16),
+            },
+        ),
+        "stable_diffusion_head": scanning.StoredPart(
+            Path("file"), {"unet.layers.0.weight": stored((2, 5))}
+        ),
+    }
+    assert reading.bytes_needed(parts, None, None) == 4 * (35 + 7 + 10) + 2 * 21
+    assert reading.bytes_needed(parts, torch.bfloat16, None) == 2 * (35 + 7 + 21 + 10)
+    # Only the matrices of the language model's layers become eight bits.
+    assert reading.bytes_needed(parts, None, "int8") == 35 + 4 * (7 + 10) + 2 * 21
+    assert reading.bytes_needed(parts, torch.bfloat16, "int8") == 35 + 2 * (7 + 21 + 10)
+
+
+def test_the_disk_is_checked_to_the_byte(monkeypatch, tmp_path):
+    model = minidream.load(TINY / "checkpoint", CPU, component_configs=TINY / "component_configs")
+    # Tensors of two files have the same name, and both count.
+    needed = sum(tensor.nbytes for tensor in model.state_dict().values())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+    with pytest.raises(OSError, match=rf"copy would take {needed / 1e9:.2f} GB, and .* are free"):
+        minidream.save(model, tmp_path / "copy")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
+    minidream.save(model, tmp_path / "copy")
+    assert (tmp_path / "copy" / "config.json").exists()
+    with pytest.raises(OSError, match=r"big would take 16\.12 GB, and \d\.\d\d GB are free"):
+        writing.check_disk(tmp_path / "big", 16_123_456_789)
+
+
+def test_a_quantized_tensor_is_named_and_not_written(tmp_path):
+    class Quantized(torch.Tensor):
+        """Any other type than torch.Tensor."""
+
+    model = toy.new_model(ToyTokenizer(VOCABULARY))
+    weight = model.llm.layers[2].mlp.down_proj.weight.data.as_subclass(Quantized)
+    model.llm.layers[2].mlp.down_proj.weight = nn.Parameter(weight, requires_grad=False)
+    with pytest.raises(
+        ValueError, match=r"not written.*layers\.2\.mlp\.down_proj\.weight is quant"
+    ):
+        minidream.save(model, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------------------------------------------
+# Files that are not what they should be
+
+
+def test_a_file_of_something_else_is_refused(copy):
+    torch.save([torch.ones(2)], copy / "dream_embedding.bin")
+    with pytest.raises(ValueError, match=r"dream_embedding\.bin holds more than named.*: list"):
+        minidream.load(copy, CPU)
+    (copy / "dream_embedding.bin").unlink()
+    with pytest.raises(FileNotFoundError, match=r"dream_embedding\.bin is missing$"):
+        minidream.load(copy, CPU)
+    (copy / "tokenizer.model").unlink()
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.model is missing"):
+        minidream.load(copy, CPU)
+    (copy / "added_tokens.json").write_text('{"<im_start>": ')
+    with pytest.raises(ValueError, match=r"added_tokens\.json is not valid JSON: Expecting value"):
+        minidream.load(copy, CPU)
+    with pytest.raises(FileNotFoundError, match=r"none\.json is missing"):
+        read_json(copy / "none.json")
+
+
+# --------------------------------------------------------------------------------------------------
+# What ships beside the toy
+
+
+def test_each_caption_is_painted_from_its_own_seed():
+    model = minidream.load("toy", CPU)
+    model.decoder.config = replace(model.decoder.config, num_inference_steps=2)
+    together = toy.paint_from_captions(model, ["a red circle", "a blue star"])
+    (alone,) = toy.paint_from_captions(model, ["a red circle"])
+    assert [picture.size for picture in together] == [(toy.IMAGE_SIZE, toy.IMAGE_SIZE)] * 2
+    difference = torch.tensor(list(together[0].tobytes())) - torch.tensor(list(alone.tobytes()))
+    assert difference.abs().max() <= 1  # of 255
+    text_tower = toy.pretrained_text_tower()
+    states = toy.clip_text_states(text_tower, model.tokenizer, ["a red circle", "a blue star", ""])
+    with torch.no_grad():
+        pictures = toy.paint_from_text_states(model.decoder, states[:2], states[2:])
+    assert pictures.shape == (2, 3, toy.IMAGE_SIZE, toy.IMAGE_SIZE)
+    assert pictures.min() >= 0 and pictures.max() <= 1
+    with pytest.raises(ValueError, match="a caption takes 42 tokens.*the text tower reads 32"):
+        toy.clip_text_states(text_tower, model.tokenizer, ["a " * 40])
