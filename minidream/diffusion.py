@@ -31,7 +31,7 @@ class DiffusionConfig:
     num_inference_steps: int = 50
     guidance_scale: float = 7.5
     snr_gamma: float | None = None  # min-SNR weighting (Hang et al. 2023); None: equal weights
-    drop_prob: float = 0.0  # share of training conditions replaced by the null condition
+    drop_prob: float = 0.0  # share of conditions replaced in training by those of an empty prompt
     noise_offset: float = 0.0  # extra noise per channel, for very dark and very bright pictures
     input_perturbation: float = 0.0  # extra input noise that is not predicted (Ning et al. 2023)
 
@@ -205,7 +205,7 @@ class Decoder(nn.Module):
         if self.config.snr_gamma is not None:
             alphas_cumprod = self.scheduler.alphas_cumprod.to(latents.device)[timesteps]
             snr = alphas_cumprod / (1 - alphas_cumprod)
-            # Without it, nearly clean latents, where little is left to learn, would dominate.
+            # Without min-SNR weighting, nearly clean latents, which teach little, would dominate.
             scale = snr + 1 if predicts_velocity else snr
             error = error * scale.clamp(max=self.config.snr_gamma) / scale
         return error.mean()

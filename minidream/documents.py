@@ -32,8 +32,9 @@ class Document:
 
     Args:
         items: str and PIL images. Text may not hold special tokens.
-        targets: indices among the *images* (0 is the first image) of those to be painted in
-            training; None means those that follow text.
+        targets: indices among the *images* (0 is the first image) of those that the model paints,
+            in training or in a prompt that tells what it has painted so far. None means those that
+            follow text; [] means that all images are only read.
 
     Raises:
         TypeError: for an item that is neither str nor a PIL image.

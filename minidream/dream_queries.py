@@ -1,13 +1,11 @@
 """The heart of DreamLLM: dream queries, and the projector from what they gather to the U-Net.
 
 A dream query is a learned vector that takes the place of a word embedding. By itself it means
-nothing. The language model processes it like a word and so lets it attend to everything before it;
-what it has gathered after the last layer conditions the U-Net, in place of the states of a text
-encoder. Nothing says what a query should gather: its only teacher is the denoising loss, through
-the frozen U-Net. (Paper, section 2.2 and figure 2.)
+nothing. The language model processes it like a word and so lets it attend to everything before it,
+earlier queries included. What it has gathered after the last layer conditions the U-Net, in place
+of the states of a text encoder. Nothing says what a query should gather: its only teacher is the
+denoising loss, through the U-Net, which stays frozen in training. (Paper, section 2.2, figure 2.)
 """
-
-from collections.abc import Callable
 
 import torch
 from einops import rearrange
@@ -75,18 +73,6 @@ def gather(hidden: Tensor, queries: int, blocks: list[tuple[int, int]]) -> Tenso
         Shape (blocks, queries, dim).
     """
     return hidden[block_index(blocks, queries, hidden.device)]
-
-
-class HookPoint(nn.Module):
-    """A named place in the computation, without parameters, where probes can watch or intervene.
-
-    It runs the function it is given. A forward pre-hook therefore sees the computation begin, and
-    a forward hook sees its result and may replace it.
-    """
-
-    def forward(self, compute: Callable[[], Tensor]) -> Tensor:
-        """The result of `compute()`."""
-        return compute()
 
 
 class ConditionProjector(nn.Module):

@@ -268,8 +268,9 @@ class LLM(nn.Module):
 
         Args:
             embeddings: shape (batch, tokens, dim).
-            mask: shape (batch, tokens), False at padding; None means no padding. Positions are
-                counted over real tokens only, so that padding on the left changes nothing.
+            mask: shape (batch, tokens), False at padding; None if there is none, or only on the
+                right, where no real token attends to it. Positions are counted over real tokens,
+                so that padding on the left changes nothing.
             cache: holds what was read before; these tokens are appended to it.
 
         Returns:
@@ -315,7 +316,7 @@ def real_inputs(
 ) -> Tensor | None:
     """Which inputs are real, cached ones first: shape (batch, inputs); None if nothing is padded.
 
-    The cache remembers the answer.
+    The cache remembers the answer, so that a padded batch can be continued.
     """
     cached = None if cache is None else cache.mask
     if mask is None and cached is None:
@@ -333,8 +334,8 @@ def real_inputs(
 def causal_mask(real: Tensor, tokens: int) -> Tensor:
     """Which inputs the last `tokens` of a sequence may attend to.
 
-    A token attends to itself and to everything before it, but never to padding. A padding token
-    attends to itself alone, so that its softmax is defined.
+    A token attends to itself and to everything before it, but never to padding. Padding may
+    always attend to itself, so that its softmax is defined.
 
     Args:
         real: shape (batch, inputs), False at padding.

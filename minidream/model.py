@@ -1,6 +1,7 @@
 """DreamLLM: all parts joined. Text and images in, text and images out, in one causal sequence."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,6 @@ from .documents import (
     lay_out,
     pictures_of,
 )
-from .dream_queries import HookPoint
 from .llm import LLM
 from .vision import VisionEncoder
 
@@ -44,7 +44,7 @@ class DreamConfig:
 
     @property
     def loss_scale(self) -> float:
-        """1, or a norm of the two weights: then changing them keeps the size of the gradients."""
+        """1, or a norm of the two weights, which keeps the overall scale of the gradients."""
         weights = (self.loss_weight_lm, self.loss_weight_vm)
         scales = {"none": 1.0, "l1_norm": sum(weights), "l2_norm": math.hypot(*weights)}
         return scales[self.loss_scale_schedule]
@@ -62,6 +62,14 @@ class Losses:
     total: Tensor
     language: Tensor
     diffusion: Tensor
+
+
+class HookPoint(nn.Module):
+    """Runs a function; forward hooks on this module can observe its result or replace it."""
+
+    def forward(self, compute: Callable[[], Tensor]) -> Tensor:
+        """The result of `compute()`."""
+        return compute()
 
 
 class DreamLLM(nn.Module):
@@ -91,7 +99,7 @@ class DreamLLM(nn.Module):
         self.llm, self.vision, self.decoder = llm, vision, decoder
         self.dream_queries = dream_queries
         self.tokenizer, self.config = tokenizer, config
-        # Here interventions change what the queries of prompts gather; see `encode`.
+        # `encode` and `dream` pass here, and nothing else does: the place for interventions.
         self.query_states = HookPoint()
 
     @property
@@ -128,7 +136,8 @@ class DreamLLM(nn.Module):
         """The layout of a prompt that is to be continued: `<s>` prompt, without `</s>`.
 
         Args:
-            prompt: str or Document; images that a document painted occur twice, as in training.
+            prompt: str or Document. Images among its targets occur twice, first as queries and then
+                as patches, as in training.
 
         Raises:
             TypeError: for anything else.
@@ -276,7 +285,8 @@ class DreamLLM(nn.Module):
         drop_prob = self.decoder.config.drop_prob
         if not drop_prob:
             return states
-        dropped = torch.rand(len(states), 1, 1, generator=generator).to(states.device) < drop_prob
+        draw = torch.rand(len(states), 1, 1, generator=generator, device=generator.device)
+        dropped = draw.to(states.device) < drop_prob
         if not dropped.any():
             return states
         empty = Document([])

@@ -48,7 +48,9 @@ def new_projector(dim: int, out_dim: int, depth: int, bias: bool) -> nn.Module:
 
 
 class VisionEncoder(nn.Module):
-    """From pictures to LLM inputs: a frozen CLIP tower and a projector with bias.
+    """From pictures to LLM inputs: a CLIP tower and a projector with bias.
+
+    The tower is frozen in every stage of training (see `train/stages.py`).
 
     Args:
         tower: transformers' CLIP vision model.

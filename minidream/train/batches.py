@@ -61,7 +61,7 @@ def varied_caption(
         leading: the share of captions that name the left or upper object first, in [0.5, 1].
         between: the share of captions with the relation between the names, "a star left of a
             ring", in [0.5, 1].
-        background: as in `describe`.
+        background: whether the background is named; None: at random.
     """
     while True:
         caption = describe(scene, rng, background)

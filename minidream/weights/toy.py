@@ -26,7 +26,7 @@ from ..world.judge import Judge
 from ..world.language import VOCABULARY
 from .layout import PRETRAINED
 
-IMAGE_SIZE = 32  # image pixels; the code takes any multiple of 8
+IMAGE_SIZE = 32  # image pixels: LATENT_SIZE times the 4 pixels that the VAE puts into a cell
 LATENT_SIZE = 8  # latent cells
 LLM_SIZE = 192  # width of the language model
 CONDITION_SIZE = 96  # width of the states that the U-Net attends to

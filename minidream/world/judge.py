@@ -272,8 +272,7 @@ def scenes_by_colour(images: Tensor) -> list[Scene | None]:
 
     Returns:
         A scene for each picture, with the positions and radii that were found, so that `render`
-        draws the masks of its
-        objects; None if there are not one or two objects.
+        draws the masks of its objects; None if there are not one or two objects.
     """
     pixels = rearrange(images.float().cpu(), "batch rgb height width -> batch height width rgb")
     return [_scene_by_colour(picture) for picture in pixels]

@@ -87,9 +87,8 @@ def render(scenes: list[Scene], size: int = 32) -> tuple[Tensor, Tensor]:
 
     Returns:
         images, shape (batch, 3, size, size), RGB in [0, 1]; and masks, shape (batch, 2, size,
-        size), the share of each
-        pixel that object 0 and object 1 cover, in [0, 1]; all zeros for an object that does not
-        exist.
+        size), the share of each pixel that object 0 and object 1 cover, in [0, 1]; all zeros for
+        an object that does not exist.
     """
     masks, colours = torch.zeros(len(scenes), 2, size, size), torch.zeros(len(scenes), 2, 3)
     for shape in SHAPES:  # all objects of one shape at once

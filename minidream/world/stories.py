@@ -66,9 +66,8 @@ def edit_of(scene: Scene, kind: str, rng: random.Random) -> tuple[Scene, str, st
 
     Returns:
         The scene after the change, a sentence that tells the change ("the circle turns green."),
-        and an instruction
-        that asks for it ("the same but green"). None if this kind of change is not possible in the
-        scene.
+        and an instruction that asks for it ("the same but green"). None if this kind of change is
+        not possible in the scene.
     """
     index = rng.randrange(len(scene.objects))
     item, name = scene.objects[index], referring_expression(scene, index)
