@@ -268,9 +268,8 @@ class LLM(nn.Module):
 
         Args:
             embeddings: shape (batch, tokens, dim).
-            mask: shape (batch, tokens), False at padding; None if there is none, or only on the
-                right, where no real token attends to it. Positions are counted over real tokens,
-                so that padding on the left changes nothing.
+            mask: shape (batch, tokens), False at padding; None without padding, or with padding
+                only on the right, which real tokens never see. Positions count real tokens only.
             cache: holds what was read before; these tokens are appended to it.
 
         Returns:
