@@ -51,7 +51,7 @@ def book():
     )
 
 
-def test_first_prompt_is_the_first_text_that_is_called_so(book):
+def test_first_prompt_is_the_first_text_assigned_to_prompt(book):
     assert demo.first_prompt(book) == "a red star"
     with pytest.raises(ValueError, match="prompt ="):
         demo.first_prompt(
@@ -64,11 +64,11 @@ def test_first_prompt_is_the_first_text_that_is_called_so(book):
         )
 
 
-def test_figures_come_in_the_order_of_the_page(book):
+def test_figures_are_in_the_order_of_the_cells(book):
     assert demo.figures_of(book) == [png("red"), png("blue")]
 
 
-def test_page_holds_its_pictures_and_a_sentence_for_the_widget(book, caplog):
+def test_page_contains_pictures_and_the_text_of_widgets(book, caplog):
     page = demo.page_of(book)
     for colour in ("red", "blue"):
         assert base64.b64encode(png(colour)).decode() in page
@@ -79,7 +79,7 @@ def test_page_holds_its_pictures_and_a_sentence_for_the_widget(book, caplog):
     )  # the book is left as it was
 
 
-def test_save_replaces_what_an_earlier_run_left(book, tmp_path):
+def test_save_replaces_files_of_an_earlier_run(book, tmp_path):
     (tmp_path / "figure-07.png").write_bytes(b"old")
     (tmp_path / "figure-of-mine.png").write_bytes(b"mine")
     page, figures = demo.save(book, tmp_path)
@@ -151,7 +151,7 @@ def test_the_command_saves_a_page_and_says_how_long_a_picture_takes(tmp_path, mo
     assert "figures" not in capsys.readouterr().out and not list(out.glob("figure-*"))
 
 
-def test_help_says_where_things_go(capsys):
+def test_help_names_the_files_that_are_written(capsys):
     with pytest.raises(SystemExit) as done:
         demo.main(["--help"])
     assert done.value.code == 0 and "quickstart.html" in capsys.readouterr().out

@@ -89,30 +89,22 @@ def test_the_denoising_loop_is_diffusers_pipeline(guidance_scale, prediction_typ
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    wanted = pipeline(
+    arguments = dict(
         prompt_embeds=condition,
         negative_prompt_embeds=null,
         latents=latents,
         num_inference_steps=4,
         guidance_scale=guidance_scale,
         eta=0.0,
-        output_type="latent",
-    ).images
+    )
+    wanted = pipeline(**arguments, output_type="latent").images
     sampled = decoder.sample(
         condition, null, latents, num_inference_steps=4, guidance_scale=guidance_scale
     )
     assert sampled.shape == (3, 4, 6, 6)
     assert_close(sampled, wanted, atol=1e-4, rtol=0)
     assert (sampled - latents).abs().max() > 0.1, "something was painted"
-    pictures = pipeline(
-        prompt_embeds=condition,
-        negative_prompt_embeds=null,
-        latents=latents,
-        num_inference_steps=4,
-        guidance_scale=guidance_scale,
-        eta=0.0,
-        output_type="pt",
-    ).images
+    pictures = pipeline(**arguments, output_type="pt").images
     assert_close(decoder.decode(sampled), pictures, atol=1e-4, rtol=0)
 
 

@@ -1,4 +1,4 @@
-"""A checker that accepts what is wrong teaches it; one that rejects what is right is worse."""
+"""The checker of exercises accepts right attempts, rejects wrong ones and says what differs."""
 
 import re
 
@@ -17,22 +17,22 @@ def row_means(values):
     return values.mean(dim=1)
 
 
-def of(attempt, *cases, mistakes=None, reference=row_means):
+def feedback_on(attempt, *cases, mistakes=None, reference=row_means):
     return feedback(
         attempt, reference, [(case,) for case in cases or (MATRIX, SQUARE)], mistakes or {}
     )
 
 
-def test_the_reference_is_right(capsys):
+def test_the_reference_and_equal_results_are_right(capsys):
     check_exercise(row_means, row_means, (MATRIX,), (SQUARE,))
     assert capsys.readouterr().out == "Right: in 2 of 2 cases it gives what `row_means` gives.\n"
     # Another way to the same numbers is right, too: rounding that depends on the order of summing
     # does not count.
-    assert of(lambda values: values.double().sum(1) / values.shape[1]).startswith("Right")
-    assert of(lambda values: values.numpy().mean(1)).startswith("Right")
+    assert feedback_on(lambda values: values.double().sum(1) / values.shape[1]).startswith("Right")
+    assert feedback_on(lambda values: values.numpy().mean(1)).startswith("Right")
 
 
-def test_a_stub_that_nobody_touched_is_no_mistake(capsys):
+def test_an_unchanged_stub_is_not_a_mistake(capsys):
     def my_means(values):
         raise NotImplementedError
 
@@ -56,43 +56,45 @@ def test_a_stub_that_nobody_touched_is_no_mistake(capsys):
         (lambda values: values.mul_(2).mean(dim=1), r"changes what it is given"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(attempt, sentence):
-    said = of(attempt)
+def test_a_sentence_explains_what_is_wrong(attempt, sentence):
+    said = feedback_on(attempt)
     assert said.startswith("Not yet: ")
     assert re.search(sentence, said), said
 
 
-def test_arguments_are_as_they_were_whatever_an_attempt_does():
+def test_an_attempt_cannot_change_the_arguments():
     before = MATRIX.clone()
-    of(lambda values: values.zero_(), MATRIX)
+    feedback_on(lambda values: values.zero_(), MATRIX)
     assert torch.equal(MATRIX, before)
 
 
 def test_a_constant_does_not_pass_two_cases():
-    assert "1 of 2 cases differ. In case 2" in of(
+    assert "1 of 2 cases differ. In case 2" in feedback_on(
         lambda values: torch.tensor([2.0, 5.0]), MATRIX, MATRIX + 1
     )
 
 
-def test_typical_mistakes_are_known_by_what_they_give():
-    mistakes = {
-        "that is the greatest of each row, not the mean.": lambda values: values.amax(dim=1)
-    }
+def test_typical_mistakes_are_recognized_by_their_results():
+    mistakes = {"that is the maximum of each row, not the mean.": lambda values: values.amax(dim=1)}
     assert (
-        of(lambda values: values.max(dim=1).values, mistakes=mistakes)
-        == "Not yet: that is the greatest of each row, not the mean."
+        feedback_on(lambda values: values.max(dim=1).values, mistakes=mistakes)
+        == "Not yet: that is the maximum of each row, not the mean."
     )
-    assert of(row_means, mistakes=mistakes).startswith("Right")
-    assert "2 was expected at" in of(lambda values: values.amin(dim=1), MATRIX, mistakes=mistakes)
+    assert feedback_on(row_means, mistakes=mistakes).startswith("Right")
+    assert "2 was expected at" in feedback_on(
+        lambda values: values.amin(dim=1), MATRIX, mistakes=mistakes
+    )
     with pytest.raises(ValueError, match="this mistake is none"):
-        of(row_means, mistakes={"another way": lambda values: values.sum(1) / values.shape[1]})
+        feedback_on(
+            row_means, mistakes={"another way": lambda values: values.sum(1) / values.shape[1]}
+        )
     with pytest.raises(ValueError, match="at least one case"):
         feedback(row_means, row_means, [], {})
 
 
-def test_an_error_of_the_attempt_is_shown_as_it_is():
+def test_an_error_of_the_attempt_is_raised():
     with pytest.raises(IndexError):
-        of(lambda values: values.mean(dim=7))
+        feedback_on(lambda values: values.mean(dim=7))
 
 
 @pytest.mark.parametrize(

@@ -755,28 +755,13 @@ def test_written_words_are_never_tokens_that_must_be_forced(model, monkeypatch):
     monkeypatch.setattr(
         generate, "choose", lambda *arguments: chosen.append(plain(*arguments)) or chosen[-1]
     )
-    document = model.write(
-        "a story:",
-        max_images=1,
-        max_new_tokens=150,
-        temperature=5.0,
-        top_p=1.0,
-        seed=2,
-        **TWO_STEPS,
-    )
+    wild = dict(max_new_tokens=150, temperature=5.0, top_p=1.0, **TWO_STEPS)
+    document = model.write("a story:", max_images=1, seed=2, **wild)
     special = model.tokenizer.special
     assert len(chosen) > 5 and len(set(chosen)) > 5
     assert not set(chosen) & set(special.never_sampled)
     assert special.eos not in chosen[:-1] and "<" not in document.text and "[" not in document.text
-    again = model.write(
-        "a story:",
-        max_images=1,
-        max_new_tokens=150,
-        temperature=5.0,
-        top_p=1.0,
-        seed=2,
-        **TWO_STEPS,
-    )
+    again = model.write("a story:", max_images=1, seed=2, **wild)
     assert again.text == document.text and [image.tobytes() for image in again.images] == [
         image.tobytes() for image in document.images
     ]

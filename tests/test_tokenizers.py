@@ -26,7 +26,7 @@ def llama():
 
 def test_toy_splits_words_from_punctuation_and_lowers_case():
     ids = TOY.encode("A RED circle,isn't   a ring ?")
-    assert [TOY.label(number) for number in ids] == [
+    assert [TOY.label(token_id) for token_id in ids] == [
         "a",
         "red",
         "circle",
@@ -42,8 +42,8 @@ def test_toy_splits_words_from_punctuation_and_lowers_case():
 
 
 def test_toy_ids_are_special_tokens_first_then_words():
-    assert [TOY.label(number) for number in range(4)] == ["[PAD]", "<s>", "</s>", "<unk>"]
-    assert {TOY.label(number) for number in range(len(SPECIAL_TOKENS))} == set(SPECIAL_TOKENS)
+    assert [TOY.label(token_id) for token_id in range(4)] == ["[PAD]", "<s>", "</s>", "<unk>"]
+    assert {TOY.label(token_id) for token_id in range(len(SPECIAL_TOKENS))} == set(SPECIAL_TOKENS)
     assert len(TOY) == len(SPECIAL_TOKENS) + 8
     assert TOY.encode("a")[0] == len(SPECIAL_TOKENS)
     assert (
@@ -80,7 +80,7 @@ def test_an_unknown_word_is_named_with_the_nearest():
         TOY.encode("a red é")
 
 
-def test_words_of_a_tokenizer_differ():
+def test_repeated_words_are_refused():
     for words in (["a", "a"], ["a", "<s>"]):
         with pytest.raises(ValueError, match="must differ"):
             ToyTokenizer(words)
@@ -103,7 +103,7 @@ def test_llama_ids_of_the_official_prompts(llama):
         assert llama.decode(ids) == prompt
 
 
-def test_llama_pieces_each_get_a_space_in_front_and_keep_the_one_behind(llama):
+def test_llama_text_around_an_image_is_encoded_piece_by_piece(llama):
     """Text on either side of an image is encoded by itself.
 
     In this conversation, whose turn begins with an image, the text before it ends in a space.
@@ -123,10 +123,10 @@ def test_llama_pieces_each_get_a_space_in_front_and_keep_the_one_behind(llama):
 
 def test_llama_special_ids_are_those_of_the_checkpoint(llama):
     ids = json.loads((TINY / "manifest.json").read_text())["special_token_ids"]
-    for token, number in ids.items():
+    for token, token_id in ids.items():
         name = "pad" if token == "[PAD]" else token.strip("<>")
-        assert getattr(llama.special, name) == number
-        assert llama.label(number) == token
+        assert getattr(llama.special, name) == token_id
+        assert llama.label(token_id) == token
     assert len(llama) == 128
     assert (
         llama.decode(
@@ -142,13 +142,13 @@ def test_llama_special_ids_are_those_of_the_checkpoint(llama):
     )
 
 
-def test_llama_labels_of_words_lose_the_mark_of_their_beginning(llama):
-    labels = [llama.label(number) for number in llama.encode("A small cat.")]
+def test_llama_labels_have_no_mark_at_the_beginning_of_words(llama):
+    labels = [llama.label(token_id) for token_id in llama.encode("A small cat.")]
     assert "".join(labels).replace("\u2423", "") == "Asmallcat."
 
 
 # --------------------------------------------------------------------------------------------------
-# Text never becomes a control token
+# Text never becomes a special token
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
@@ -159,16 +159,16 @@ def test_special_tokens_in_text_are_refused(llama, token):
         assert repr(token) in str(caught.value) and "a red" in str(caught.value)
 
 
-def test_what_only_looks_like_one_is_text(llama):
+def test_text_that_resembles_a_special_token_is_text(llama):
     text = "< s > <dream start> </ s>"
     ids = llama.encode(text)
     assert not set(ids) & {llama.bos, llama.eos, *llama.names}
     with pytest.raises(ValueError, match="'<'"):
-        TOY.encode("a <ring>")  # no control token, and no word that the toy knows either
+        TOY.encode("a <ring>")  # neither a special token nor a word of the toy
 
 
 @pytest.mark.parametrize("tokenizer", ["toy", "llama"])
-def test_no_text_of_single_words_yields_a_special_id(llama, tokenizer):
+def test_plain_text_never_has_a_special_id(llama, tokenizer):
     tokenizer = {"toy": TOY, "llama": llama}[tokenizer]
     special = set(tokenizer.special.never_sampled) | {
         tokenizer.special.eos,

@@ -71,11 +71,11 @@ def scenes(count, held_out=False, seed=0, objects=None):
 # Scenes
 
 
-def test_facts_do_not_depend_on_which_thing_is_first():
+def test_facts_do_not_depend_on_which_object_is_first():
     expected = ("black", "left of", (("large", "red", "circle"), ("small", "blue", "square")))
     assert PAIR.facts == Scene((SQUARE, CIRCLE), "black").facts == expected
     assert PAIR.relation == "left of" and Scene((SQUARE, CIRCLE)).relation == "right of"
-    assert [PAIR.relation_of(number) for number in (0, 1)] == ["left of", "right of"] and Scene(
+    assert [PAIR.relation_of(index) for index in (0, 1)] == ["left of", "right of"] and Scene(
         (SQUARE,)
     ).relation_of(0) is None
     assert Scene((CIRCLE,)).facts == ("white", None, (("large", "red", "circle"),))
@@ -96,7 +96,7 @@ def test_relation_follows_the_longer_axis_and_y_grows_down(dx, dy, expected):
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
-def test_places_are_inside_apart_and_beyond_dispute(relation):
+def test_objects_are_inside_apart_and_in_a_clear_relation(relation):
     rng = random.Random(3)
     for _ in range(300):
         first, second = place_objects((sample_object(rng), sample_object(rng)), rng, relation)
@@ -104,11 +104,8 @@ def test_places_are_inside_apart_and_beyond_dispute(relation):
         across, down = abs(first.x - second.x), abs(first.y - second.y)
         assert min(across, down) <= 0.6 * max(across, down) + 1e-9
         assert max(across, down) > first.radius + second.radius
-        for thing in (first, second):
-            assert (
-                thing.radius < thing.x < 1 - thing.radius
-                and thing.radius < thing.y < 1 - thing.radius
-            )
+        for item in (first, second):
+            assert item.radius < item.x < 1 - item.radius and item.radius < item.y < 1 - item.radius
 
 
 def test_unknown_words_and_counts_are_named():
@@ -140,10 +137,10 @@ def test_held_out_by_hand():
 
 
 @pytest.mark.parametrize("held_out", [False, True])
-def test_sampling_gives_only_what_was_asked_for_and_all_of_it(held_out):
+def test_samples_are_held_out_or_not_as_asked_and_cover_everything(held_out):
     drawn = scenes(3000, held_out)
     assert all(is_held_out(scene) == held_out for scene in drawn)
-    looks = {(thing.shape, thing.colour) for scene in drawn for thing in scene.objects}
+    looks = {(item.shape, item.colour) for scene in drawn for item in scene.objects}
     arrangements = {
         (looks[0][2], relation, looks[1][2])
         for _, relation, looks in (scene.facts for scene in drawn)
@@ -161,7 +158,7 @@ def test_sampling_gives_only_what_was_asked_for_and_all_of_it(held_out):
     assert scenes(5, held_out, seed=8) == scenes(5, held_out, seed=8)
 
 
-def test_every_word_is_seen_in_spite_of_what_is_held_out():
+def test_every_word_is_seen_although_combinations_are_held_out():
     assert (
         len(HELD_OUT_COMBINATIONS)
         == len({shape for shape, _ in HELD_OUT_COMBINATIONS})
@@ -188,13 +185,13 @@ AREAS = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_masks_have_the_area_and_the_centre_of_their_shape(shape):
-    thing = SceneObject(shape, "green", "large", x=0.37, y=0.61)
-    _, masks = render([Scene((thing,))], size=96)
+    item = SceneObject(shape, "green", "large", x=0.37, y=0.61)
+    _, masks = render([Scene((item,))], size=96)
     assert masks.shape == (1, 2, 96, 96) and masks[0, 1].count_nonzero() == 0
     mask, axis = masks[0, 0], (torch.arange(96) + 0.5) / 96
-    assert abs(mask.sum().item() / 96**2 / thing.radius**2 / AREAS[shape] - 1) < 0.02
-    assert abs((mask.sum(dim=0) @ axis / mask.sum()).item() - thing.x) < 0.002, "columns are x"
-    assert abs((mask.sum(dim=1) @ axis / mask.sum()).item() - thing.y) < 0.002, (
+    assert abs(mask.sum().item() / 96**2 / item.radius**2 / AREAS[shape] - 1) < 0.02
+    assert abs((mask.sum(dim=0) @ axis / mask.sum()).item() - item.x) < 0.002, "columns are x"
+    assert abs((mask.sum(dim=1) @ axis / mask.sum()).item() - item.y) < 0.002, (
         "rows are y, downwards"
     )
     assert mask.max() == 1 and ((mask > 0) & (mask < 1)).any(), "full inside, soft at the edge"
@@ -208,31 +205,31 @@ def test_y_grows_down_and_a_triangle_points_up():
     assert widths[1] < widths[-2], "narrow at the top"
 
 
-def test_a_picture_is_its_masks_laid_over_the_background():
+def test_a_picture_blends_its_objects_over_the_background_by_their_masks():
     drawn = scenes(50) + scenes(20, held_out=True)
     images, masks = render(drawn, size=40)
     assert images.shape == (70, 3, 40, 40) and masks.shape == (70, 2, 40, 40)
     for scene, image, cover in zip(drawn, images, masks):
-        colours = [torch.tensor(COLOURS[thing.colour]) for thing in scene.objects]
+        colours = [torch.tensor(COLOURS[item.colour]) for item in scene.objects]
         ground = torch.tensor(BACKGROUNDS[scene.background]).reshape(3, 1, 1)
         expected = ground * (1 - cover.sum(dim=0)) + sum(
             colour.reshape(3, 1, 1) * mask for colour, mask in zip(colours, cover)
         )
         assert_close(image, expected, atol=1e-6, rtol=0)
-        assert cover.sum(dim=0).max() <= 1, "things never overlap, so their shares add up"
+        assert cover.sum(dim=0).max() <= 1, "objects never overlap, so their shares add up"
 
 
-def test_a_picture_does_not_depend_on_its_neighbours():
+def test_a_picture_does_not_depend_on_the_rest_of_its_batch():
     drawn = scenes(9)
     together = render(drawn, size=24)
-    for number in (0, 4, 8):
-        alone = render([drawn[number]], size=24)
-        assert torch.equal(alone[0][0], together[0][number]) and torch.equal(
-            alone[1][0], together[1][number]
+    for index in (0, 4, 8):
+        alone = render([drawn[index]], size=24)
+        assert torch.equal(alone[0][0], together[0][index]) and torch.equal(
+            alone[1][0], together[1][index]
         )
 
 
-def test_pil_and_back():
+def test_images_become_pil_images_and_back():
     images, _ = render(scenes(3), size=20)
     pictures = to_pil(images)
     assert [(picture.mode, picture.size) for picture in pictures] == [("RGB", (20, 20))] * 3
@@ -339,11 +336,11 @@ def test_parser_by_hand(text, facts):
         "a large red circle left of a small blue square above it",
     ],
 )
-def test_what_is_no_caption_parses_to_none(text):
+def test_text_that_is_no_caption_parses_to_none(text):
     assert parse_caption(text) is None
 
 
-def test_roles_say_what_every_word_tells():
+def test_roles_name_the_attribute_of_every_word():
     attributes = {word for words in SIZE_SYNONYMS.values() for word in words} | {
         *COLOURS,
         *SHAPES,
@@ -351,27 +348,29 @@ def test_roles_say_what_every_word_tells():
     }
     for scene, phrase in captions(600):
         assert len(phrase.words) == len(phrase.roles)
-        told, relation = set(), []
+        described, relation = set(), []
         for word, role in zip(phrase.words, phrase.roles):
-            assert role or word not in attributes, f"{word!r} tells something in {phrase.text!r}"
+            assert role or word not in attributes, (
+                f"{word!r} is an attribute without a role in {phrase.text!r}"
+            )
             if role is None:
                 continue
-            kind, number = role
+            kind, index = role
             if kind == "relation":
                 relation.append(word)
             elif kind == "background":
-                assert word == scene.background and number is None
+                assert word == scene.background and index is None
             else:
-                thing = scene.objects[number]
+                item = scene.objects[index]
                 right = (
-                    SIZE_SYNONYMS[thing.size]
+                    SIZE_SYNONYMS[item.size]
                     if kind == "size"
-                    else (thing.colour if kind == "colour" else thing.shape,)
+                    else (item.colour if kind == "colour" else item.shape,)
                 )
                 assert word in right
-                told.add(role)
-        assert told == set(product(("size", "colour", "shape"), range(len(scene.objects)))), (
-            "everything is said, and once"
+                described.add(role)
+        assert described == set(product(("size", "colour", "shape"), range(len(scene.objects)))), (
+            "every attribute is described, and once"
         )
         phrases = {
             *RELATIONS_AFTER_WITH.values(),
@@ -406,8 +405,8 @@ def all_questions(scene, seeds=400):
     return {ask(scene, rng) for _ in range(seeds)}
 
 
-def test_questions_about_two_things_by_hand():
-    """Every question of this scene that is asked has just one answer, and it is the right one."""
+def test_questions_about_two_objects_by_hand():
+    """Every question that can be asked about this scene has one answer, and it is right."""
     asked = all_questions(PAIR, 3000)
     answers = dict(asked)
     assert len(answers) == len(asked)
@@ -448,7 +447,7 @@ def test_questions_about_two_things_by_hand():
     assert missing == set(answers), "nothing else is asked"
 
 
-def test_things_alike_are_told_apart_by_colour():
+def test_objects_of_one_shape_are_named_by_colour():
     twins = Scene((CIRCLE, SceneObject("circle", "blue", "small", 0.75, 0.40)))
     assert (
         referring_expression(twins, 0) == "red circle"
@@ -473,12 +472,10 @@ def test_answers_follow_from_the_scene(kind):
     rng = random.Random(4)
     for scene in scenes(300) + scenes(100, held_out=True):
         question, answer = ask(scene, rng, kind)
-        things = scene.objects
+        objects = scene.objects
         if found := re.fullmatch(r"is there a (\w+) (\w+)\?", question):
             assert answer == (
-                "yes"
-                if found.groups() in {(thing.colour, thing.shape) for thing in things}
-                else "no"
+                "yes" if found.groups() in {(item.colour, item.shape) for item in objects} else "no"
             )
         elif found := re.fullmatch(
             r"is the ([\w ]+?) (left of|right of|above|below) the ([\w ]+)\?", question
@@ -486,39 +483,35 @@ def test_answers_follow_from_the_scene(kind):
             name, said, other = found.groups()
             first, second = (
                 [
-                    thing
-                    for number, thing in enumerate(things)
-                    if referring_expression(scene, number) == words
+                    item
+                    for index, item in enumerate(objects)
+                    if referring_expression(scene, index) == words
                 ]
                 for words in (name, other)
             )
             assert answer == ("yes" if relation_between(*first, *second) == said else "no")
         elif question.startswith("how many"):
-            assert answer == {1: "one", 2: "two"}[len(things)]
+            assert answer == {1: "one", 2: "two"}[len(objects)]
         elif question.endswith("the background?"):
             assert answer == scene.background
         elif kind == "size":
-            assert [
-                thing.size for thing in things if f"{thing.colour} {thing.shape}" in question
-            ] == [answer]
-        elif kind == "colour":
-            assert [
-                thing.colour for thing in things if question.endswith(f"the {thing.shape}?")
-            ] == [answer]
-        elif kind == "shape":
-            assert [thing.shape for thing in things if f"the {thing.colour} " in question] == [
+            assert [item.size for item in objects if f"{item.colour} {item.shape}" in question] == [
                 answer
             ]
+        elif kind == "colour":
+            assert [item.colour for item in objects if question.endswith(f"the {item.shape}?")] == [
+                answer
+            ]
+        elif kind == "shape":
+            assert [item.shape for item in objects if f"the {item.colour} " in question] == [answer]
         else:
             relation, name = re.fullmatch(
                 r"what is (left of|right of|above|below) the ([\w ]+)\?", question
             ).groups()
-            [number] = [
-                number for number in range(2) if referring_expression(scene, number) == name
-            ]
+            [index] = [index for index in range(2) if referring_expression(scene, index) == name]
             assert (
-                answer == things[1 - number].shape
-                and relation_between(things[1 - number], things[number]) == relation
+                answer == objects[1 - index].shape
+                and relation_between(objects[1 - index], objects[index]) == relation
             )
 
 
@@ -575,13 +568,13 @@ def test_questions_on_seen_scenes_name_nothing_that_is_held_out():
 
 @pytest.mark.parametrize("held_out", [False, True])
 @pytest.mark.parametrize("sample", [sample_story, sample_edit, sample_subject])
-def test_stories_and_edits_give_what_was_asked_for(sample, held_out):
+def test_last_scenes_are_held_out_only_if_asked(sample, held_out):
     rng = random.Random(7)
     for _ in range(400):
         story = sample(rng, held_out=held_out)
         assert is_held_out(story.scenes[-1]) == held_out
         assert not any(is_held_out(scene) for scene in story.scenes[:-1]), (
-            "what comes before may always be seen"
+            "earlier scenes are never held out"
         )
         if not held_out:
             assert not named_looks(story.text) & HELD_OUT_COMBINATIONS
@@ -608,14 +601,14 @@ def test_stories_begin_with_a_caption_and_end_with_a_picture():
     assert sample_story(random.Random(1)) == sample_story(random.Random(1))
 
 
-def test_a_story_separates_words_and_scenes():
+def test_a_story_gives_its_text_and_its_scenes():
     story = Story(("one.", PAIR, "two.", Scene((CIRCLE,))))
     assert story.scenes == (PAIR, Scene((CIRCLE,))) and story.text == "one. two."
 
 
 @pytest.mark.parametrize("kind", EDITS)
 @pytest.mark.parametrize("count", [1, 2])
-def test_edits_do_what_they_say(kind, count):
+def test_edits_change_what_their_words_describe(kind, count):
     rng = random.Random(9)
     results = [(scene, edit_of(scene, kind, rng)) for scene in scenes(150, objects=count)]
     impossible = {1: ("vanish", "swap", "exchange"), 2: ("appear",)}[count]
@@ -624,37 +617,35 @@ def test_edits_do_what_they_say(kind, count):
         return
     results = [(scene, *result) for scene, result in results if result]
     assert len(results) > 100
-    for before, after, told, asked in results:
+    for before, after, described, asked in results:
         assert asked.startswith("the same but ")
         assert (after.background == before.background) == (kind != "background")
-        names = [referring_expression(before, number) for number in range(count)]
+        names = [referring_expression(before, index) for index in range(count)]
         mentioned = [
-            number
-            for number in range(count)
-            if f"the {names[number]} " in told or told.endswith(f"the {names[number]}.")
+            index
+            for index in range(count)
+            if f"the {names[index]} " in described or described.endswith(f"the {names[index]}.")
         ]
         if kind in ("recolour", "resize", "reshape"):
-            [number] = mentioned
-            old, new = before.objects[number], after.objects[number]
-            assert count == 1 or f"the {names[number]}" in asked
+            [index] = mentioned
+            old, new = before.objects[index], after.objects[index]
+            assert count == 1 or f"the {names[index]}" in asked
             attribute = {"recolour": "colour", "resize": "size", "reshape": "shape"}[kind]
-            looks = [
-                dict(zip(("size", "colour", "shape"), thing.appearance)) for thing in (old, new)
-            ]
+            looks = [dict(zip(("size", "colour", "shape"), item.appearance)) for item in (old, new)]
             assert {name for name in looks[0] if looks[0][name] != looks[1][name]} == {attribute}
             if kind == "resize":
                 assert (
-                    ("grows" in told and "larger" in asked)
+                    ("grows" in described and "larger" in asked)
                     == (new.size == "large")
                     == (new.radius > old.radius)
                 )
             else:
-                assert told.endswith(f" {looks[1][attribute]}.") and asked.endswith(
+                assert described.endswith(f" {looks[1][attribute]}.") and asked.endswith(
                     looks[1][attribute]
                 )
             if count == 2:
                 assert (
-                    after.objects[1 - number].appearance == before.objects[1 - number].appearance
+                    after.objects[1 - index].appearance == before.objects[1 - index].appearance
                     and after.relation == before.relation
                 )
         elif kind == "appear":
@@ -662,18 +653,20 @@ def test_edits_do_what_they_say(kind, count):
             assert first.appearance == old.appearance
             relation = relation_between(new, first)
             assert (
-                told == f"{noun_phrase(new, 1).text} appears {relation} it."
+                described == f"{noun_phrase(new, 1).text} appears {relation} it."
                 and f"with {noun_phrase(new, 1).text} {relation} it" in asked
             )
         elif kind == "vanish":
-            [number] = mentioned
-            assert [thing.appearance for thing in after.objects] == [
-                before.objects[1 - number].appearance
+            [index] = mentioned
+            assert [item.appearance for item in after.objects] == [
+                before.objects[1 - index].appearance
             ]
-            assert told.endswith("disappears.") and asked.endswith(f"without the {names[number]}")
+            assert described.endswith("disappears.") and asked.endswith(
+                f"without the {names[index]}"
+            )
         elif kind == "swap":
-            assert [thing.appearance for thing in after.objects] == [
-                thing.appearance for thing in before.objects
+            assert [item.appearance for item in after.objects] == [
+                item.appearance for item in before.objects
             ]
             assert after.relation == OPPOSITE[before.relation]
         elif kind == "exchange":
@@ -685,7 +678,7 @@ def test_edits_do_what_they_say(kind, count):
         else:
             assert after.objects == before.objects
             assert (
-                told == f"the background turns {after.background}."
+                described == f"the background turns {after.background}."
                 and asked == f"the same but on a {after.background} background"
             )
         if len(after.objects) == 2:
@@ -694,7 +687,7 @@ def test_edits_do_what_they_say(kind, count):
             )
 
 
-def test_edits_and_subjects_are_given_their_first_picture():
+def test_the_first_picture_of_edits_and_subjects_is_given():
     rng = random.Random(10)
     for _ in range(100):
         edit, subject, copy = sample_edit(rng), sample_subject(rng), sample_copy(rng)
@@ -718,7 +711,7 @@ def test_edits_and_subjects_are_given_their_first_picture():
 # The words
 
 
-def test_the_vocabulary_is_what_the_generators_say():
+def test_the_vocabulary_is_the_words_of_the_generators():
     rng = random.Random(11)
     said = [DESCRIBE]
     for scene in scenes(1500) + scenes(300, held_out=True):
@@ -752,7 +745,7 @@ def test_the_analytic_reader_is_not_fooled_by_nothing_or_by_noise():
     assert not any(reading.agrees(PAIR.facts) for reading in read_by_colour(noise))
 
 
-def test_agreement_is_about_everything():
+def test_a_reading_agrees_only_if_every_fact_does():
     background, relation, looks = PAIR.facts
     assert Reading(PAIR.facts).agrees(PAIR.facts) and Reading(PAIR.facts).agrees(
         (None, relation, looks)
@@ -768,7 +761,7 @@ def test_agreement_is_about_everything():
     assert not Reading(None).agrees(PAIR.facts)
 
 
-def test_the_judge_says_in_words_what_its_heads_answer():
+def test_the_judge_reads_facts_from_the_answers_of_its_heads():
     """Heads that give the right answers read every scene back: answers and words agree in order."""
     drawn = scenes(200) + scenes(50, held_out=True)
     answers = answers_of_scenes(drawn)
@@ -783,7 +776,7 @@ def test_the_judge_says_in_words_what_its_heads_answer():
     )
 
 
-def test_the_judge_takes_any_size_and_ignores_what_is_not_asked():
+def test_the_judge_takes_any_size_and_learns_only_from_known_answers():
     judge = Judge(width=8)
     for size in (24, 32, 48):
         assert {
@@ -804,7 +797,7 @@ def test_the_judge_takes_any_size_and_ignores_what_is_not_asked():
         assert unasked[:4].all() or "shape" not in name, "blobs of two shapes have none"
 
 
-def test_roughen_keeps_range_and_stays_close():
+def test_blur_and_noise_keep_the_range_and_stay_close():
     images, _ = render(scenes(40), 32)
     rough = add_blur_and_noise(images, torch.Generator().manual_seed(1))
     assert rough.shape == images.shape and rough.min() >= 0 and rough.max() <= 1
@@ -813,7 +806,7 @@ def test_roughen_keeps_range_and_stays_close():
     assert torch.equal(rough, add_blur_and_noise(images, torch.Generator().manual_seed(1)))
 
 
-def test_the_side_that_is_asked_is_the_side_of_the_answer():
+def test_questions_about_a_side_by_hand():
     scene = Scene(
         (
             SceneObject("square", "red", "small", x=0.25, y=0.5),
@@ -830,7 +823,7 @@ def test_the_side_that_is_asked_is_the_side_of_the_answer():
         ),
         "gray",
     )
-    assert [ask_side(upright, number) for number in range(2)] == [
+    assert [ask_side(upright, index) for index in range(2)] == [
         ("what thing is below?", "a large orange ring"),
         ("what thing is above?", "a small cyan star"),
     ]
@@ -838,7 +831,7 @@ def test_the_side_that_is_asked_is_the_side_of_the_answer():
 
 @pytest.mark.parametrize("sample", [sample_story, sample_edit])
 @pytest.mark.parametrize("held_out", [False, True])
-def test_stories_and_edits_of_one_thing_or_of_two_stay_so(sample, held_out):
+def test_stories_and_edits_keep_the_count_that_is_asked_for(sample, held_out):
     for count in (1, 2):
         rng = random.Random(count)
         for _ in range(40):
