@@ -15,6 +15,7 @@ import torch
 from einops import rearrange
 from figures import STORY, image, meshes, read, texts, trace
 from ipywidgets import Output, Widget
+from models_shared import untrained_toy
 from PIL import Image
 from test_plots_two_hops import bars
 
@@ -43,9 +44,6 @@ from minidream.probe.explorers import (
     explore_dreams,
     paint_dreams,
 )
-from minidream.tokenizers import ToyTokenizer
-from minidream.weights import toy
-from minidream.world.language import VOCABULARY
 
 
 def pixels(png):
@@ -245,7 +243,7 @@ def painters():
         tiny / "checkpoint", device="cpu", component_configs=tiny / "component_configs"
     )
     models = {
-        "toy": toy.new_model(ToyTokenizer(VOCABULARY), seed=2).eval().requires_grad_(False),
+        "toy": untrained_toy(),
         "official": official,
     }
     for model in models.values():

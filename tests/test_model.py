@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from models_shared import tiny_official
 from PIL import Image
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-import minidream
 from minidream import dream_queries as dreams
 from minidream import generate, probe
 from minidream import model as model_module
@@ -798,9 +798,7 @@ def test_choose_by_hand():
 
 @pytest.fixture(scope="module")
 def official():
-    return minidream.load(
-        TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs"
-    )
+    return tiny_official()
 
 
 def golden(name):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from einops import rearrange
+from models_shared import tiny_official
 from PIL import Image
 from safetensors.torch import load_file
 from torch.testing import assert_close
@@ -53,9 +54,7 @@ def assert_near(ours, theirs, atol=1e-4):
 
 @pytest.fixture(scope="module")
 def official():
-    return minidream.load(
-        TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs"
-    )
+    return tiny_official()
 
 
 def attentions(model, embeddings, mask=None, rows=None):

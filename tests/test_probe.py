@@ -1,27 +1,22 @@
 """Probes show what the real pass did, change nothing, and always remove their hooks."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from einops import rearrange
+from models_shared import tiny_official, untrained_toy
 from PIL import Image
 
 import minidream
 from minidream import probe
 from minidream.documents import collate, lay_out
 from minidream.probe import unet_attention
-from minidream.tokenizers import ToyTokenizer
-from minidream.weights import toy
-from minidream.world.language import VOCABULARY
-
-TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 
 
 @pytest.fixture(scope="module")
 def model():
-    return toy.new_model(ToyTokenizer(VOCABULARY), seed=2).eval().requires_grad_(False)
+    return untrained_toy()
 
 
 @pytest.fixture(scope="module")
@@ -332,9 +327,7 @@ def test_evenness_is_measured_against_what_each_query_can_see():
 
 def test_the_same_calls_run_on_the_official_layout():
     """Other sizes, a document with a picture, with and without guidance."""
-    official = minidream.load(
-        TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs"
-    )
+    official = tiny_official()
     prompt = minidream.Document([Image.new("RGB", (40, 32), "red"), "the same but green"])
     trace, rolled = (
         probe.dream_attention(official, prompt, rollout=rollout) for rollout in (False, True)

@@ -1,20 +1,16 @@
 """Attributions equal ablation by hand, and are complete where the method promises it."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from models_shared import tiny_official, untrained_toy
 from PIL import Image
 from torch.testing import assert_close
 
 import minidream
 from minidream import probe
 from minidream.documents import collate, turn_layout
-from minidream.tokenizers import ToyTokenizer
 from minidream.weights import toy
-from minidream.world.language import VOCABULARY
 
-TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 PHOTO = Image.effect_noise((40, 36), 60).convert("RGB")
 PROMPT = minidream.Document([PHOTO, "the same but green"])
 
@@ -22,10 +18,8 @@ PROMPT = minidream.Document([PHOTO, "the same but green"])
 @pytest.fixture(scope="module", params=["toy", "official"])
 def model(request):
     if request.param == "toy":
-        return toy.new_model(ToyTokenizer(VOCABULARY), seed=2).eval().requires_grad_(False)
-    return minidream.load(
-        TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs"
-    )
+        return untrained_toy()
+    return tiny_official()
 
 
 def words_of(model) -> list[int]:
@@ -123,6 +117,6 @@ def test_what_answers_depend_on_is_padding_one_word_at_a_time(model):
 
 
 def test_a_prompt_without_words_is_refused():
-    model = toy.new_model(ToyTokenizer(VOCABULARY), seed=2).eval().requires_grad_(False)
+    model = untrained_toy()
     with pytest.raises(ValueError, match="no word and no patch"):
         probe.feature_ablation(model, "", lambda states: states.sum(dim=(1, 2)))

@@ -1,18 +1,12 @@
 """Interventions change the conditional pass alone, and leave nothing behind; stream and lens."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from models_shared import tiny_official, untrained_toy
 from torch.testing import assert_close
 
-import minidream
 from minidream import probe
-from minidream.tokenizers import ToyTokenizer
-from minidream.weights import toy
-from minidream.world.language import VOCABULARY
 
-TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 PROMPTS = [
     "a red circle",
     "a large blue square on a black background",
@@ -22,10 +16,8 @@ PROMPTS = [
 @pytest.fixture(scope="module", params=["toy", "official"])
 def model(request):
     if request.param == "toy":
-        return toy.new_model(ToyTokenizer(VOCABULARY), seed=2).eval().requires_grad_(False)
-    return minidream.load(
-        TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs"
-    )
+        return untrained_toy()
+    return tiny_official()
 
 
 def last(model) -> int:

@@ -2,19 +2,17 @@
 
 import pytest
 import torch
+from models_shared import untrained_toy
 from torch import nn
 from torch.testing import assert_close
 
 from minidream import probe
 from minidream.probe.watch import matching_modules
-from minidream.tokenizers import ToyTokenizer
-from minidream.weights import toy
-from minidream.world.language import VOCABULARY
 
 
 @pytest.fixture(scope="module")
 def model():
-    return toy.new_model(ToyTokenizer(VOCABULARY), seed=2).eval().requires_grad_(False)
+    return untrained_toy()
 
 
 class Pair(nn.Module):

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from models_shared import tiny_official
 from PIL import Image
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-import minidream
 from minidream.documents import Batch
 from minidream.images import fit_square
 from minidream.tokenizers import ToyTokenizer
@@ -22,9 +22,7 @@ TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 
 @pytest.fixture(scope="module")
 def official():
-    return minidream.load(
-        TINY / "checkpoint", device="cpu", component_configs=TINY / "component_configs"
-    )
+    return tiny_official()
 
 
 @torch.no_grad()
