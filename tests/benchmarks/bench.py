@@ -278,8 +278,8 @@ def write_results(results: dict, path: Path) -> None:
 
 
 def rounded(figures: dict[str, float]) -> dict[str, float]:
-    """Figures to four digits after the point."""
-    return {name: round(value, 4) for name, value in figures.items()}
+    """Figures to five digits after the point."""
+    return {name: round(value, 5) for name, value in figures.items()}
 
 
 def show(name: str, found: dict[str, float]) -> None:
@@ -318,7 +318,7 @@ def main() -> None:
         print(f"{kept / whole:6.2f}x  memory of recorded rows / output_attentions")
         results["seconds"] = rounded(absolute_seconds(options.pairs))
         for name, value in results["seconds"].items():
-            print(f"{value:7.3f} s  {name}")
+            print(f"{value * 1e3:8.2f} ms  {name}")
     write_results(results, options.out)
 
 
