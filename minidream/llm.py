@@ -294,10 +294,9 @@ class LLM(nn.Module):
             positions = torch.arange(before, inputs, device=device).expand(batch, -1)
             real = torch.ones(batch, inputs, dtype=torch.bool, device=device)
         allowed = causal_mask(real, tokens) if padded or (before and tokens > 1) else None
-        # Once per call, not once per layer.
         angles = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
         angles = rearrange(angles, "batch tokens pairs -> batch 1 tokens pairs")
-        cos, sin = angles.cos(), angles.sin()
+        cos, sin = angles.cos(), angles.sin()  # once per call, not once per layer
         hidden = embeddings
         for layer in self.layers:
             hidden = layer(hidden, cos, sin, allowed, cache)

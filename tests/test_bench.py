@@ -4,7 +4,7 @@ import importlib.util
 import itertools
 from pathlib import Path
 
-import pytest
+import torch
 
 PATH = Path(__file__).parent / "benchmarks" / "bench.py"
 SPEC = importlib.util.spec_from_file_location("bench", PATH)
@@ -34,7 +34,12 @@ def test_the_ratio_is_the_median_of_the_pairs_not_the_ratio_of_the_medians(monke
     assert found["ratio"] == 0.5 and found["ours, s"] == 3.0 and found["theirs, s"] == 8.0
 
 
-@pytest.mark.parametrize("name", ["llm_forward", "llm_decode", "recording_cost"])
-def test_both_sides_run(name):
-    for side in getattr(bench, name)():
-        side()
+def test_both_sides_of_a_comparison_compute_the_same():
+    ours, theirs = bench.llm_forward()
+    torch.testing.assert_close(ours(), theirs(), atol=1e-4, rtol=1e-4)
+    recorded, whole = (side() for side in bench.recording())
+    assert len(recorded) == len(whole) == bench.SIZES["num_hidden_layers"]
+    for rows, attention in zip(recorded, whole):
+        torch.testing.assert_close(rows, attention[:, :, bench.ROWS], atol=1e-5, rtol=1e-4)
+    ours, theirs = (side() for side in bench.denoising())
+    torch.testing.assert_close(ours, torch.as_tensor(theirs.images), atol=1e-3, rtol=0)

@@ -98,7 +98,7 @@ def test_there_are_two_to_four_exercises_each_with_its_effort(name):
 # The README's table
 
 sys.path.insert(0, str(FOLDER.parent / "tests" / "benchmarks"))
-import notebooks as table_of_notebooks  # noqa: E402  (a script beside the package, not a part of it)
+import notebooks as table_of_notebooks  # noqa: E402  (a script beside the package)
 
 
 def test_the_readme_has_the_table_that_the_notebooks_make():

@@ -28,7 +28,7 @@ WRITTEN_CELLS = 64  # up to so many, the numbers are written into the cells of a
 
 def _longest_line(names: list[str]) -> int:
     """Letters in the longest line of some names."""
-    return max(len(line) for name in names for line in name.split("\n"))
+    return max(map(len, "\n".join(names).split("\n")))
 
 
 @figure_function
@@ -56,8 +56,8 @@ def plot_table(
         ValueError: if a table does not fit the names (both shapes), or if `framed` does not name a
             column for every row.
     """
-    tables = values if isinstance(values, dict) else {"": values}
-    tables = {name: np.asarray(table, dtype=float) for name, table in tables.items()}
+    named = values if isinstance(values, dict) else {"": values}
+    tables = {name: np.asarray(table, dtype=float) for name, table in named.items()}
     for name, table in tables.items():
         if table.shape != (len(rows), len(columns)):
             raise ValueError(
@@ -282,8 +282,7 @@ def plot_scores(images: list, captions: list[str], scores: dict, title: str, lab
         label: what a number is.
 
     Raises:
-        ValueError: without a matrix, or if one does not have a row per picture and a column per
-            caption (both shapes).
+        ValueError: without a matrix, or for one that is not pictures by captions (both shapes).
     """
     matrices = {name: np.asarray(matrix) for name, matrix in scores.items()}
     if not matrices:
