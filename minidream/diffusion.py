@@ -1,8 +1,11 @@
 """Pictures out: latent diffusion, conditioned on the states of the dream queries.
 
 VAE, U-Net and scheduler are diffusers' classes. In training, the U-Net predicts the noise that was
-added to latents (the denoising, or score, loss); sampling starts from noise and removes it step by
-step, with classifier-free guidance. Paper: sections 2.1 and 2.2; losses as in the official code.
+added to latents, or the velocity if the scheduler says so (the denoising, or score, loss). Sampling
+starts from noise and removes it step by step, with classifier-free guidance. Latents *at unit
+scale* are multiplied by the VAE's scaling factor: their standard deviation is about 1.
+
+Paper: sections 2.1 and 2.2; losses as in the official code.
 """
 
 from __future__ import annotations
@@ -119,7 +122,7 @@ class Decoder(nn.Module):
         return steps, scale
 
     def predict(self, latents: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """The U-Net's prediction of the noise.
+        """The U-Net's prediction: of the noise, or of the velocity if the scheduler says so.
 
         Args:
             latents: noisy, shape (batch, channels, height, width), at unit scale.

@@ -138,8 +138,8 @@ class Layout:
     """One token sequence, and where the pictures of its document are in it.
 
     ids: token ids, with `<im_patch>` as placeholder where patches or dream queries go.
-    labels: as long as `ids`: the id where the token is a target of the language loss (which shifts
-        them by one), else IGNORED.
+    labels: one per id: the id itself where the token is a target of the language loss, else
+        IGNORED. The loss does the shift by one.
     patches: (index of the image, position of its first patch) of every image that is read.
     queries: (index of the image, position of its first query) of every image that is painted.
     """

@@ -231,7 +231,7 @@ def chat(model, turn, max_new_tokens: int = 128) -> str:
         max_new_tokens: the longest answer, in tokens.
 
     Raises:
-        TypeError, ValueError: for an empty turn, other items, or one longer than the context.
+        TypeError, ValueError: for an empty turn, items of another type, or one beyond the context.
     """
     reader, special, tokens = Reader(model), model.tokenizer.special, []
     reader.read(*turn_layout(model, turn))
@@ -282,7 +282,7 @@ def write(
 
     Args:
         prompt: str or Document to continue.
-        max_images: the document ends where it would start one more image.
+        max_images: writing stops where the model asks for one picture more.
         max_new_tokens: the largest number of sampled tokens.
         seed: of text and pictures; picture i is painted with seed + i.
         temperature: 0 always takes the likeliest token.

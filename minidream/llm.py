@@ -107,14 +107,14 @@ class DotProductAttention(nn.Module):
     """
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention of each token to all inputs.
+        """Attention of tokens (positions being read) to inputs (these and all cached before them).
 
         Args:
             query: shape (batch, heads, tokens, head_dim).
             key, value: shape (batch, key/value heads, inputs, head_dim). Consecutive groups of
                 query heads share one key/value head.
-            mask: True where a token may attend, shape (batch, 1, tokens, inputs). None is causal
-                attention among as many inputs as tokens, or of a single token to all inputs.
+            mask: True where a token may attend, shape (batch, 1, tokens, inputs). None: several
+                tokens attend causally to one another, a single token attends to all inputs.
 
         Returns:
             The shape of `query`.

@@ -32,7 +32,7 @@ class DreamConfig:
 
     template: str = "vicuna_v1.1"  # how one user turn is wrapped: see `documents.TEMPLATES`
     loss_weight_lm: float = 1.0
-    loss_weight_vm: float = 10.0  # as in the official code: painting weighs ten times as much
+    loss_weight_vm: float = 10.0  # of the diffusion loss, by its official name; the toy has 40
     loss_scale_schedule: str = "none"  # what the weighted sum is divided by; official names
 
     def __post_init__(self):
@@ -99,7 +99,7 @@ class DreamLLM(nn.Module):
         self.llm, self.vision, self.decoder = llm, vision, decoder
         self.dream_queries = dream_queries
         self.tokenizer, self.config = tokenizer, config
-        # `encode` and `dream` pass here, and nothing else does: the place for interventions.
+        # Interventions act here: on `encode` and `dream`, not on `write`, `loss` or null states.
         self.query_states = HookPoint()
 
     @property
@@ -216,7 +216,7 @@ class DreamLLM(nn.Module):
     # Training
 
     def loss(self, documents: list[Document], generator: torch.Generator | None = None) -> Losses:
-        """The losses of documents: next token where text is learned, noise of target images.
+        """Two losses: cross entropy of the next token on learned text, denoising on target images.
 
         Args:
             documents: at least one.
@@ -272,8 +272,9 @@ class DreamLLM(nn.Module):
         return batch, self.llm(self.embed(batch, images))
 
     def drop_conditions(self, states: Tensor, generator: torch.Generator) -> Tensor:
-        """Replaces a random share of states by the null condition, which guidance needs.
+        """For a random share of pictures, replaces all query states by those of an empty prompt.
 
+        So the U-Net learns the unconditional prediction that guidance needs.
         The null condition is the queries after an empty prompt, in training as in sampling. (The
         official training code uses placeholder embeddings instead, and the published weights were
         trained without dropping.)

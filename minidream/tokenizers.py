@@ -48,7 +48,7 @@ class SpecialTokens:
     def never_sampled(self) -> tuple[int, ...]:
         """Ids that were never training targets and are therefore banned when sampling.
 
-        These are all special tokens but `</s>` and `<dream_start>`.
+        These are all ids above but those of `</s>` and `<dream_start>`.
         """
         return tuple(id for id in self.ids if id not in (self.eos, self.dream_start))
 
