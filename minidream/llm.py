@@ -287,13 +287,13 @@ class LLM(nn.Module):
         if inputs > context:
             raise ValueError(f"{inputs} tokens do not fit into a context of {context}")
         real = real_inputs(batch, tokens, mask, cache, device)
-        padded = real is not None
-        if padded:
+        if real is not None:
             positions = (real.cumsum(dim=1) - 1).clamp(min=0)[:, before:]
         else:
             positions = torch.arange(before, inputs, device=device).expand(batch, -1)
-            real = torch.ones(batch, inputs, dtype=torch.bool, device=device)
-        allowed = causal_mask(real, tokens) if padded or (before and tokens > 1) else None
+            if before and tokens > 1:  # attention without a mask cannot tell what came before
+                real = torch.ones(batch, inputs, dtype=torch.bool, device=device)
+        allowed = None if real is None else causal_mask(real, tokens)
         angles = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
         angles = rearrange(angles, "batch tokens pairs -> batch 1 tokens pairs")
         cos, sin = angles.cos(), angles.sin()  # once per call, not once per layer
