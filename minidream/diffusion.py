@@ -11,6 +11,7 @@ Paper: sections 2.1 and 2.2; losses as in the official code.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ from .images import fit_square, to_tensor
 
 if TYPE_CHECKING:  # importing diffusers takes two seconds, so it waits until weights are built
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+# Which rows of the U-Net's batch are conditional: probes read only those. `sample` says so for as
+# long as it runs, in its own thread alone; outside of sampling, all rows are.
+conditional_rows: ContextVar[slice] = ContextVar("conditional_rows", default=slice(None))
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,6 @@ class Decoder(nn.Module):
         super().__init__()
         self.vae, self.unet, self.scheduler = vae, unet, scheduler
         self.projector, self.config = projector, config
-        # Which rows of the U-Net's batch are conditional during sampling: probes read only those.
-        self.conditional = slice(None)
         self.has_coordinates = unet.config.in_channels == vae.config.latent_channels + 2
 
     @property
@@ -275,7 +278,8 @@ class Decoder(nn.Module):
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
         latents = latents.to(condition.dtype) * self.scheduler.init_noise_sigma
         steps = tqdm(self.scheduler.timesteps, "painting", disable=not progress, leave=False)
-        self.conditional = slice(len(latents), None) if guided else slice(None)
+        rows = slice(len(latents), None) if guided else slice(None)
+        outer_rows = conditional_rows.set(rows)
         try:
             for index, timestep in enumerate(steps):
                 inputs = torch.cat([latents, latents]) if guided else latents
@@ -289,7 +293,7 @@ class Decoder(nn.Module):
                 )
                 latents = step.prev_sample
         finally:
-            self.conditional = slice(None)  # outside of sampling, all rows are conditional
+            conditional_rows.reset(outer_rows)
         return latents
 
 

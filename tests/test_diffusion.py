@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -12,7 +13,13 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.testing import assert_close
 
-from minidream.diffusion import Decoder, DiffusionConfig, coordinates, picture_noise
+from minidream.diffusion import (
+    Decoder,
+    DiffusionConfig,
+    conditional_rows,
+    coordinates,
+    picture_noise,
+)
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 SCHEDULE = dict(
@@ -147,6 +154,27 @@ def test_step_noise_is_used_if_and_only_if_eta_asks_for_it():
         tiny_decoder(DiffusionConfig(eta=1.0)).sample(condition, None, latents, 3, 1.0, step_noise),
         lively,
     )
+
+
+def test_which_rows_are_conditional_is_known_to_the_painting_thread_alone():
+    """A guided painting, and in the middle of it one without guidance; another thread looks on."""
+    decoder, condition = tiny_decoder(), normal(2, 5, 12, seed=1)
+    passes, elsewhere = [], []
+
+    def look(*_):
+        passes.append(conditional_rows.get())
+        if len(passes) == 1:
+            looker = Thread(target=lambda: elsewhere.append(conditional_rows.get()))
+            looker.start()
+            looker.join()
+            decoder.sample(condition, None, normal(2, 4, 6, 6), 1, 1.0)
+            passes.append(conditional_rows.get())
+
+    decoder.unet.register_forward_pre_hook(look)
+    decoder.sample(condition, -condition, normal(2, 4, 6, 6), 1, 3.0)
+    everything, second_half = slice(None), slice(2, None)
+    assert passes == [second_half, everything, second_half]
+    assert elsewhere == [everything] and conditional_rows.get() == everything
 
 
 def test_each_picture_has_noise_of_its_own():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
+from ..diffusion import conditional_rows
 from .watch import hooked
 
 TOGETHER = 2**20  # numbers: queries of latent cells that wait until their weights are computed
@@ -82,7 +83,6 @@ class LayerRecorder:
     Args:
         attention: the layer, a diffusers `Attention` with its default processor.
         block: the block of layers around it, which knows the grid.
-        decoder: knows which rows of the U-Net's batch are conditional.
         steps, heads: as in `watch_image`.
 
     Raises:
@@ -90,12 +90,12 @@ class LayerRecorder:
             in another way.
     """
 
-    def __init__(self, attention: nn.Module, block: nn.Module, decoder, steps: bool, heads: bool):
+    def __init__(self, attention: nn.Module, block: nn.Module, steps: bool, heads: bool):
         if type(attention.processor) not in (AttnProcessor, AttnProcessor2_0):
             raise ValueError(
                 f"a layer has a {type(attention.processor).__name__}, whose weights are unknown"
             )
-        self.attention, self.block, self.decoder = attention, block, decoder
+        self.attention, self.block = attention, block
         self.keep_steps, self.keep_heads = steps, heads
         self.query = self.key = self.grid = None
         # Of some passes, whose weights are computed together: for small layers, many times faster.
@@ -127,9 +127,7 @@ class LayerRecorder:
         """Adds this pass to those whose weights are to be computed."""
         if options.get("attention_mask") is not None:
             raise ValueError("the weights of a masked cross-attention are not recorded")
-        query, key = (
-            states[self.decoder.conditional].detach() for states in (self.query, self.key)
-        )
+        query, key = (states[conditional_rows.get()].detach() for states in (self.query, self.key))
         if self.passes and len(query) != self.pictures:
             raise RuntimeError(
                 "one block watches pictures of one batch size: "
@@ -201,7 +199,7 @@ def watch_image(model, steps: bool = False, heads: bool = False):
     for name in names:
         attention = unet.get_submodule(name.removesuffix(".processor"))
         block = unet.get_submodule(name.split(".transformer_blocks.")[0])
-        recorders[name] = LayerRecorder(attention, block, model.decoder, steps, heads)
+        recorders[name] = LayerRecorder(attention, block, steps, heads)
         handles += recorders[name].handles()
     with hooked(handles):
         yield maps
