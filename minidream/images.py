@@ -1,4 +1,7 @@
-"""Pictures in the forms the model takes: RGB, square, and as tensors and back."""
+"""Pictures in the forms the model takes: RGB, square, as tensors and back; checks of numbers."""
+
+import math
+from numbers import Real
 
 import numpy as np
 import torch
@@ -60,3 +63,37 @@ def to_tensor(images: list[Image.Image]) -> Tensor:
     """PIL images of one size as a tensor (batch, 3, height, width), RGB in [0, 1], float32."""
     pixels = torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images]))
     return rearrange(pixels.float() / 255, "batch height width rgb -> batch rgb height width")
+
+
+def as_number(name: str, value, least: float | None = None, most: float | None = None) -> float:
+    """A number that a user gave, as int or float; an array or a tensor of one number is one too.
+
+    Args:
+        name: of the option, for errors.
+        value: what was given.
+        least, most: the range, ends included; None leaves it open.
+
+    Raises:
+        TypeError: for what is not a number, which a bool is not either.
+        ValueError: for nan and infinity, and for a number out of range.
+    """
+    number = value
+    if isinstance(value, (Tensor, np.ndarray, np.generic)) and math.prod(value.shape) == 1:
+        number = value.item()
+    if isinstance(number, bool) or not isinstance(number, Real):
+        raise TypeError(f"{name} is a number, not a {type(value).__name__}: {value!r:.60}")
+    if not -math.inf < number < math.inf:  # which nan is not either
+        raise ValueError(f"{name} is a finite number, not {number}")
+    if (least is not None and number < least) or (most is not None and number > most):
+        allowed = f"between {least} and {most}" if None not in (least, most) else ""
+        allowed = allowed or (f"at most {most}" if least is None else f"at least {least}")
+        raise ValueError(f"{name} is {allowed}, and not {number}")
+    return number if isinstance(number, int) else float(number)
+
+
+def as_integer(name: str, value, least: int | None = None, most: int | None = None) -> int:
+    """As `as_number`, for whole numbers, which 20.0 is too; ValueError for any other."""
+    number = as_number(name, value)
+    if number != int(number):
+        raise ValueError(f"{name} is a whole number, not {number}")
+    return as_number(name, int(number), least, most)
