@@ -142,6 +142,12 @@ def test_the_version_can_be_read_without_importing_torch():
     assert Version(ast.literal_eval(literal)).local is None
 
 
+def test_campaigns_are_left_out_unless_they_are_asked_for():
+    assert "-m 'not slow'" in PYPROJECT["tool"]["pytest"]["ini_options"]["addopts"]
+    for path in (HOUSE / "tests" / "campaigns").glob("test_*.py"):
+        assert "\npytestmark = pytest.mark.slow\n" in path.read_text(encoding="utf-8"), path.name
+
+
 def test_an_installed_package_has_every_file_of_the_folder():
     # An editable install sees all files, so that only users of a wheel would notice that the
     # weights are missing.

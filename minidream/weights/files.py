@@ -5,6 +5,11 @@ import os
 from pathlib import Path
 
 
+def as_path(path: str | Path) -> Path:
+    """A path as the user gave it, with "~" replaced by the home folder."""
+    return Path(path).expanduser()
+
+
 def write_atomically(write, path: Path) -> None:
     """Calls `write(temporary_path)`, then moves the finished file into place.
 
@@ -28,12 +33,12 @@ def read_json(path: Path) -> dict:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing")
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
 def write_json(content: dict, path: Path) -> None:
     """Writes a JSON file and, if needed, the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
