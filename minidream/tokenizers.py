@@ -116,7 +116,7 @@ class ToyTokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes `words.json`."""
-        (Path(folder) / "words.json").write_text(json.dumps(self.words) + "\n")
+        (Path(folder) / "words.json").write_text(json.dumps(self.words) + "\n", encoding="utf-8")
 
     def label(self, token: int) -> str:
         """How a token is written in figures."""
@@ -194,7 +194,7 @@ class LlamaTokenizer:
         }
         for name, content in files.items():
             path = Path(folder) / f"{name}.json"
-            path.write_text(json.dumps(content, indent=1) + "\n")
+            path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     def label(self, token: int) -> str:
         """How a token is written in figures: without the mark for the start of a word."""

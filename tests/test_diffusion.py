@@ -315,7 +315,7 @@ def official():
     weights = torch.load(TINY / "checkpoint/stable_diffusion_head.bin", weights_only=True)
     configs = TINY / "component_configs/diffusion"
     settings = {
-        part: json.loads((configs / part / "config.json").read_text()) for part in ("vae", "unet")
+        part: json.loads((configs / part / "config.json").read_bytes()) for part in ("vae", "unet")
     }
     vae, unet = (
         AutoencoderKL.from_config(settings["vae"]),

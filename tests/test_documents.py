@@ -266,7 +266,7 @@ def test_collate_pads_on_either_side_and_moves_the_blocks_along(side, starts):
 # The official data builder: 8 queries, 16 patches
 
 GOLDEN = load_file(TINY / "golden/data_builder.safetensors")
-MANIFEST = json.loads((TINY / "manifest.json").read_text())
+MANIFEST = json.loads((TINY / "manifest.json").read_bytes())
 META = MANIFEST["golden"]["data_builder.safetensors"]["meta"]
 QUERIES, PATCHES = MANIFEST["sizes"]["dream_queries"], MANIFEST["sizes"]["image_tokens"]
 FIRST, SECOND, THIRD, FOURTH = META["document_texts"]
@@ -276,7 +276,7 @@ FIRST, SECOND, THIRD, FOURTH = META["document_texts"]
 def llama():
     return LlamaTokenizer(
         TINY / "checkpoint/tokenizer.model",
-        json.loads((TINY / "checkpoint/added_tokens.json").read_text()),
+        json.loads((TINY / "checkpoint/added_tokens.json").read_bytes()),
     )
 
 

@@ -17,7 +17,9 @@ LATER = (
 def imported_by(code: str) -> set[str]:
     """The modules that a fresh Python holds after some code."""
     code += "\nimport sys\nprint(*sys.modules, sep='\\n')"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     return set(run.stdout.split())
 
 

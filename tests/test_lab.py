@@ -65,7 +65,7 @@ def jupyterlab(folder: Path):
     )
     news.parent.mkdir(parents=True)
     news.write_text(
-        json.dumps({"fetchNews": "false", "checkForUpdates": False})
+        json.dumps({"fetchNews": "false", "checkForUpdates": False}), encoding="utf-8"
     )  # else it asks, over the notebook
     environment = {
         f"JUPYTER_{name}_DIR": str(own / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
@@ -85,14 +85,14 @@ def jupyterlab(folder: Path):
         f"--LabApp.user_settings_dir={own / 'settings'}",
     ]
     address, end = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         server = subprocess.Popen(
             command, cwd=folder, env=os.environ | environment, stdout=file, stderr=file
         )
     try:
         while not answers(f"{address}/api?token={TOKEN}"):
             assert server.poll() is None and time.monotonic() < end, (
-                f"JupyterLab did not start:\n{log.read_text()}"
+                f"JupyterLab did not start:\n{log.read_text(encoding='utf-8')}"
             )
             time.sleep(0.2)
         yield address

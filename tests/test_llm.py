@@ -239,7 +239,7 @@ def test_initialize_is_reproducible_and_leaves_norms_alone():
 @pytest.fixture(scope="module")
 def official():
     """Our decoder with the tiny official weights, and its tokenizer."""
-    settings = json.loads((TINY / "checkpoint/config.json").read_text())
+    settings = json.loads((TINY / "checkpoint/config.json").read_bytes())
     llm = LLM(LLMConfig(**{name: settings[name] for name in LLMConfig.__dataclass_fields__}))
     weights = load_file(TINY / "checkpoint/model.safetensors")
     # A persistent buffer in the official files that stock LLaMA lacks; we recompute it.
@@ -250,7 +250,7 @@ def official():
             if "inv_freq" not in key
         }
     )
-    added = json.loads((TINY / "checkpoint/added_tokens.json").read_text())
+    added = json.loads((TINY / "checkpoint/added_tokens.json").read_bytes())
     return llm.eval(), LlamaTokenizer(TINY / "checkpoint/tokenizer.model", added)
 
 
@@ -258,9 +258,9 @@ def official():
 def test_official_text_ids_logits_states_and_attentions(official):
     llm, tokenizer = official
     golden = load_file(TINY / "golden/text.safetensors")
-    prompt = json.loads((TINY / "manifest.json").read_text())["golden"]["text.safetensors"]["meta"][
-        "prompt"
-    ]
+    prompt = json.loads((TINY / "manifest.json").read_bytes())["golden"]["text.safetensors"][
+        "meta"
+    ]["prompt"]
     ids = torch.tensor([[tokenizer.bos, *tokenizer.encode(prompt)]])
     assert torch.equal(ids, golden["input_ids"])
 

@@ -803,7 +803,7 @@ def official():
 
 def golden(name):
     """Tensors and meta of one golden file."""
-    manifest = json.loads((TINY / "manifest.json").read_text())["golden"][f"{name}.safetensors"]
+    manifest = json.loads((TINY / "manifest.json").read_bytes())["golden"][f"{name}.safetensors"]
     return load_file(TINY / f"golden/{name}.safetensors"), manifest.get("meta")
 
 

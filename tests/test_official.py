@@ -29,7 +29,7 @@ from minidream.images import fit_square, to_tensor
 from minidream.llm import Cache
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-a"
-MANIFEST = json.loads((TINY / "manifest.json").read_text())["golden"]
+MANIFEST = json.loads((TINY / "manifest.json").read_bytes())["golden"]
 
 
 def golden(group: str) -> dict:
@@ -436,13 +436,14 @@ def learner(tmp_path):
             Path(shutil.copytree(TINY / name, tmp_path / name))
             for name in ("checkpoint", "component_configs")
         )
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_bytes())
         config["plugins_init_kwargs"]["stable_diffusion_head"] |= OPTIONS.get(case, {})
-        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         if "v_prediction" in case:
             path = components / "diffusion/scheduler/scheduler_config.json"
             path.write_text(
-                json.dumps(json.loads(path.read_text()) | {"prediction_type": "v_prediction"})
+                json.dumps(json.loads(path.read_bytes()) | {"prediction_type": "v_prediction"}),
+                encoding="utf-8",
             )
         model = minidream.load(folder, device="cpu", component_configs=components)
         for part in (

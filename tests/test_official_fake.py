@@ -20,7 +20,7 @@ TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 @pytest.fixture(autouse=True)
 def tiny_sizes(monkeypatch):
     """The tiny checkpoint's sizes replace the full ones; there are still several shards."""
-    sizes = json.loads((TINY / "checkpoint/config.json").read_text())
+    sizes = json.loads((TINY / "checkpoint/config.json").read_bytes())
     names = (
         "model_type",
         "hidden_size",

@@ -51,9 +51,9 @@ def read(path: Path) -> dict:
 
 
 def change_config(folder: Path, change) -> None:
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_bytes())
     change(config)
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 def assert_same(one, other):
@@ -314,7 +314,7 @@ def test_shards_of_pickled_tensors(copy, official):
         torch.save({name: tensors[name] for name in part}, copy / shard)
         weight_map |= dict.fromkeys(part, shard)
     (copy / "pytorch_model.bin.index.json").write_text(
-        json.dumps({"metadata": {}, "weight_map": weight_map})
+        json.dumps({"metadata": {}, "weight_map": weight_map}), encoding="utf-8"
     )
     assert_same(load(copy), official)
 
@@ -356,7 +356,7 @@ def spoil(path: Path, change) -> None:
 
 
 def index_of(folder: Path) -> dict:
-    return json.loads((folder / "model.safetensors.index.json").read_text())
+    return json.loads((folder / "model.safetensors.index.json").read_bytes())
 
 
 def test_an_index_that_names_an_absent_shard(shards):
@@ -419,14 +419,14 @@ def test_a_tensor_that_no_shard_has(shards):
     )
     index = index_of(shards)
     del index["weight_map"]["lm_head.weight"]
-    (shards / "model.safetensors.index.json").write_text(json.dumps(index))
+    (shards / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(
         ValueError,
         match=r"model\.safetensors\.index\.json does not fit the model\. "
         r"Tensors 1 missing: lm_head\.weight",
     ):
         load(shards)
-    (shards / "model.safetensors.index.json").write_text("{}")
+    (shards / "model.safetensors.index.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match=r"model\.safetensors\.index\.json has no \"weight_map\""):
         load(shards)
 
@@ -596,8 +596,10 @@ def test_special_tokens_that_do_not_agree_are_refused(copy, change, words):
 
 def test_special_tokens_among_the_pieces_are_refused(copy):
     change_config(copy, set_ids(im_patch=50))
-    added = json.loads((copy / "added_tokens.json").read_text())
-    (copy / "added_tokens.json").write_text(json.dumps(added | {"<im_patch>": 50}))
+    added = json.loads((copy / "added_tokens.json").read_bytes())
+    (copy / "added_tokens.json").write_text(
+        json.dumps(added | {"<im_patch>": 50}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match=r"<im_patch>.* 50.*120 pieces"):
         load(copy)
 
@@ -628,7 +630,7 @@ def test_saved_files_have_the_names_and_values_of_the_official_ones(official, tm
     for their, our in pairs:
         assert their.keys() == our.keys()
         assert all(torch.equal(their[name], our[name]) for name in their)
-    one, other = (json.loads((folder / "config.json").read_text()) for folder in (theirs, ours))
+    one, other = (json.loads((folder / "config.json").read_bytes()) for folder in (theirs, ours))
     for name in (
         "_target_",
         "clip_vision_model_name_or_path",
@@ -660,7 +662,7 @@ def test_saved_files_have_the_names_and_values_of_the_official_ones(official, tm
         name: other[name] for name in one if name not in written_for_others
     }
     for name in ("added_tokens.json", "generation_config.json"):
-        one, other = (json.loads((folder / name).read_text()) for folder in (theirs, ours))
+        one, other = (json.loads((folder / name).read_bytes()) for folder in (theirs, ours))
         assert other.items() <= one.items()
     assert (theirs / "tokenizer.model").read_bytes() == (ours / "tokenizer.model").read_bytes()
 

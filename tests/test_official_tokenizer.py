@@ -20,7 +20,8 @@ TINY = Path(__file__).parent / "fixtures" / "tiny-a" / "checkpoint"
 @pytest.fixture(scope="module")
 def llama():
     return LlamaTokenizer(
-        TINY / "tokenizer.model", json.loads((TINY / "added_tokens.json").read_text())
+        TINY / "tokenizer.model",
+        json.loads((TINY / "added_tokens.json").read_bytes()),
     )
 
 
@@ -86,18 +87,19 @@ def test_a_saved_tokenizer_is_the_same(llama, tmp_path):
     """And says the same about special tokens as the official files do."""
     llama.save(tmp_path)
     again = LlamaTokenizer(
-        tmp_path / "tokenizer.model", json.loads((tmp_path / "added_tokens.json").read_text())
+        tmp_path / "tokenizer.model",
+        json.loads((tmp_path / "added_tokens.json").read_bytes()),
     )
     assert (
         again.encode("a cat on the grass") == llama.encode("a cat on the grass")
         and again.special == llama.special
     )
     theirs, ours = (
-        json.loads((folder / "tokenizer_config.json").read_text()) for folder in (TINY, tmp_path)
+        json.loads((folder / "tokenizer_config.json").read_bytes()) for folder in (TINY, tmp_path)
     )
     assert ours.items() <= theirs.items()
     theirs, ours = (
-        json.loads((folder / "special_tokens_map.json").read_text()) for folder in (TINY, tmp_path)
+        json.loads((folder / "special_tokens_map.json").read_bytes()) for folder in (TINY, tmp_path)
     )
     assert {
         role: token["content"]

@@ -46,7 +46,7 @@ def results(shared, folder):
 
 
 def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
-    written = json.loads((folder / "out.json").read_text())
+    written = json.loads((folder / "out.json").read_bytes())
     assert written == json.loads(json.dumps(results))
     assert (
         written["command"]
@@ -276,7 +276,9 @@ def test_the_figure_shows_every_cell(monkeypatch):
 
 def test_the_committed_table_is_that_of_the_committed_runs():
     results = load_results(family_runs.RESULTS)
-    assert family_runs.RESULTS.with_suffix(".md").read_text() == family_table.text_of(results)
+    assert family_runs.RESULTS.with_suffix(".md").read_text(
+        encoding="utf-8"
+    ) == family_table.text_of(results)
     assert results["plan"] == asdict(family.FamilyPlan())
     for name in family_runs.FAMILIES:
         assert len(family_runs.runs_of(results, name)) >= 3, name
@@ -344,7 +346,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
         and seen["run"] is family_runs.run
     )
     assert (
-        out.with_suffix(".md").read_text() == family_table.text_of(BY_HAND)
+        out.with_suffix(".md").read_text(encoding="utf-8") == family_table.text_of(BY_HAND)
         and out.with_suffix(".png").stat().st_size > 1000
     )
     assert "| DreamLLM |" in capsys.readouterr().out
@@ -358,6 +360,6 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
         with pytest.raises(SystemExit):
             family_table.main(wrong)
         assert words in capsys.readouterr().err
-    out.write_text(json.dumps(BY_HAND))
+    out.write_text(json.dumps(BY_HAND), encoding="utf-8")
     family_table.main(["table", "--out", str(out)])
     assert "| plug-ins |" in capsys.readouterr().out

@@ -126,9 +126,9 @@ def test_a_killed_run_goes_on_and_another_plan_is_refused(tmp_path, monkeypatch,
     probing.run_all(TINY, [1], out, ["one"], progress=False)
     results = probing.run_all(TINY, [1, 2], out, ["one", "two"], progress=False)
     assert made == [("one", 1), ("two", 1), ("one", 2), ("two", 2)]
-    assert results["runs"] == json.loads(out.read_text())["runs"] and results["command"].startswith(
-        "python -m minidream.studies probing --seeds 1 2 --scenes 4"
-    )
+    assert results["runs"] == json.loads(out.read_bytes())["runs"] and results[
+        "command"
+    ].startswith("python -m minidream.studies probing --seeds 1 2 --scenes 4")
     assert probing.runs_of(results, "two") == [
         {"part": "two", "seed": 1, "n": 1},
         {"part": "two", "seed": 2, "n": 1},
@@ -183,7 +183,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert "| two hops | 50.0 [" in printed
     probing.main(["--parts", "curves", "--quiet"])
     assert seen["parts"] == ("curves",) and capsys.readouterr().out == ""
-    out.write_text(json.dumps({"plan": {}, "runs": [run]}))
+    out.write_text(json.dumps({"plan": {}, "runs": [run]}), encoding="utf-8")
     probing.main(["--table", "--out", str(out)])
     assert capsys.readouterr().out == printed
     for wrong, words in (

@@ -32,7 +32,7 @@ def results(folder):
 
 
 def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
-    written = json.loads((folder / "out.json").read_text())
+    written = json.loads((folder / "out.json").read_bytes())
     assert written == json.loads(json.dumps(results))
     assert (
         written["command"]
@@ -89,7 +89,7 @@ def test_finished_runs_are_not_repeated_and_other_plans_are_refused(folder, resu
     more = query_count.run_all(TINY, [5, 6], folder / "runs", folder / "more.json", progress=False)
     assert len(made) == len(more["runs"]) == 4
     (folder / "more.json").write_text(
-        as_text({**more, "runs": more["runs"][:3]})
+        as_text({**more, "runs": more["runs"][:3]}), encoding="utf-8"
     )  # killed before the last one
     query_count.run_all(TINY, [5, 6], folder / "runs", folder / "more.json", progress=False)
     assert made[4:] == [("queries", "4", 6)]

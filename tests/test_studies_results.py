@@ -34,7 +34,7 @@ def test_a_stopped_command_resumes_with_the_run_that_is_missing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         file.complete(wanted, stops, lambda runs: {"count": len(runs)}, progress=False)
-    stored = json.loads(file.path.read_text())
+    stored = json.loads(file.path.read_bytes())
     assert stored["count"] == 2 and stored["runs"] == [run("b", 1), run("a", 1)]
 
     def resumes(name, seed):
@@ -42,7 +42,7 @@ def test_a_stopped_command_resumes_with_the_run_that_is_missing(tmp_path):
 
     found = file.complete(wanted, resumes, lambda runs: {"count": len(runs)}, progress=False)
     assert made == wanted  # each once, in this order
-    assert found == json.loads(file.path.read_text()) == load_results(file.path, TinyPlan())
+    assert found == json.loads(file.path.read_bytes()) == load_results(file.path, TinyPlan())
     assert list(found) == ["plan", "count", "runs"]
 
 

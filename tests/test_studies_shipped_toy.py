@@ -25,11 +25,11 @@ def test_summary_counts_one_and_two_things_apart():
 
 @pytest.fixture(scope="module")
 def results() -> dict:
-    return json.loads(shipped_toy.RESULTS.read_text())
+    return json.loads(shipped_toy.RESULTS.read_bytes())
 
 
 def test_the_readme_shows_what_was_measured(results):
-    assert shipped_toy.table(results) in README.read_text(), (
+    assert shipped_toy.table(results) in README.read_text(encoding="utf-8"), (
         "run `python -m minidream.studies shipped_toy --table` and paste what it prints"
     )
 
@@ -76,7 +76,7 @@ def test_the_command_line(tmp_path, capsys):
     out = tmp_path / "new" / "out.json"
     options = ["--n", "2", "--batch", "2", "--seed", "5", "--out", str(out)]
     shipped_toy.main([*options, "--rows", "judge", "placement"])
-    stored = json.loads(out.read_text())
+    stored = json.loads(out.read_bytes())
     assert stored["command"] == "python -m minidream.studies shipped_toy --n 2 --seed 5"
     assert set(stored["rows"]) == {"judge", "placement"}
     assert set(stored["rows"]["judge"]) == {"seen", "held_out"}
@@ -84,7 +84,11 @@ def test_the_command_line(tmp_path, capsys):
     judged = stored["rows"]["judge"]["seen"]
     assert judged["n"] == 2 and {"right", "interval", "readers_agree", "seconds"} <= set(judged)
     shipped_toy.main([*options, "--rows", "analytic"])  # rows measured before are kept
-    assert set(json.loads(out.read_text())["rows"]) == {"judge", "placement", "analytic"}
+    assert set(json.loads(out.read_bytes())["rows"]) == {
+        "judge",
+        "placement",
+        "analytic",
+    }
     capsys.readouterr()
     shipped_toy.main(["--table", "--out", str(out)])
     assert capsys.readouterr().out.count("\n") == 2 + len(shipped_toy.ROWS)

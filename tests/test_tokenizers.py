@@ -16,7 +16,7 @@ TOY = ToyTokenizer(["a", "red", "ring", "circle", "isn't", ",", ".", "?"])
 def llama():
     return LlamaTokenizer(
         TINY / "checkpoint/tokenizer.model",
-        json.loads((TINY / "checkpoint/added_tokens.json").read_text()),
+        json.loads((TINY / "checkpoint/added_tokens.json").read_bytes()),
     )
 
 
@@ -91,7 +91,7 @@ def test_repeated_words_are_refused():
 
 
 def test_llama_ids_of_the_official_prompts(llama):
-    manifest = json.loads((TINY / "manifest.json").read_text())["golden"]
+    manifest = json.loads((TINY / "manifest.json").read_bytes())["golden"]
     text = manifest["text.safetensors"]["meta"]["prompt"]
     assert [llama.bos, *llama.encode(text)] == load_file(TINY / "golden/text.safetensors")[
         "input_ids"
@@ -108,7 +108,7 @@ def test_llama_text_around_an_image_is_encoded_piece_by_piece(llama):
 
     In this conversation, whose turn begins with an image, the text before it ends in a space.
     """
-    meta = json.loads((TINY / "manifest.json").read_text())["golden"]["data_builder.safetensors"][
+    meta = json.loads((TINY / "manifest.json").read_bytes())["golden"]["data_builder.safetensors"][
         "meta"
     ]
     before, after = meta["conv_prompt_image"].split("<image>")
@@ -122,7 +122,7 @@ def test_llama_text_around_an_image_is_encoded_piece_by_piece(llama):
 
 
 def test_llama_special_ids_are_those_of_the_checkpoint(llama):
-    ids = json.loads((TINY / "manifest.json").read_text())["special_token_ids"]
+    ids = json.loads((TINY / "manifest.json").read_bytes())["special_token_ids"]
     for token, token_id in ids.items():
         name = "pad" if token == "[PAD]" else token.strip("<>")
         assert getattr(llama.special, name) == token_id

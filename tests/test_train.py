@@ -32,7 +32,10 @@ SCRIPT = Path(__file__).parent / "killed_run.py"
 
 def lines_of(folder: Path) -> list[dict]:
     """The log without its timings."""
-    lines = [json.loads(line) for line in (folder / "small.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (folder / "small.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     return [
         {name: value for name, value in line.items() if name != "samples_per_second"}
         for line in lines
@@ -83,15 +86,15 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "weights"
-    path.write_text("good")
+    path.write_text("good", encoding="utf-8")
 
     def full_disk(temporary: Path) -> None:
-        temporary.write_text("half")
+        temporary.write_text("half", encoding="utf-8")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
         write_atomically(full_disk, path)
-    assert path.read_text() == "good" and os.listdir(tmp_path) == ["weights"]
+    assert path.read_text(encoding="utf-8") == "good" and os.listdir(tmp_path) == ["weights"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

@@ -69,7 +69,7 @@ def test_every_stage_leaves_its_parts_its_log_and_a_figure(folder):
     for name, leaves in parts.LEAVES.items():
         for leaf in leaves:
             assert (folder / f"{name}.{leaf}.safetensors").exists()
-        (line,) = (folder / f"{name}.jsonl").read_text().splitlines()
+        (line,) = (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         assert json.loads(line)["step"] == 1 and json.loads(line)["total"] > 0
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert not list(folder.glob("*.tmp"))
@@ -140,7 +140,7 @@ def test_shipped_tensors_are_the_trained_ones_in_half_precision(folder, shipped)
 
 
 def test_the_summary_says_what_every_stage_took(shipped):
-    summary = json.loads((shipped / "training.json").read_text())
+    summary = json.loads((shipped / "training.json").read_bytes())
     assert list(summary) == list(parts.ORDER)
     for name, entry in summary.items():
         assert entry["steps"] == 1 and entry["batch"] == stages.RECIPES[name].batch

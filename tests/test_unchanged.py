@@ -108,7 +108,7 @@ def fingerprint(value) -> dict | str:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_ten_documents_give_what_they_gave(name):
-    stored = json.loads(STORED.read_text())[name]
+    stored = json.loads(STORED.read_bytes())[name]
     found = {key: fingerprint(value) for key, value in results(name).items()}
     assert found.keys() == stored.keys()
     for key, expected in stored.items():
@@ -141,5 +141,6 @@ if __name__ == "__main__":
             },
             indent=1,
         )
-        + "\n"
+        + "\n",
+        encoding="utf-8",
     )

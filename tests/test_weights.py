@@ -46,7 +46,9 @@ def test_a_round_trip_is_bit_exact(saved, tmp_path):
         and again.llm.config == model.llm.config
     )
     minidream.save(again, tmp_path / "twice")
-    assert (tmp_path / "twice" / "config.json").read_text() == (folder / "config.json").read_text()
+    assert (tmp_path / "twice" / "config.json").read_text(encoding="utf-8") == (
+        folder / "config.json"
+    ).read_text(encoding="utf-8")
 
 
 def test_the_folder_has_the_official_layout(saved):
@@ -152,8 +154,10 @@ def test_missing_cut_and_foreign_files_are_named(copy):
     (copy / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="no language model"):
         minidream.load(copy)
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"model_type": "llama"}))
+    config = json.loads((copy / "config.json").read_bytes())
+    (copy / "config.json").write_text(
+        json.dumps(config | {"model_type": "llama"}), encoding="utf-8"
+    )
     with pytest.raises(
         ValueError, match=r"config\.json' is of a 'llama' model|config\.json.*'llama'"
     ):
@@ -187,10 +191,10 @@ def test_a_save_that_fails_leaves_the_checkpoint_that_was_there(saved, copy, mon
 
 
 def test_a_folder_of_other_things_is_not_overwritten(saved, tmp_path):
-    (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(ValueError, match="no checkpoint"):
         minidream.save(saved[0], tmp_path)
-    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "years of work"
 
 
 def test_official_shards_hold_the_same_as_one_file():
@@ -245,7 +249,10 @@ def test_too_little_disk_is_said_before_anything_is_written(saved, tmp_path, mon
 
 def resident(what: str) -> int:
     """This process's resident memory in bytes, now ("VmRSS") or at its highest ("VmHWM")."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    status = dict(
+        line.split(":", 1)
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    )
     return int(status[what].split()[0]) * 1024
 
 
@@ -267,7 +274,7 @@ def test_weights_are_held_once(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(reading, "BYTES_PER_MAPPING", 2**20)
     # Whatever is set up on first use is set up before memory is measured.
     reading.load_tensors(tensors, torch.device("cpu"), torch.bfloat16)
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = resident("VmRSS")
     taken = reading.load_tensors(tensors, torch.device("cpu"), torch.bfloat16)
     peak = resident("VmHWM") - before
@@ -279,7 +286,7 @@ def test_weights_are_held_once(tmp_path, monkeypatch, suffix):
     assert peak <= 1.1 * needed + 2 * 2**22 + 2**20, (
         "beside the target: one portion, and what is measured with it"
     )
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = resident("VmRSS")
     mapped = reading.load_tensors(tensors, torch.device("cpu"), None)
     assert resident("VmHWM") - before < 2**22, (

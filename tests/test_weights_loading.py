@@ -292,7 +292,7 @@ def test_a_file_of_something_else_is_refused(copy):
     (copy / "tokenizer.model").unlink()
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.model is missing"):
         minidream.load(copy, CPU)
-    (copy / "added_tokens.json").write_text('{"<im_start>": ')
+    (copy / "added_tokens.json").write_text('{"<im_start>": ', encoding="utf-8")
     with pytest.raises(ValueError, match=r"added_tokens\.json is not valid JSON: Expecting value"):
         minidream.load(copy, CPU)
     with pytest.raises(FileNotFoundError, match=r"none\.json is missing"):

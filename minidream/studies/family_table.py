@@ -222,7 +222,7 @@ def cell_words(share: tuple | None) -> str:
 def write_table(results: dict, out: Path) -> str:
     """Writes the table beside the JSON file, as .md and .png, and returns its text."""
     text, figure = text_of(results), figure_of(results)
-    write_atomically(lambda path: path.write_text(text), out.with_suffix(".md"))
+    write_atomically(lambda path: path.write_text(text, encoding="utf-8"), out.with_suffix(".md"))
     write_atomically(lambda path: figure.savefig(path, format="png"), out.with_suffix(".png"))
     return text
 

@@ -50,7 +50,7 @@ class ResultsFile:
         runs = load_results(self.path, self.plan)["runs"]
         if self.folder is None:
             return runs
-        files = [json.loads(path.read_text()) for path in self.folder.glob(f"*/{self.path.name}")]
+        files = [json.loads(path.read_bytes()) for path in self.folder.glob(f"*/{self.path.name}")]
         runs += [file["run"] for file in files if file["plan"] == asdict(self.plan)]
         by_key = {self.key(done): done for done in runs}
         return [by_key[key] for key in sorted(by_key)]
@@ -100,14 +100,14 @@ class ResultsFile:
         """Writes the file."""
         text = as_text(self.content(runs, describe))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(lambda path: path.write_text(text), self.path)
+        write_atomically(lambda path: path.write_text(text, encoding="utf-8"), self.path)
 
     def write_run(self, done: dict) -> None:
         """Writes one run into the folder, with its plan."""
         text = json.dumps({"plan": asdict(self.plan), "run": done})
         own = self.folder / "-".join(map(str, self.key(done)))
         own.mkdir(parents=True, exist_ok=True)
-        write_atomically(lambda path: path.write_text(text), own / self.path.name)
+        write_atomically(lambda path: path.write_text(text, encoding="utf-8"), own / self.path.name)
 
 
 def load_results(path: Path, plan=None) -> dict:
@@ -123,7 +123,7 @@ def load_results(path: Path, plan=None) -> dict:
     """
     if plan is not None and not path.exists():
         return {"plan": asdict(plan), "runs": []}
-    results = json.loads(path.read_text())
+    results = json.loads(path.read_bytes())
     if plan is not None and results["plan"] != asdict(plan):
         raise ValueError(
             f"{path} holds runs of another plan ({results['plan']}, not {asdict(plan)}); "
@@ -169,7 +169,9 @@ def circumstances() -> dict:
     root, code = Path(__file__).parents[2], "no checkout"
     if (root / ".git").exists() and shutil.which("git"):
         describe = ["git", "describe", "--always", "--dirty"]
-        code = subprocess.run(describe, cwd=root, capture_output=True, text=True).stdout.strip()
+        code = subprocess.run(
+            describe, cwd=root, capture_output=True, encoding="utf-8"
+        ).stdout.strip()
     return {
         "code": code,
         "torch": torch_version(),

@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
         "Measures the shipped toy, or other weights, against the targets.",
     )
     options = parse(parser, ShippedToyOptions, arguments)
-    results = json.loads(options.out.read_text()) if options.out.exists() else {"rows": {}}
+    results = json.loads(options.out.read_bytes()) if options.out.exists() else {"rows": {}}
     if options.table:
         return print(table(results))
     evaluation = ToyEvaluation(load(options.weights), options.n, options.batch, options.seed)
@@ -149,7 +149,9 @@ def main(arguments: list[str] | None = None) -> None:
             scores[kind] = measure(evaluation, row, kind)
             print(f"{row:10} {kind:9} {in_percent(scores[kind])}", flush=True)
             text = json.dumps(results, indent=1) + "\n"
-            write_atomically(lambda path, text=text: path.write_text(text), options.out)
+            write_atomically(
+                lambda path, text=text: path.write_text(text, encoding="utf-8"), options.out
+            )
 
 
 if __name__ == "__main__":

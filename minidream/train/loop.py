@@ -99,7 +99,7 @@ def fit(
         average.load_state_dict(saved["average"])
         average.to(accelerator.device)
         first = saved["step"]
-        lines = map(json.loads, log_file.read_text().splitlines())
+        lines = map(json.loads, log_file.read_text(encoding="utf-8").splitlines())
         log = [line for line in lines if line["step"] <= first]
 
     def save(step: int) -> None:
@@ -116,7 +116,7 @@ def fit(
         # The log comes first: a kill between the two writes leaves extra lines in it, which the
         # next start drops.
         text = "".join(json.dumps(line) + "\n" for line in log)
-        write_atomically(lambda path: path.write_text(text), log_file)
+        write_atomically(lambda path: path.write_text(text, encoding="utf-8"), log_file)
         write_atomically(lambda path: torch.save(state, path), checkpoint)
 
     stage.train()

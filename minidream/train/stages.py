@@ -204,7 +204,7 @@ def ship(folder: str | Path, to: Path = PRETRAINED / "toy") -> None:
     for part, tensors in parts.items():
         save_part(half(tensors), to / f"{part}.safetensors")
     ship_stages(folder, to / "stages")
-    write_atomically(lambda path: path.write_text(training), to / "training.json")
+    write_atomically(lambda path: path.write_text(training, encoding="utf-8"), to / "training.json")
 
 
 def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -231,7 +231,10 @@ def summary(folder: Path) -> dict:
     """
     found = {}
     for name in ORDER:
-        log = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        log = [
+            json.loads(line)
+            for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         batch = RECIPES[name].batch
         ends = [line["step"] for line in log]
         steps = [end - before for end, before in zip(ends, [0, *ends])]

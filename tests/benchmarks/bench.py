@@ -273,7 +273,7 @@ def write_results(results: dict, path: Path) -> None:
     """Writes results as JSON, the folder made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=1) + "\n"
-    write_atomically(lambda temporary: temporary.write_text(text), path)
+    write_atomically(lambda temporary: temporary.write_text(text, encoding="utf-8"), path)
     print(f"written to {path}")
 
 

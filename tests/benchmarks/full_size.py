@@ -52,7 +52,10 @@ def read_all(model: torch.nn.Module) -> None:
 
 def usage(device: str) -> dict[str, float]:
     """The peak memory of this process so far, mapped files included, and that of the GPU, in GB."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    status = dict(
+        line.split(":", 1)
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    )
     used = {"peak memory, GB": int(status["VmHWM"].split()[0]) * 1024 / 1e9}
     if device.startswith("cuda"):
         used["peak GPU memory, GB"] = torch.cuda.max_memory_allocated() / 1e9
@@ -98,7 +101,7 @@ def peer_import(
 ) -> dict[str, float]:
     """transformers' `from_pretrained` on the language model alone; then every weight read once."""
     before = usage(device)["peak memory, GB"]
-    sizes = json.loads((folder / "config.json").read_text())
+    sizes = json.loads((folder / "config.json").read_bytes())
     config = LlamaConfig(
         **{name: sizes[name] for name in LLMConfig.__dataclass_fields__ if name in sizes}
     )
@@ -184,7 +187,7 @@ def measure_full_size(
             name,
         ]
         command += ["--quantize", quantize] if quantize else ["--dtype", dtype] if dtype else []
-        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
         figures = {
             figure: round(value, 3) for figure, value in json.loads(said.splitlines()[-1]).items()
         }
@@ -255,7 +258,7 @@ def main() -> None:
         "torch": torch.__version__,
         **measure_full_size(folder, device, quantize, options.dtype),
     }
-    runs = json.loads(options.out.read_text())["runs"] if options.out.exists() else []
+    runs = json.loads(options.out.read_bytes())["runs"] if options.out.exists() else []
     kind = (run["device"], run["weights"])
     others = [other for other in runs if (other["device"], other["weights"]) != kind]
     write_results({"runs": [*others, run]}, options.out)

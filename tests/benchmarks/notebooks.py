@@ -58,11 +58,7 @@ def measure(threads: int) -> dict:
 
 def figures(path: Path) -> list[bytes]:
     """The figures of a notebook as PNG: of the cells that are tagged "thumbnail", else of all."""
-    cells = [
-        cell
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
-        if cell["cell_type"] == "code"
-    ]
+    cells = [cell for cell in json.loads(path.read_bytes())["cells"] if cell["cell_type"] == "code"]
     chosen = [cell for cell in cells if "thumbnail" in cell["metadata"].get("tags", [])] or cells
     return [
         base64.b64decode(output["data"]["image/png"])
@@ -110,7 +106,7 @@ def shrink(path: Path) -> None:
 
 def question(path: Path) -> str:
     """The question in a notebook's title: "# 02 · How does it work?" asks "How does it work?"."""
-    first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+    first = "".join(json.loads(path.read_bytes())["cells"][0]["source"])
     return re.match(r"# \d\d · (.+)", first)[1]
 
 
@@ -129,9 +125,9 @@ def links(url: str | None, path: Path) -> str:
 
 def table() -> str:
     """The README's table: a row per notebook."""
-    project = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     url = project.get("urls", {}).get("Repository")
-    seconds = json.loads(TIMES.read_text())["seconds"] if TIMES.exists() else {}
+    seconds = json.loads(TIMES.read_bytes())["seconds"] if TIMES.exists() else {}
     rows = []
     for path in NOTEBOOKS:
         lasts = f"{seconds[path.stem]['cpu']} s" if path.stem in seconds else ""
@@ -170,7 +166,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:  # for what notebooks train
             os.environ["TMPDIR"] = folder
             result = measure(options.threads)
-        write_atomically(lambda path: path.write_text(json.dumps(result, indent=1) + "\n"), TIMES)
+        write_atomically(
+            lambda path: path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8"),
+            TIMES,
+        )
     THUMBNAILS.mkdir(exist_ok=True)
     for path in NOTEBOOKS:
         target = THUMBNAILS / f"{path.stem}.png"
