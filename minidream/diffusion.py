@@ -10,6 +10,7 @@ Paper: sections 2.1 and 2.2; losses as in the official code.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -66,6 +67,14 @@ def coordinates(latents: Tensor) -> Tensor:
     return torch.stack([x, y], dim=1)
 
 
+class DenoisingStep(nn.Module):
+    """One step of a scheduler, as a module so that a probe can watch it."""
+
+    def forward(self, scheduler, noise_pred: Tensor, timestep: Tensor, latents: Tensor, **options):
+        """What `scheduler.step` returns: less noisy latents, and an estimate of the clean ones."""
+        return scheduler.step(noise_pred, timestep, latents, **options)
+
+
 class Decoder(nn.Module):
     """VAE, U-Net and scheduler, and the projector through which dream queries condition the U-Net.
 
@@ -87,6 +96,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.vae, self.unet, self.scheduler = vae, unet, scheduler
         self.projector, self.config = projector, config
+        self.denoising_step = DenoisingStep()
         self.has_coordinates = unet.config.in_channels == vae.config.latent_channels + 2
 
     @property
@@ -275,9 +285,11 @@ class Decoder(nn.Module):
         guided, eta = guidance_scale > 1, self.config.eta
         if guided:
             condition = torch.cat([null_condition, condition])
-        self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
-        latents = latents.to(condition.dtype) * self.scheduler.init_noise_sigma
-        steps = tqdm(self.scheduler.timesteps, "painting", disable=not progress, leave=False)
+        # A scheduler's state belongs to one sampling call: another thread may paint meanwhile.
+        scheduler = copy.deepcopy(self.scheduler)
+        scheduler.set_timesteps(num_inference_steps, device=latents.device)
+        latents = latents.to(condition.dtype) * scheduler.init_noise_sigma
+        steps = tqdm(scheduler.timesteps, "painting", disable=not progress, leave=False)
         rows = slice(len(latents), None) if guided else slice(None)
         outer_rows = conditional_rows.set(rows)
         try:
@@ -288,8 +300,8 @@ class Decoder(nn.Module):
                     null, conditional = noise_pred.chunk(2)
                     noise_pred = null + guidance_scale * (conditional - null)
                 noise = step_noise(index).to(latents) if eta > 0 else None
-                step = self.scheduler.step(
-                    noise_pred, timestep, latents, eta=eta, variance_noise=noise
+                step = self.denoising_step(
+                    scheduler, noise_pred, timestep, latents, eta=eta, variance_noise=noise
                 )
                 latents = step.prev_sample
         finally:

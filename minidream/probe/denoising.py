@@ -4,9 +4,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..images import to_pil
+from .watch import hooked
 
 # Pictures in one batch: more are hardly faster on a CPU, and this many of full size fit in memory.
 AT_ONCE = 8
@@ -61,28 +62,20 @@ def watch_denoising(model):
     Raises:
         RuntimeError: at the end, if nothing was painted; at once, if a second batch is.
     """
-    scheduler, seen = model.decoder.scheduler, Denoising()
-    step, watched = scheduler.step, "step" in vars(scheduler)  # by an outer block
+    seen = Denoising()
 
-    def record(noise_pred: Tensor, timestep, latents: Tensor, **options):
+    def record(module: nn.Module, inputs: tuple, output) -> None:
+        _, _, timestep, latents = inputs
         if seen.timesteps and timestep >= seen.timesteps[-1]:
             raise RuntimeError(
                 "one block watches one batch of pictures, and a second one was begun in it"
             )
-        output = step(noise_pred, timestep, latents, **options)
         seen.timesteps.append(int(timestep))
         # The result of one step is the input of the next.
         seen.latents[-1:] = [latents, output.prev_sample]
         seen.guesses.append(output.pred_original_sample)
-        return output
 
-    scheduler.step = record
-    try:
+    with hooked([model.decoder.denoising_step.register_forward_hook(record)]):
         yield seen
-    finally:
-        if watched:
-            scheduler.step = step
-        else:
-            del scheduler.step
     if not seen.timesteps:
         raise RuntimeError("no picture was painted inside the `with` block")
