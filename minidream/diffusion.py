@@ -22,14 +22,14 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .images import fit_square, to_tensor
+from .images import as_integer, as_number, dtype_of, fit_square, to_tensor
 
 if TYPE_CHECKING:  # importing diffusers takes two seconds, so it waits until weights are built
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
-# Which rows of the U-Net's batch are conditional: probes read only those. `sample` says so for as
-# long as it runs, in its own thread alone; outside of sampling, all rows are.
-conditional_rows: ContextVar[slice] = ContextVar("conditional_rows", default=slice(None))
+# Which rows of the U-Net's batch are conditional, for probes: all, except in a thread that is
+# within `sample` with guidance.
+conditional_rows: ContextVar[slice] = ContextVar("conditional_rows", default=slice(0, None))
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ def coordinates(latents: Tensor) -> Tensor:
 class DenoisingStep(nn.Module):
     """One step of a scheduler, as a module so that a probe can watch it."""
 
-    def forward(self, scheduler, noise_pred: Tensor, timestep: Tensor, latents: Tensor, **options):
+    def forward(self, scheduler, noise_pred: Tensor, timestep, latents: Tensor, eta: float, noise):
         """What `scheduler.step` returns: less noisy latents, and an estimate of the clean ones."""
-        return scheduler.step(noise_pred, timestep, latents, **options)
+        return scheduler.step(noise_pred, timestep, latents, eta=eta, variance_noise=noise)
 
 
 class Decoder(nn.Module):
@@ -80,8 +80,7 @@ class Decoder(nn.Module):
 
     Args:
         vae, unet, scheduler: diffusers' classes.
-        projector: (batch, queries, llm_dim) to (batch, queries, condition_dim); see
-            `dream_queries.ConditionProjector`.
+        projector: from LLM states to conditions, such as `dream_queries.ConditionProjector`.
         config: sampling defaults and training options.
     """
 
@@ -105,6 +104,11 @@ class Decoder(nn.Module):
         return next(self.unet.parameters()).device
 
     @property
+    def noise_dtype(self) -> torch.dtype:
+        """The dtype in which noise is added and removed: at least float32, whatever the U-Net's."""
+        return torch.promote_types(dtype_of(self.unet), torch.float32)
+
+    @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of the latents of one picture, in latent cells."""
         size = self.unet.config.sample_size
@@ -121,21 +125,18 @@ class Decoder(nn.Module):
         """Steps and guidance scale, with the checkpoint's defaults in place of None.
 
         Raises:
-            ValueError: for fewer than 1 step, or more steps than there were in training.
+            TypeError: for what is not a number.
+            ValueError: for steps as in `own_scheduler`; for a negative or infinite scale, or nan.
         """
-        steps, scale = num_inference_steps, guidance_scale
-        steps = self.config.num_inference_steps if steps is None else steps
-        scale = self.config.guidance_scale if scale is None else scale
-        trained_steps = self.scheduler.config.num_train_timesteps
-        if not 1 <= steps <= trained_steps:
-            raise ValueError(
-                f"num_inference_steps lies between 1 and {trained_steps}, the steps of training, "
-                f"and is not {steps}"
-            )
-        return steps, scale
+        steps, scale, config = num_inference_steps, guidance_scale, self.config
+        steps = config.num_inference_steps if steps is None else steps
+        scale = as_number("guidance_scale", config.guidance_scale if scale is None else scale, 0)
+        return own_scheduler(self.scheduler, steps).num_inference_steps, scale
 
     def predict(self, latents: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """The U-Net's prediction: of the noise, or of the velocity if the scheduler says so.
+
+        What comes in is cast to the dtype of the U-Net, and what comes out to that of `latents`.
 
         Args:
             latents: noisy, shape (batch, channels, height, width), at unit scale.
@@ -145,41 +146,38 @@ class Decoder(nn.Module):
         Returns:
             The shape of `latents`.
         """
+        dtype, inputs = dtype_of(self.unet), latents
         if self.has_coordinates:
-            latents = torch.cat([latents, coordinates(latents)], dim=1)
-        return self.unet(latents, timesteps, encoder_hidden_states=condition).sample
+            inputs = torch.cat([latents, coordinates(latents)], dim=1)
+        noise_pred = self.unet(inputs.to(dtype), timesteps, condition.to(dtype)).sample
+        return noise_pred.to(latents.dtype)
 
     def encode_images(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Pictures to latents at unit scale.
 
         Args:
             images: shape (batch, 3, height, width), RGB in [-1, 1].
-            generator: draws a sample from the VAE's posterior (on its own device); None takes the
-                mean.
+            generator: draws a sample from the VAE's posterior; None takes the mean.
 
         Returns:
             Shape (batch, channels, height, width), in latent cells.
         """
-        posterior = self.vae.encode(images.to(self.vae.dtype)).latent_dist
+        posterior = self.vae.encode(images.to(dtype_of(self.vae))).latent_dist
         latents = posterior.mean
         if generator is not None:
-            noise = torch.randn(latents.shape, generator=generator, device=generator.device)
-            latents = latents + posterior.std * noise.to(latents)
+            latents = latents + posterior.std * normal(latents.shape, generator).to(latents)
         return latents * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def latents_of(self, images: list[Image.Image]) -> Tensor:
-        """Latents of PIL images of any size, at unit scale, without gradient.
-
-        The short edge is resized (bilinear) and the long one cropped to the center.
-        """
+        """Latents of PIL images of any size, resized (bilinear) and cropped to a central square."""
         size = self.image_size
         cropped = [fit_square(image, size, Image.Resampling.BILINEAR) for image in images]
         return self.encode_images(to_tensor(cropped).to(self.device) * 2 - 1)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents at unit scale to pictures: (batch, 3, height, width), RGB in [0, 1], float32."""
-        decoded = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor)
+        decoded = self.vae.decode(latents.to(dtype_of(self.vae)) / self.vae.config.scaling_factor)
         return (decoded.sample.float() / 2 + 0.5).clamp(0, 1)
 
     def loss(self, latents: Tensor, condition: Tensor, generator: torch.Generator) -> Tensor:
@@ -195,22 +193,18 @@ class Decoder(nn.Module):
             A scalar, float32: the mean over all elements, each picture weighted by min-SNR if the
             config says so.
         """
-
-        def draw(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator, device=generator.device).to(latents)
-
-        noise = draw(*latents.shape)
+        latents = latents.to(self.noise_dtype)
+        noise = normal(latents.shape, generator).to(latents)
         if self.config.noise_offset:
-            noise = noise + self.config.noise_offset * draw(*latents.shape[:2], 1, 1)
+            offset = normal((*latents.shape[:2], 1, 1), generator).to(latents)
+            noise = noise + self.config.noise_offset * offset
         perturbed_noise = noise
         if self.config.input_perturbation:
-            perturbed_noise = noise + self.config.input_perturbation * draw(*latents.shape)
-        timesteps = torch.randint(
-            self.scheduler.config.num_train_timesteps,
-            (len(latents),),
-            generator=generator,
-            device=generator.device,
-        ).to(latents.device)
+            perturbation = normal(latents.shape, generator).to(latents)
+            perturbed_noise = noise + self.config.input_perturbation * perturbation
+        trained, device = self.scheduler.config.num_train_timesteps, generator.device
+        timesteps = torch.randint(trained, latents.shape[:1], generator=generator, device=device)
+        timesteps = timesteps.to(latents.device)
         noisy = self.scheduler.add_noise(latents, perturbed_noise, timesteps)
         target = noise
         predicts_velocity = self.scheduler.config.prediction_type == "v_prediction"
@@ -243,8 +237,7 @@ class Decoder(nn.Module):
                 null condition may serve the whole batch.
             seeds: as many as conditions.
             num_inference_steps, guidance_scale: None is the checkpoint's default.
-            latents: initial noise to use instead, as in `sample`.
-            progress: show a bar.
+            latents: initial noise to use instead, as in `sample`; `progress` shows a bar.
 
         Returns:
             Clean latents at unit scale, shape (batch, channels, height, width).
@@ -272,26 +265,23 @@ class Decoder(nn.Module):
             condition, null_condition: projected states, shape (batch, queries, condition_dim).
             latents: initial noise, N(0, 1), shape (batch, channels, height, width).
             num_inference_steps: number of denoising steps.
-            guidance_scale: s in null + s * (conditional - null) (Ho & Salimans 2022). With 1 or
-                less, the condition is used alone.
+            guidance_scale: s in null + s * (conditional - null) (Ho & Salimans 2022), if above 1;
+                else the condition is used alone.
             step_noise: called with the index of the step, returns N(0, 1) noise of the shape of
-                `latents`; needed if the config's eta is above 0. A recorded run is replayed by
-                passing its noise.
+                `latents`; needed if the config's eta is above 0. Recorded noise replays a run.
             progress: show a bar.
 
         Returns:
-            Clean latents at unit scale.
+            Clean latents at unit scale, at least float32.
         """
         guided, eta = guidance_scale > 1, self.config.eta
         if guided:
             condition = torch.cat([null_condition, condition])
-        # A scheduler's state belongs to one sampling call: another thread may paint meanwhile.
-        scheduler = copy.deepcopy(self.scheduler)
-        scheduler.set_timesteps(num_inference_steps, device=latents.device)
-        latents = latents.to(condition.dtype) * scheduler.init_noise_sigma
-        steps = tqdm(scheduler.timesteps, "painting", disable=not progress, leave=False)
-        rows = slice(len(latents), None) if guided else slice(None)
-        outer_rows = conditional_rows.set(rows)
+        scheduler = own_scheduler(self.scheduler, num_inference_steps)
+        latents = latents.to(self.noise_dtype) * scheduler.init_noise_sigma
+        timesteps = scheduler.timesteps.to(latents.device)
+        steps = tqdm(timesteps, "painting", disable=not progress, leave=False)
+        outer_rows = conditional_rows.set(slice(len(latents) if guided else 0, None))
         try:
             for index, timestep in enumerate(steps):
                 inputs = torch.cat([latents, latents]) if guided else latents
@@ -300,13 +290,39 @@ class Decoder(nn.Module):
                     null, conditional = noise_pred.chunk(2)
                     noise_pred = null + guidance_scale * (conditional - null)
                 noise = step_noise(index).to(latents) if eta > 0 else None
-                step = self.denoising_step(
-                    scheduler, noise_pred, timestep, latents, eta=eta, variance_noise=noise
-                )
+                step = self.denoising_step(scheduler, noise_pred, timestep, latents, eta, noise)
                 latents = step.prev_sample
         finally:
             conditional_rows.reset(outer_rows)
         return latents
+
+
+def own_scheduler(scheduler: DDIMScheduler, num_inference_steps: int) -> DDIMScheduler:
+    """A copy of a scheduler for one sampling call, since others may paint at the same time.
+
+    Raises:
+        TypeError: if the number of steps is not a number.
+        ValueError: if it is below 1, or needs a timestep beyond those of training. (So do 1000
+            steps of 1000 with "leading" spacing and an offset of 1; 999 do not.)
+    """
+    own, trained = copy.deepcopy(scheduler), scheduler.config.num_train_timesteps
+
+    def first_timestep(steps: int) -> int:
+        own.set_timesteps(steps)
+        # "trailing" spacing counts down to 0, by rounding sometimes to -1 (as with 61 steps).
+        own.timesteps = own.timesteps[own.timesteps >= 0]
+        return own.timesteps[0].item()
+
+    most = next(steps for steps in range(trained, 0, -1) if first_timestep(steps) < trained)
+    steps = as_integer("num_inference_steps", num_inference_steps, 1, most)
+    if (first := first_timestep(steps)) >= trained:
+        raise ValueError(f"{steps} steps begin at timestep {first}; training had {trained}, from 0")
+    return own
+
+
+def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draws from N(0, 1), float32 whatever torch's default dtype is, on the generator's device."""
+    return torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
 
 
 def picture_noise(
@@ -324,9 +340,9 @@ def picture_noise(
         The initial noise, shape (batch, channels, height, width), and a function that draws the
         noise of the next step.
     """
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
     def draw(step: int | None = None) -> Tensor:
-        return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        return torch.stack([normal(shape, generator) for generator in generators])
 
     return draw(), draw

@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from .images import dtype_of
 from .vision import new_projector
 
 
@@ -22,7 +23,8 @@ def new_dream_queries(
     The same queries serve every picture. They should be about as large as the word embeddings
     beside them: 0.02 is the standard deviation of LLaMA's.
     """
-    return nn.Parameter(std * torch.randn(1, queries, dim, generator=generator))
+    noise = torch.randn(1, queries, dim, generator=generator, dtype=torch.float32)
+    return nn.Parameter(std * noise)
 
 
 def block_index(blocks: list[tuple[int, int]], length: int, device) -> tuple[Tensor, Tensor]:
@@ -91,4 +93,4 @@ class ConditionProjector(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """(batch, queries, llm_dim) to (batch, queries, condition_dim)."""
-        return self.projector(states)
+        return self.projector(states.to(dtype_of(self.projector)))

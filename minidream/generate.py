@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import dream_queries
 from .documents import Document, Layout, as_document, as_documents, collate, turn_layout
-from .images import to_pil
+from .images import LEAST_SEED, MOST_SEED, as_floats, as_integer, as_number, as_seeds, to_pil
 from .llm import Cache
 
 # --------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ class PaintingOptions:
 def dream(
     model,
     prompts,
-    seed: int = 0,
+    seed: int | list[int] = 0,
     *,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
@@ -53,8 +53,8 @@ def dream(
     Args:
         prompts: a str or Document gives one picture; a list of them gives a list, painted as one
             batch.
-        seed: of the noise. Picture i of a list has seed + i, and equals the single call with that
-            seed.
+        seed: of the noise. Picture i of a list has seed + i, or its own from a list of seeds, and
+            equals the single call with that seed.
         num_inference_steps, guidance_scale: None is the checkpoint's default.
         negative_prompt: str or Document to push away from; None is the empty prompt.
         latents: initial noise, N(0, 1), shape (batch, channels, height, width), in latent cells.
@@ -65,13 +65,13 @@ def dream(
         A picture, or a list of pictures.
 
     Raises:
-        TypeError: for a prompt that is neither str nor Document (put a bare image into a Document).
+        TypeError: for a prompt that is neither str nor Document (put a bare image into a Document),
+            and for an option of another type.
         ValueError: for an empty list, an unknown output type, text with a special token, a prompt
-            longer than the context, a number of steps out of range, or latents of another shape.
+            longer than the context, a number out of range, or latents of another shape or with nan.
     """
-    documents = as_documents(prompts)
-    seeds = [seed + index for index in range(len(documents))]
-    steps, scale = num_inference_steps, guidance_scale
+    documents, steps, scale = as_documents(prompts), num_inference_steps, guidance_scale
+    seeds = as_seeds(seed, len(documents))
     options = check_options(model, len(seeds), steps, scale, negative_prompt, latents, output_type)
     layouts = [model.prompt_layout(document) for document in documents]
     states = model.encode_layouts(documents, layouts)
@@ -96,7 +96,7 @@ def paint(
 
     Args:
         states: as from `encode`, possibly changed since, shape (batch, queries, hidden).
-        seed: as in `dream`; or a list with one seed per picture.
+        seed: as in `dream`.
         num_inference_steps, guidance_scale, negative_prompt, latents, output_type, progress: as in
             `dream`.
 
@@ -104,20 +104,15 @@ def paint(
         A list of pictures.
 
     Raises:
-        TypeError, ValueError: as `dream`, and for states of another shape or a wrong number of
-            seeds.
+        TypeError, ValueError: as `dream`, and for states of another shape.
     """
-    queries, hidden = model.dream_queries.shape[1:]
-    if states.dim() != 3 or tuple(states.shape[1:]) != (queries, hidden):
+    states, (queries, hidden) = as_floats("states", states), model.dream_queries.shape[1:]
+    if states.dim() != 3 or not len(states) or tuple(states.shape[1:]) != (queries, hidden):
         raise ValueError(
             f"states have the shape (batch, {queries}, {hidden}), not {tuple(states.shape)}"
         )
-    count = len(states)
-    seeds = [seed + index for index in range(count)] if isinstance(seed, int) else list(seed)
-    if len(seeds) != count:
-        raise ValueError(f"{len(seeds)} seeds were given for {count} pictures")
-    steps, scale = num_inference_steps, guidance_scale
-    options = check_options(model, count, steps, scale, negative_prompt, latents, output_type)
+    seeds, steps, scale = as_seeds(seed, len(states)), num_inference_steps, guidance_scale
+    options = check_options(model, len(seeds), steps, scale, negative_prompt, latents, output_type)
     return paint_checked(model, states, seeds, options, progress=progress)
 
 
@@ -133,13 +128,14 @@ def check_options(
     """Checks the options of `pictures` pictures before any work is done; errors as `dream`."""
     if output_type not in ("pil", "pt", "latent"):
         raise ValueError(f'output_type is "pil", "pt" or "latent", not {output_type!r}')
-    shape = (pictures, *model.decoder.latent_shape)
-    if latents is not None and tuple(latents.shape) != shape:
-        raise ValueError(
-            f"latents of shape {tuple(latents.shape)} were given; these prompts need {shape}"
-        )
+    if latents is not None:
+        latents, shape = as_floats("latents", latents), (pictures, *model.decoder.latent_shape)
+        if tuple(latents.shape) != shape:
+            raise ValueError(
+                f"latents of shape {tuple(latents.shape)} were given; these prompts need {shape}"
+            )
     steps, scale = model.decoder.sampling_options(num_inference_steps, guidance_scale)
-    document = as_document(negative_prompt or "")
+    document = as_document("" if negative_prompt is None else negative_prompt)
     negative = (document, model.prompt_layout(document))
     return PaintingOptions(steps, scale, negative, latents, output_type)
 
@@ -233,6 +229,7 @@ def chat(model, turn, max_new_tokens: int = 128) -> str:
     Raises:
         TypeError, ValueError: for an empty turn, items of another type, or one beyond the context.
     """
+    max_new_tokens = as_integer("max_new_tokens", max_new_tokens, 1)
     reader, special, tokens = Reader(model), model.tokenizer.special, []
     reader.read(*turn_layout(model, turn))
     while len(tokens) < max_new_tokens:
@@ -252,12 +249,12 @@ def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Ge
 
     Args:
         logits: shape (vocabulary,).
-        temperature: of the softmax; 0 takes the likeliest token.
+        temperature: of the softmax; 0, or almost 0, takes the likeliest token.
         top_p: sample among the likeliest tokens that together reach this probability (nucleus
             sampling, Holtzman et al. 2020).
         generator: on the CPU.
     """
-    if temperature == 0:
+    if temperature < 1e-30:  # by which no logits can be divided
         return logits.argmax().item()
     weights, order = (logits.cpu() / temperature).softmax(dim=-1).sort(descending=True)
     weights[weights.cumsum(dim=-1) - weights >= top_p] = 0
@@ -296,11 +293,16 @@ def write(
         TypeError, ValueError: as `dream`, and for other options out of range.
     """
     prompt, special, tokenizer = as_document(prompt), model.tokenizer.special, model.tokenizer
+    max_images = as_integer("max_images", max_images)
+    max_new_tokens = as_integer("max_new_tokens", max_new_tokens)
+    temperature, top_p = as_number("temperature", temperature), as_number("top_p", top_p)
     if max_images < 0 or max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
         raise ValueError(
             "write needs max_images >= 0, max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1,"
             f" not {max_images}, {max_new_tokens}, {temperature} and {top_p}"
         )
+    most_images = min(max_images, model.llm.config.max_position_embeddings)
+    seed = as_integer("seed", seed, LEAST_SEED, MOST_SEED - most_images)
     options = check_options(model, 1, num_inference_steps, guidance_scale, negative_prompt)
     opening = model.open_layout(prompt)
     reader, generator = Reader(model), torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Pictures in the forms the model takes: RGB, square, as tensors and back; checks of numbers."""
+"""What enters the model and its boxes: pictures (RGB, square, as tensors), numbers, and dtypes."""
 
 import math
 from numbers import Real
@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from einops import rearrange
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+
+LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1  # torch's generators take no others
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -97,3 +99,48 @@ def as_integer(name: str, value, least: int | None = None, most: int | None = No
     if number != int(number):
         raise ValueError(f"{name} is a whole number, not {number}")
     return as_number(name, int(number), least, most)
+
+
+def as_seeds(seed, pictures: int) -> list[int]:
+    """One seed for each picture: seed + i from a number, or those of a list, one by one.
+
+    Args:
+        seed: a number; or a list, an array or a tensor with as many numbers as pictures.
+        pictures: how many seeds are needed.
+
+    Raises:
+        TypeError: if a seed is not a number.
+        ValueError: for a wrong number of seeds (both numbers), or a seed that torch does not take.
+    """
+    if isinstance(seed, (Tensor, np.ndarray)) and seed.ndim > 0 and len(seed) != 1:
+        seed = seed.tolist()
+    if isinstance(seed, (list, tuple, range)):
+        if len(seed) != pictures:
+            raise ValueError(f"{len(seed)} seeds were given for {pictures} pictures")
+        return [as_integer("a seed", one, LEAST_SEED, MOST_SEED) for one in seed]
+    first = as_integer("seed", seed, LEAST_SEED, MOST_SEED - pictures + 1)
+    return [first + index for index in range(pictures)]
+
+
+def as_floats(name: str, value) -> Tensor:
+    """A tensor of floating-point numbers that a user gave, perhaps as an array.
+
+    Raises:
+        TypeError: for another type, or numbers of another kind.
+        ValueError: for nan and infinity.
+    """
+    tensor = torch.tensor(value, device="cpu") if isinstance(value, np.ndarray) else value
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        kind = tensor.dtype if isinstance(tensor, Tensor) else type(value).__name__
+        raise TypeError(f"{name} are a tensor of floating-point numbers, not of type {kind}")
+    if not tensor.isfinite().all():
+        raise ValueError(f"{name} hold nan or infinity")
+    return tensor
+
+
+def dtype_of(box: nn.Module) -> torch.dtype:
+    """The dtype in which a part of the model computes, that of its first weights.
+
+    Each part casts what comes in to its own dtype, so that parts of any two precisions fit.
+    """
+    return next(weight.dtype for weight in box.parameters() if weight.dtype.is_floating_point)

@@ -13,6 +13,8 @@ from einops import einsum, rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .images import dtype_of
+
 
 @dataclass(frozen=True)
 class LLMConfig:
@@ -62,7 +64,7 @@ class RMSNorm(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Any shape (..., dim) to the same shape and dtype."""
         normed = F.rms_norm(hidden.float(), hidden.shape[-1:], eps=self.eps)
-        return self.weight * normed.to(hidden.dtype)
+        return (self.weight * normed.to(hidden.dtype)).to(hidden.dtype)
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> Tensor:
@@ -119,8 +121,7 @@ class DotProductAttention(nn.Module):
         Returns:
             The shape of `query`.
         """
-        causal = mask is None and query.shape[2] > 1
-        shared = query.shape[1] != key.shape[1]
+        causal, shared = mask is None and query.shape[2] > 1, query.shape[1] != key.shape[1]
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=shared
         )
@@ -233,8 +234,7 @@ class Layer(nn.Module):
         cache: Cache | None = None,
     ) -> Tensor:
         """As `Attention.forward`: the residual stream before the layer to the one after it."""
-        normed = self.input_layernorm(hidden)
-        hidden = hidden + self.self_attn(normed, cos, sin, mask, cache)
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), cos, sin, mask, cache)
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
@@ -297,7 +297,7 @@ class LLM(nn.Module):
         angles = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
         angles = rearrange(angles, "batch tokens pairs -> batch 1 tokens pairs")
         cos, sin = angles.cos(), angles.sin()  # once per call, not once per layer
-        hidden = embeddings
+        hidden = embeddings.to(dtype_of(self.layers[0].self_attn.q_proj))
         for layer in self.layers:
             hidden = layer(hidden, cos, sin, allowed, cache)
         if cache is not None:
@@ -306,7 +306,7 @@ class LLM(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, shape (..., vocabulary), float32, from final-norm states."""
-        return self.lm_head(hidden).float()
+        return self.lm_head(hidden.to(dtype_of(self.lm_head))).float()
 
 
 def real_inputs(

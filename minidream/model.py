@@ -200,7 +200,7 @@ class DreamLLM(nn.Module):
         Returns:
             Shape (1, queries, hidden).
         """
-        document = as_document(negative_prompt or "")
+        document = as_document("" if negative_prompt is None else negative_prompt)
         return self.states_of_layouts([document], [self.prompt_layout(document)])
 
     def states_of_layouts(self, documents: list[Document], layouts: list[Layout]) -> Tensor:
@@ -235,7 +235,7 @@ class DreamLLM(nn.Module):
         if not documents:
             raise ValueError("the loss of no documents is not defined: give at least one")
         if generator is None:
-            generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+            generator = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
         patches = self.vision.patches
         layouts = [
             lay_out(document, self.tokenizer, self.queries, patches) for document in documents
@@ -247,7 +247,7 @@ class DreamLLM(nn.Module):
     ) -> Losses:
         """As `loss`, for documents that are laid out already, for example with other labels."""
         batch, hidden = self.read(layouts, documents)
-        language = diffusion = hidden.sum() * 0.0  # zero, but with a gradient
+        language = diffusion = hidden.float().sum() * 0.0  # zero, but with a gradient
         learned = batch.labels[:, 1:] != IGNORED
         if learned.any():
             logits = self.llm.logits(hidden[:, :-1][learned])
@@ -286,7 +286,9 @@ class DreamLLM(nn.Module):
         drop_prob = self.decoder.config.drop_prob
         if not drop_prob:
             return states
-        draw = torch.rand(len(states), 1, 1, generator=generator, device=generator.device)
+        draw = torch.rand(
+            len(states), 1, 1, generator=generator, device=generator.device, dtype=torch.float32
+        )
         dropped = draw.to(states.device) < drop_prob
         if not dropped.any():
             return states

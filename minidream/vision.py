@@ -13,7 +13,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 
-from .images import fit_square, to_tensor
+from .images import dtype_of, fit_square, to_tensor
 
 if TYPE_CHECKING:  # importing transformers takes two seconds, so it waits until weights are built
     from transformers import CLIPVisionModel
@@ -33,7 +33,7 @@ def clip_pixels(images: Tensor, mean=CLIP_MEAN, std=CLIP_STD) -> Tensor:
         The shape of `images`.
     """
     mean, std = (
-        rearrange(torch.tensor(values, device=images.device), "rgb -> rgb 1 1")
+        rearrange(torch.tensor(values, device=images.device, dtype=images.dtype), "rgb -> rgb 1 1")
         for values in (mean, std)
     )
     return (images - mean) / std
@@ -105,7 +105,10 @@ class VisionEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(batch, 3, height, width) to (batch, patches, llm_dim), patches row by row."""
-        pixels = pixels.to(next(self.projector.parameters()).dtype)
+        pixels = pixels.to(dtype_of(self.tower))
         states = self.tower(pixel_values=pixels, output_hidden_states=True).hidden_states
-        embeddings = self.projector(states[self.select_layer][:, 1:])  # without the class token
-        return embeddings if self.post_layernorm is None else self.post_layernorm(embeddings)
+        patches = states[self.select_layer][:, 1:]  # without the class token
+        embeddings = self.projector(patches.to(dtype_of(self.projector)))
+        if self.post_layernorm is None:
+            return embeddings
+        return self.post_layernorm(embeddings.to(dtype_of(self.post_layernorm)))
