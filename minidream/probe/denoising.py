@@ -65,7 +65,7 @@ def watch_denoising(model):
     seen = Denoising()
 
     def record(module: nn.Module, inputs: tuple, output) -> None:
-        _, _, timestep, latents = inputs
+        timestep, latents = inputs[2:4]
         if seen.timesteps and timestep >= seen.timesteps[-1]:
             raise RuntimeError(
                 "one block watches one batch of pictures, and a second one was begun in it"
