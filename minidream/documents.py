@@ -6,13 +6,14 @@ dream queries and `<dream_end>`, whose hidden states paint it; then as `<im_star
 "joint" documents.)
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from .images import as_rgb
+from .images import HOW_TO_MAKE, as_integer, as_rgb
 from .tokenizers import SpecialTokens, refuse_special
 
 IGNORED = -100  # label of a position that is no target of the language loss
@@ -31,36 +32,29 @@ class Document:
     """Text and images in the order in which they are read.
 
     Args:
-        items: str and PIL images. Text may not hold special tokens.
+        items: str and PIL images. Text may not hold special tokens, unless they are escaped. Images
+            are kept as `images.as_rgb` gives them, upright and RGB.
         targets: indices among the *images* (0 is the first image) of those that the model paints,
             in training or in a prompt that tells what it has painted so far. None means those that
             follow text; [] means that all images are only read.
 
     Raises:
-        TypeError: for an item that is neither str nor a PIL image.
+        TypeError: for an item that is neither str nor a PIL image, and for a bare item.
         ValueError: for an image that cannot become RGB, a target that is not an image of the
             document, or text with a special token.
     """
 
     def __init__(self, items: list, targets: list[int] | None = None):
-        if isinstance(items, (str, Image.Image)):
+        if isinstance(items, (str, dict, set)) or not isinstance(items, Iterable):
             raise TypeError(
                 f"a Document takes a list of text and images, not a bare {type(items).__name__}"
             )
-        self.items = []
-        for place, item in enumerate(items):
-            if isinstance(item, Image.Image):
-                item = as_rgb(item)
-            elif isinstance(item, str):
-                refuse_special(item)
-            else:
-                raise TypeError(
-                    f"item {place} of a document is a {type(item).__name__}; a document holds str "
-                    "and PIL images"
-                )
-            self.items.append(item)
+        self.items = [checked_item(place, item) for place, item in enumerate(items)]
         if targets is None:
             targets = [index for index, after_text in enumerate(self._follow_text()) if after_text]
+        elif not isinstance(targets, Iterable):
+            raise TypeError(f"targets are a list of indices among the images, not {targets!r}")
+        targets = [as_integer("a target", target) for target in targets]
         images = len(self.images)
         wrong = [target for target in targets if not 0 <= target < images]
         if wrong:
@@ -84,13 +78,35 @@ class Document:
         """All images, in order."""
         return [item for item in self.items if isinstance(item, Image.Image)]
 
+    def add_text(self, text: str) -> None:
+        """Adds text that a model has written: to the last item if that is text; none if blank.
+
+        Args:
+            text: as a tokenizer's `decode` gives it, special tokens escaped.
+        """
+        text = text.strip()
+        if text and self.items and isinstance(self.items[-1], str):
+            self.items[-1] = f"{self.items[-1].rstrip()} {text}"
+        elif text:
+            self.items.append(text)
+
+    def add_painted(self, image: Image.Image) -> None:
+        """Adds an image that a model has painted, as a target."""
+        self.targets = (*self.targets, len(self.images))
+        self.items.append(as_rgb(image))
+
     def before(self, image: int) -> "Document":
         """The part of the document before one of its images: what the queries that paint it see.
 
         Args:
             image: index among the images.
+
+        Raises:
+            ValueError: if the document has no such image (both numbers).
         """
         places = [place for place, item in enumerate(self.items) if isinstance(item, Image.Image)]
+        if not 0 <= image < len(places):
+            raise ValueError(f"image {image} was asked for; the document has {len(places)}")
         targets = [target for target in self.targets if target < image]
         return Document(self.items[: places[image]], targets)
 
@@ -104,6 +120,22 @@ class Document:
     def __repr__(self) -> str:
         text = ("[image]" if isinstance(item, Image.Image) else item for item in self.items)
         return f"Document({' '.join(text)!r})"
+
+
+def checked_item(place: int, item) -> str | Image.Image:
+    """An item of a Document, images as RGB; errors as there, naming its place."""
+    try:
+        if isinstance(item, Image.Image):
+            return as_rgb(item)
+        if isinstance(item, str):
+            refuse_special(item)
+            return item
+    except ValueError as error:
+        raise ValueError(f"item {place} of a document: {error}") from error
+    raise TypeError(
+        f"item {place} of a document is a {type(item).__name__}; a document holds str and PIL "
+        f"images: {HOW_TO_MAKE}"
+    )
 
 
 def as_document(prompt) -> Document:
@@ -211,7 +243,9 @@ def lay_out(
 
 def turn_layout(model, turn) -> tuple[Layout, list[Image.Image]]:
     """One user turn in the model's chat template, and its images; errors as `DreamLLM.chat`."""
-    document = Document([turn] if isinstance(turn, str) else list(turn))
+    if isinstance(turn, (str, Image.Image)):
+        turn = [turn]
+    document = turn if isinstance(turn, Document) else Document(turn)
     if not any(not isinstance(item, str) or item.strip() for item in document.items):
         raise ValueError("a turn needs a question or a picture: it is empty")
     before, after = TEMPLATES[model.config.template]

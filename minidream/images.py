@@ -1,6 +1,8 @@
 """What enters the model and its boxes: pictures (RGB, square, as tensors), numbers, and dtypes."""
 
 import math
+import struct
+from contextlib import suppress
 from numbers import Real
 
 import numpy as np
@@ -11,29 +13,83 @@ from torch import Tensor, nn
 
 LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1  # torch's generators take no others
 
+HOW_TO_MAKE = "PIL.Image.open reads one from a file, PIL.Image.fromarray makes one of an array"
+# The turn that makes a stored picture upright, by its EXIF orientation; 1 is upright already.
+# (Exif 2.3, section 4.6.4.)
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# A picture is thin if its long edge is more than this many times the short one.
+THIN = 32
+
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """An image as RGB: transparency over white, 16 bits scaled to 8.
+    """An image as RGB, as it is meant to be seen.
+
+    Transparency lies over white, 16 bits are scaled to 8, and the picture is turned upright as its
+    EXIF orientation says. The result has no EXIF data, so that nothing turns it a second time. EXIF
+    data that cannot be read are ignored. Of an animation, the current frame is taken.
 
     Raises:
-        ValueError: for an image that cannot be read as RGB.
+        TypeError: for anything but a PIL image.
+        ValueError: for an image without pixels, or one that cannot be read as RGB, for example
+            because its file was closed or ends too early.
     """
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"a picture is a PIL image, not a {type(image).__name__}; {HOW_TO_MAKE}")
+    if 0 in image.size:
+        raise ValueError(f"an image of size {image.size} has no pixels")
     try:
-        # Pillow itself clips everything above 255: a 16-bit picture would come out white.
-        if image.mode.startswith("I;16"):
-            scaled = (np.asarray(image) / 257).round().astype(np.uint8)
-            return Image.fromarray(scaled).convert("RGB")
-        if image.mode in ("I", "F"):
-            raise ValueError("its values have no known range; scale them to 8 bits first")
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            return Image.alpha_composite(white, image).convert("RGB")
-        return image.convert("RGB")
+        image.load()  # Pillow reads a file only now, and turns a TIFF file upright while it does
+        rgb = _without_alpha(image)
     except Exception as error:
+        file = getattr(image, "filename", "")
         raise ValueError(
             f"an image of mode {image.mode} and size {image.size} cannot be read as RGB: {error}"
+            + f" (its file is {file})" * bool(file)
         ) from error
+    orientation = _orientation(image)
+    if orientation in TURNS:
+        rgb = rgb.transpose(TURNS[orientation])
+    for entry in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):
+        rgb.info.pop(entry, None)
+    return rgb
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    """A new image in mode RGB, as it is stored."""
+    # Pillow itself clips everything above 255: a 16-bit picture would come out white.
+    if image.mode.startswith("I;16"):
+        scaled = (np.asarray(image) / 257).round().astype(np.uint8)
+        return Image.fromarray(scaled).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError("its values have no known range; scale them to 8 bits first")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a loaded image; 1, upright, if nothing readable names another."""
+    # Most pictures in training hold nothing to ask for, and asking takes as long as converting one.
+    if not image.info and not getattr(image, "_exif", None):
+        return 1
+    broken = (SyntaxError, ValueError, struct.error)  # what Pillow raises for broken EXIF data
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except broken:  # asked again, it has the entries that it could read
+        with suppress(*broken):
+            return image.getexif().get(ORIENTATION, 1)
+    return 1
 
 
 def fit_square(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
@@ -43,15 +99,26 @@ def fit_square(image: Image.Image, size: int, resample: Image.Resampling) -> Ima
         image: any size and mode.
         size: width and height of the result, in pixels.
         resample: the filter used for resizing.
+
+    Raises:
+        TypeError, ValueError: as `as_rgb`.
     """
     image = as_rgb(image)
-    if image.size != (size, size):
-        scale = size / min(image.size)
-        width, height = (max(size, int(edge * scale)) for edge in image.size)
-        image = image.resize((width, height), resample)
-        left, top = (width - size) // 2, (height - size) // 2
-        image = image.crop((left, top, left + size, top + size))
-    return image
+    if image.size == (size, size):
+        return image
+    scale = size / min(image.size)
+    width, height = (max(size, int(edge * scale)) for edge in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    if max(width, height) <= THIN * size:
+        return image.resize((width, height), resample).crop((left, top, left + size, top + size))
+    # Resizing all of a thin picture could take gigabytes. Only what the square and the filter need
+    # is cut out first, since Pillow holds a box in single precision.
+    columns, rows, margin = image.width / width, image.height / height, 4 * min(image.size)
+    box = (left * columns, top * rows, (left + size) * columns, (top + size) * rows)
+    x, y = (max(0, int(edge) - margin) for edge in box[:2])
+    right, bottom = (min(end, int(edge) + margin) for end, edge in zip(image.size, box[2:]))
+    box = (box[0] - x, box[1] - y, box[2] - x, box[3] - y)
+    return image.crop((x, y, right, bottom)).resize((size, size), resample, box)
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
@@ -62,8 +129,12 @@ def to_pil(images: Tensor) -> list[Image.Image]:
 
 
 def to_tensor(images: list[Image.Image]) -> Tensor:
-    """PIL images of one size as a tensor (batch, 3, height, width), RGB in [0, 1], float32."""
-    pixels = torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images]))
+    """PIL images of one size as a tensor (batch, 3, height, width), RGB in [0, 1], float32.
+
+    Raises:
+        TypeError, ValueError: as `as_rgb`.
+    """
+    pixels = torch.from_numpy(np.stack([np.asarray(as_rgb(image)) for image in images]))
     return rearrange(pixels.float() / 255, "batch height width rgb -> batch rgb height width")
 
 

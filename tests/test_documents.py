@@ -64,9 +64,20 @@ def test_named_targets_are_image_numbers_sorted_and_once():
     for wrong in (2, -1):
         with pytest.raises(ValueError, match=f"target {wrong} .* has 2"):
             Document(["a", RED, BLUE], targets=[0, wrong])
+    numbers = np.array([1.0, 0.0])
+    assert repr(Document(["a", RED, BLUE], targets=numbers).targets) == "(0, 1)"
+    for wrong in (1, [True], ["0"], [None]):
+        with pytest.raises(TypeError, match="targets are a list|a target is a number"):
+            Document(["a", RED, BLUE], targets=wrong)
+    with pytest.raises(ValueError, match="a target is a whole number, not 0.5"):
+        Document(["a", RED, BLUE], targets=[0.5])
 
 
-@pytest.mark.parametrize("items, named", [("a red thing", "bare str"), (RED, "bare Image")])
+@pytest.mark.parametrize(
+    "items, named",
+    [("a red thing", "bare str"), (RED, "bare Image"), (Document(["a"]), "bare Document")]
+    + [({"a", "red"}, "bare set"), ({"a": RED}, "bare dict"), (None, "bare NoneType")],
+)
 def test_a_bare_item_is_no_list(items, named):
     with pytest.raises(TypeError, match=f"takes a list .*{named}"):
         Document(items)
@@ -83,6 +94,9 @@ def test_before_an_image_is_what_its_queries_see():
     assert (first.items, first.targets) == ([], ())
     assert (second.items, second.targets) == ([RED, "a"], (0,))
     assert (third.items, third.targets) == ([RED, "a", BLUE, "b"], (0,))
+    for wrong in (-1, 3):
+        with pytest.raises(ValueError, match=f"image {wrong} was asked for; the document has 3"):
+            document.before(wrong)
 
 
 def test_show_displays_text_and_images_in_order(monkeypatch):

@@ -6,7 +6,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from .drawing import GREY, LETTER, beside_picture, draw_map, figure_function, set_title, share_bar
+from .drawing import (
+    GREY,
+    LETTER,
+    beside_picture,
+    draw_map,
+    figure_function,
+    set_title,
+    share_bar,
+    show_picture,
+)
 from .tokens import TOKEN_COLOURS, kind_of, shares, short, strips_of
 
 PAIRS_PER_ROW = 3  # images beside their attention maps
@@ -148,7 +157,7 @@ def _draw_patches(part, trace, pictures: list[int], rows: np.ndarray, image_rows
     top = max(map_.max() for map_ in maps.values())
     for pair, (image, map_) in enumerate(maps.items()):
         left, right = axes[pair // PAIRS_PER_ROW, 2 * (pair % PAIRS_PER_ROW) :][:2]
-        left.imshow(trace.images[image])
+        show_picture(left, trace.images[image])
         left.set_title(f"image {image}")
         mesh = draw_map(right, map_, 0, top, inches=1.2)
         right.set_title("attention to it")

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, PercentFormatter
 
-from .drawing import GREY, draw_map, figure_function, set_title
+from .drawing import GREY, draw_map, figure_function, set_title, show_picture
 from .tokens import kind_of, short
 
 LETTERS_PER_LINE = 108
@@ -157,7 +157,7 @@ def plot_attributions(attributions: dict, title: str, label: str) -> Figure:
         for row, map_, axis, spread in zip(
             rows, maps, axes[:, 1 + 2 * pair], axes[:, 2 + 2 * pair]
         ):
-            axis.imshow(row.images[image])
+            show_picture(axis, row.images[image])
             axis.set_axis_off()
             draw_map(spread, map_.numpy(), -top, top, inches=1.0, cmap="RdBu_r")
             spread.set_title(f"patches, ±{top:.2g}")

@@ -17,6 +17,9 @@ from matplotlib.ticker import (
     NullLocator,
     PercentFormatter,
 )
+from PIL import Image
+
+from ..images import as_rgb
 
 STYLE = Path(__file__).with_name("minidream.mplstyle")
 INK = "#333333"
@@ -47,6 +50,20 @@ def figure_function(function):
 def set_title(figure: Figure, title: str) -> None:
     """Writes the title of a figure at its upper left."""
     figure.suptitle(title, x=0.01, ha="left")
+
+
+def show_picture(axis: Axes, image, **options):
+    """Shows a picture as the model reads it, upright and in its colours.
+
+    Args:
+        axis: where to draw.
+        image: a PIL image, or an array as matplotlib takes it.
+        options: of matplotlib's `imshow`.
+
+    Returns:
+        What `imshow` returns.
+    """
+    return axis.imshow(as_rgb(image) if isinstance(image, Image.Image) else image, **options)
 
 
 def side_by_side(panels: Sized, width: float, height: float, sharey: bool = False) -> tuple:
@@ -82,7 +99,7 @@ def beside_picture(
     figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    axes.flat[0].imshow(image)
+    show_picture(axes.flat[0], image)
     axes.flat[0].set_title(name)
     return figure, axes, axes.flat[1 : count + 1], rows
 
@@ -146,7 +163,8 @@ def draw_picture(
         grid: cells along a side; 0 draws no lines.
         edge: colour of the frame.
     """
-    axis.imshow(image, extent=(x, x + width, y, y + width), aspect="auto", zorder=2)
+    extent = (x, x + width, y, y + width)
+    show_picture(axis, image, extent=extent, aspect="auto", zorder=2)
     thin = dict(color="white", linewidth=0.4, zorder=3)
     for cut in range(1, grid):
         offset = width * cut / grid

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
+from ..images import as_rgb
 from ..world.scenes import COLOURS, SHAPES
-from .drawing import HIGHLIGHT, INK, draw_box, draw_map, figure_function, set_title
+from .drawing import HIGHLIGHT, INK, draw_box, draw_map, figure_function, set_title, show_picture
 
 # How a patch shows the shapes of the toy world: matplotlib's marker, and whether it is filled.
 MARKERS = dict(
@@ -39,7 +40,7 @@ def plot_patches(image, rows: int, columns: int, title: str) -> Figure:
     Raises:
         ValueError: if the picture cannot be cut into equal patches (both sizes).
     """
-    pixels = np.asarray(image)
+    pixels = np.asarray(as_rgb(image))
     height, width = pixels.shape[:2]
     if height % rows or width % columns:
         raise ValueError(
@@ -105,7 +106,7 @@ def plot_patch_words(images: list, words: list, columns: int, title: str) -> Fig
         axis.set_axis_off()
     for index, (image, patches) in enumerate(zip(images, words)):
         bare, read = axes[index // pairs, 2 * (index % pairs) :][:2]
-        bare.imshow(image)
+        show_picture(bare, image)
         _draw_patch_words(read, patches, columns)
     handles = [
         plt.Line2D([], [], linestyle="none", label=shape, **_marker(shape, "#555555", 6))
@@ -173,10 +174,10 @@ def plot_latents(images: list, latents, decoded: list, errors, title: str) -> Fi
     )
     top = np.abs(latents).max()
     for row, image, latent, back, error in zip(axes, images, latents, decoded, errors):
-        row[0].imshow(image)
+        show_picture(row[0], image)
         for axis, channel in zip(row[1:], latent):
             signed = draw_map(axis, channel, -top, top, inches=1.0, cmap="RdBu_r")
-        row[-2].imshow(back)
+        show_picture(row[-2], back)
         lost = row[-1].imshow(error, vmin=0, vmax=errors.max())
         for axis in row:
             axis.set_axis_off()
@@ -216,7 +217,7 @@ def plot_scene(image, masks, phrase, title: str) -> Figure:
     axes = above.subplots(1, len(masks) + 1)
     for axis in axes:
         axis.set(xticks=[], yticks=[])
-    axes[0].imshow(image)
+    show_picture(axes[0], image)
     axes[0].set_title("the picture")
     axes[0].spines[:].set_visible(False)
     for index, (axis, mask) in enumerate(zip(axes[1:], masks)):

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from ..images import as_rgb
 from .drawing import (
     GREY,
     LETTER,
@@ -17,6 +18,7 @@ from .drawing import (
     line_width,
     set_title,
     share_bar,
+    show_picture,
     side_by_side,
 )
 from .two_hops import draw_under
@@ -53,7 +55,7 @@ def plot_pictures(
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, image, title in zip(axes.flat, images, titles):
-        axis.imshow(image)
+        show_picture(axis, image)
         axis.set_title(title)
     set_title(figure, suptitle or "")
     return figure
@@ -71,7 +73,7 @@ def plot_choice(image, prompt: str, setting: str) -> Figure:
     prompt = textwrap.fill(prompt, 50)
     size = (3.6, 3.7 + 0.17 * prompt.count("\n"))
     figure, axis = plt.subplots(figsize=size, layout="constrained")
-    axis.imshow(image)
+    show_picture(axis, image)
     axis.set_axis_off()
     axis.set_title(prompt)
     set_title(figure, setting)
@@ -113,7 +115,7 @@ def plot_film(rows: dict[str, list], columns: list[str], title: str, label: str 
     for row, (name, images) in zip(axes, rows.items()):
         row[0].set_ylabel(name)
         for axis, image in zip(row, images):
-            axis.imshow(image)
+            show_picture(axis, image)
     _without_ticks(axes)
     for axis, name in zip(axes[0], columns):
         axis.set_title(name, loc="center")
@@ -155,7 +157,7 @@ def plot_boxes(
     names = list(dict.fromkeys(name for some in boxes for name in some))
     colours = {name: cycle_colour(index) for index, name in enumerate(names)}
     for axis, image, some, title in zip(axes[0], images, boxes, titles):
-        axis.imshow(image, extent=(0, 1, 1, 0))
+        show_picture(axis, image, extent=(0, 1, 1, 0))
         for name, (left, top, right, bottom) in some.items():
             style = dict(fill=False, edgecolor=colours[name], linewidth=2.2)
             axis.add_patch(Rectangle((left, top), right - left, bottom - top, **style))
@@ -209,7 +211,7 @@ def plot_document(document, columns: int = 4) -> Figure:
         if image is None:
             axis.text(0, 1, text, va="top", transform=axis.transAxes)
         else:
-            axis.imshow(image)
+            show_picture(axis, image)
             axis.set_title(text)
             # The layout makes room for a long title only above a picture that reaches the top.
             axis.set_anchor("N")
@@ -232,7 +234,7 @@ def plot_ablation(before, after, ablated: list[str], change) -> Figure:
     Raises:
         ValueError: if pictures and change are not of one size (all three).
     """
-    change = np.asarray(change)
+    before, after, change = as_rgb(before), as_rgb(after), np.asarray(change)
     if not before.size == after.size == change.shape[::-1]:
         raise ValueError(
             f"pictures of {before.size} and {after.size} and a change of {change.shape[::-1]} "
@@ -334,10 +336,9 @@ def plot_denoising_steps(
     ):
         row[0].set_ylabel(name)
     for step, map_, (above, middle, below) in zip(steps, maps, axes.T):
-        above.imshow(noisy[step])
-        middle.imshow(guesses[step])
+        show_picture(above, noisy[step])
+        high, wide = show_picture(middle, guesses[step]).get_size()
         mesh = draw_map(below, map_, 0, maps.max(), inches=1.3)
-        wide, high = guesses[step].size
         below.set_aspect(map_.shape[1] * high / (len(map_) * wide))
         above.set_title(f"step {step}\ntimestep {timesteps[step]}")
     _without_ticks(axes)

@@ -18,6 +18,7 @@ from .drawing import (
     name_cells,
     set_title,
     share_bar,
+    show_picture,
     side_by_side,
     write_in_cell,
 )
@@ -299,16 +300,15 @@ def plot_scores(images: list, captions: list[str], scores: dict, title: str, lab
     scale = dict(vmin=0, vmax=top) if low >= 0 else dict(cmap="RdBu_r", vmin=-reach, vmax=reach)
     cell, names = 0.42, [textwrap.fill(caption, 26) for caption in captions]
     wide = (cell * (len(captions) + 1.1) + 0.15) * len(matrices) + 1.25
-    figure, axes = side_by_side(
-        matrices, wide, cell * len(images) + 0.062 * _longest_line(names) + 0.95
-    )
+    high = cell * len(images) + 0.062 * _longest_line(names) + 0.95
+    figure, axes = side_by_side(matrices, wide, high)
     for axis, (name, matrix) in zip(axes[0], matrices.items()):
         mesh = axis.pcolormesh(matrix, edgecolors="white", linewidth=0.8, **scale)
         frame = dict(fill=False, edgecolor=HIGHLIGHT, linewidth=1.4)
         for index in range(min(matrix.shape)):
             axis.add_patch(Rectangle((index, index), 1, 1, **frame))
         for row, image in enumerate(images):
-            axis.imshow(image, extent=(-1.05, -0.1, row + 0.95, row + 0.05), zorder=2)
+            show_picture(axis, image, extent=(-1.05, -0.1, row + 0.95, row + 0.05), zorder=2)
         name_cells(axis, [""] * len(images), names, size=7, upright=True)
         axis.set(xlim=(-1.1, len(captions)), aspect="equal", title=name)
     figure.colorbar(mesh, ax=list(axes[0]), pad=0.01, aspect=14, label=label)

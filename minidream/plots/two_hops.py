@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ..images import as_rgb
 from .drawing import (
     HIGHLIGHT,
     beside_picture,
@@ -169,6 +170,7 @@ def draw_under(axis, image, height: int, width: int, faint: bool) -> None:
         faint: in pale grey, for a map that is drawn over it.
     """
     style = dict(cmap="gray", vmin=-120, vmax=375) if faint else {}
+    image = as_rgb(image)
     axis.imshow(image.convert("L") if faint else image, extent=(0, width, height, 0), **style)
     axis.set_aspect(width * image.size[1] / (height * image.size[0]))
     axis.set_axis_off()
