@@ -208,9 +208,12 @@ class Reader:
         return self.hidden
 
     def next_logits(self, banned: tuple[int, ...]) -> Tensor:
-        """Scores of the next token, shape (vocabulary,), minus infinity for banned tokens."""
+        """Scores of the next token, shape (vocabulary,), minus infinity for banned tokens.
+
+        Also banned are ids that the tokenizer does not have: some vocabularies are rounded up.
+        """
         logits = self.model.llm.logits(self.hidden[0, -1])
-        logits[list(banned)] = -torch.inf
+        logits[list(banned)] = logits[len(self.model.tokenizer) :] = -torch.inf
         return logits
 
     def room(self, tokens: int) -> bool:
@@ -223,7 +226,7 @@ def chat(model, turn, max_new_tokens: int = 128) -> str:
     """Answers one user turn with the likeliest tokens.
 
     Args:
-        turn: a str, or a list of str and PIL images in order.
+        turn: a str or PIL image, a list of them in order, or a Document, whose images are read.
         max_new_tokens: the longest answer, in tokens.
 
     Raises:
@@ -287,10 +290,13 @@ def write(
         num_inference_steps, guidance_scale, negative_prompt: as in `dream`.
 
     Returns:
-        The prompt and what was added, with the painted pictures as its targets.
+        The prompt and what was added, with the painted pictures as its targets. Sampled text that
+        spells a special token is escaped: see `tokenizers.escape_special`.
 
     Raises:
         TypeError, ValueError: as `dream`, and for other options out of range.
+
+    An exception after the beginning, also of Ctrl-C, has the unfinished Document as `.document`.
     """
     prompt, special, tokenizer = as_document(prompt), model.tokenizer.special, model.tokenizer
     max_images = as_integer("max_images", max_images)
@@ -307,41 +313,37 @@ def write(
     opening = model.open_layout(prompt)
     reader, generator = Reader(model), torch.Generator().manual_seed(seed)
     reader.read(opening, [prompt.images[image] for image, _ in opening.patches])
-    items, targets, tokens = list(prompt.items), list(prompt.targets), []
+    document, tokens = Document(prompt.items, prompt.targets), []
     painted, null, image_block = 0, None, 4 + model.queries + model.vision.patches
-
-    def move_text() -> None:
-        """Moves the sampled tokens into the document, as text."""
-        text = tokenizer.decode(tokens).strip()
-        tokens.clear()
-        if text and items and isinstance(items[-1], str):
-            items[-1] = f"{items[-1].rstrip()} {text}"
-        elif text:
-            items.append(text)
-
-    for _ in range(max_new_tokens):
-        token = choose(reader.next_logits(special.never_sampled), temperature, top_p, generator)
-        dreams = token == special.dream_start
-        if token == special.eos or not reader.room(image_block if dreams else 1):
-            break
-        if not dreams:
-            tokens.append(token)
-            reader.read_token(token)
-            continue
-        if painted == max_images:
-            break
-        move_text()
-        query_block, picture_block = Layout(), Layout()
-        query_block.add_dream(0, special, model.queries, learned=False)
-        hidden = reader.read(query_block, [])
-        states = dream_queries.gather(hidden, model.queries, query_block.queries)
-        if null is None:
-            null = null_condition(model, options)
-        image = paint_checked(model, states, [seed + painted], options, null)[0]
-        picture_block.add_image(0, special, model.vision.patches)
-        reader.read(picture_block, [image])
-        targets.append(len(prompt.images) + painted)
-        items.append(image)
-        painted += 1
-    move_text()
-    return Document(items, targets)
+    try:
+        for _ in range(max_new_tokens):
+            token = choose(reader.next_logits(special.never_sampled), temperature, top_p, generator)
+            dreams = token == special.dream_start
+            if token == special.eos or not reader.room(image_block if dreams else 1):
+                break
+            if not dreams:
+                tokens.append(token)
+                reader.read_token(token)
+                continue
+            if painted == max_images:
+                break
+            document.add_text(tokenizer.decode(tokens))
+            tokens.clear()
+            query_block, picture_block = Layout(), Layout()
+            query_block.add_dream(0, special, model.queries, learned=False)
+            hidden = reader.read(query_block, [])
+            states = dream_queries.gather(hidden, model.queries, query_block.queries)
+            if null is None:
+                null = null_condition(model, options)
+            image = paint_checked(model, states, [seed + painted], options, null)[0]
+            document.add_painted(image)
+            painted += 1
+            picture_block.add_image(0, special, model.vision.patches)
+            reader.read(picture_block, [image])
+    except BaseException as error:  # also Ctrl-C: a picture may have taken minutes
+        error.document = document
+        error.add_note("What was written and painted before is in sys.last_value.document.")
+        raise
+    finally:
+        document.add_text(tokenizer.decode(tokens))
+    return document

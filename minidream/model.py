@@ -215,11 +215,11 @@ class DreamLLM(nn.Module):
     # ----------------------------------------------------------------------------------------------
     # Training
 
-    def loss(self, documents: list[Document], generator: torch.Generator | None = None) -> Losses:
+    def loss(self, documents, generator: torch.Generator | None = None) -> Losses:
         """Two losses: cross entropy of the next token on learned text, denoising on target images.
 
         Args:
-            documents: at least one.
+            documents: a str or Document, or a list of them.
             generator: draws noise, timesteps and dropped conditions; None is a fresh one, seeded
                 from torch's own.
 
@@ -228,15 +228,16 @@ class DreamLLM(nn.Module):
             denoising loss over all target images, 0 without any. `.total`: their weighted sum.
 
         Raises:
+            TypeError: for what is neither str nor Document.
             ValueError: for an empty list, or a document longer than the context (both numbers).
 
         Paper: section 2.3, equation 7; weights as in the official code.
         """
-        if not documents:
+        if isinstance(documents, (list, tuple)) and not documents:
             raise ValueError("the loss of no documents is not defined: give at least one")
         if generator is None:
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
-        patches = self.vision.patches
+        documents, patches = as_documents(documents), self.vision.patches
         layouts = [
             lay_out(document, self.tokenizer, self.queries, patches) for document in documents
         ]
@@ -265,7 +266,17 @@ class DreamLLM(nn.Module):
 
         Returns:
             The batch, and its final-norm hidden states, shape (batch, tokens, dim).
+
+        Raises:
+            ValueError: for a document longer than the context (both numbers).
         """
+        lengths = [len(layout.ids) for layout in layouts]
+        context = self.llm.config.max_position_embeddings
+        if max(lengths) > context:
+            raise ValueError(
+                f"document {lengths.index(max(lengths))} takes {max(lengths)} positions; the "
+                f"context has {context}"
+            )
         batch = collate(layouts, self.tokenizer.special.pad, device=self.device)
         images = pictures_of(documents, [layout.patches for layout in layouts])
         # Padding on the right comes after all real tokens: causal attention never sees it.

@@ -16,6 +16,10 @@ ADDED_TOKENS = (
     *("<dream>", "<dream_start>", "<dream_end>"),
 )
 SPECIAL_TOKENS = BASIC_TOKENS + ADDED_TOKENS
+# How text spells a special token: with any number of backslashes after its bracket.
+SPELLED = re.compile(
+    "|".join(rf"{re.escape(token[0])}\\*{re.escape(token[1:])}" for token in SPECIAL_TOKENS)
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,25 @@ def refuse_special(text: str) -> None:
     if held:
         raise ValueError(
             f"text may not hold the special token {held[0]!r}: pictures go into a document as "
-            f"images, and the model itself decides where to dream. The text was {text!r}"
+            "images, and the model itself decides where to dream. (A backslash after its bracket, "
+            f"{escape_special(held[0])}, makes it ordinary text.) The text was {text!r}"
         )
+
+
+def escape_special(text: str) -> str:
+    r"""Text as it is, but with a backslash more in all that spells a special token: `<\s>`.
+
+    Sampled pieces of words may happen to spell a special token. They are text nevertheless: escaped
+    they can be part of a document, and `encode` makes the same ordinary pieces of them again. What
+    has backslashes already gets one more, so that `unescape_special` restores every text.
+    """
+    return SPELLED.sub(lambda found: f"{found[0][0]}\\{found[0][1:]}", text)
+
+
+def unescape_special(text: str) -> str:
+    """The inverse of `escape_special`; ValueError if text holds a special token unescaped."""
+    refuse_special(text)
+    return SPELLED.sub(lambda found: f"{found[0][0]}{found[0][2:]}", text)
 
 
 class ToyTokenizer:
@@ -72,7 +93,8 @@ class ToyTokenizer:
         words: the vocabulary, without special tokens.
 
     Raises:
-        ValueError: if two words are equal, or a word is a special token.
+        ValueError: if two words are equal, or a word is a special token, or is none that `encode`
+            finds in a text, such as "Red" or "a b".
     """
 
     pad, bos, eos, unk = 0, 1, 2, 3
@@ -85,10 +107,20 @@ class ToyTokenizer:
             raise ValueError(
                 "the words of a tokenizer must differ from one another and from the special tokens"
             )
+        if never_found := [word for word in self.words if self.split(word) != [word]]:
+            raise ValueError(
+                f"{never_found[0]!r} is no word of a tokenizer: a word is lower-case letters, "
+                "digits and apostrophes, or one other character"
+            )
         self.special = SpecialTokens.from_ids(self.ids)
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The words and punctuation marks of a text, in lower case."""
+        return re.findall(r"[a-z0-9']+|[^\sa-z0-9']", text.lower())
 
     def encode(self, text: str) -> list[int]:
         """Ids of the words, without <s> and </s>.
@@ -98,7 +130,7 @@ class ToyTokenizer:
                 (the message names the word and the nearest known ones).
         """
         refuse_special(text)
-        pieces = re.findall(r"[a-z0-9']+|[^\sa-z0-9']", text.lower())
+        pieces = self.split(text)
         for piece in pieces:
             if piece not in self.ids:
                 near = difflib.get_close_matches(piece, self.words, n=3, cutoff=0.0)
@@ -151,14 +183,20 @@ class LlamaTokenizer:
         return max(self.pieces.vocab_size(), max(self.names) + 1)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a piece of text, without <s> and </s>; ValueError if it holds a special token."""
-        refuse_special(text)
-        return self.pieces.encode(text)
+        """Ids of a piece of text, without <s> and </s>; errors as `unescape_special`.
+
+        Spelled with a backslash (see `escape_special`), a special token is ordinary text.
+        """
+        return self.pieces.encode(unescape_special(text))
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids, special tokens left out."""
-        hidden = {*self.names, self.bos, self.eos, self.unk}
-        return self.pieces.decode([token for token in ids if token not in hidden])
+        """The text of ids, special tokens and ids without a piece left out.
+
+        Pieces that spell a special token are escaped, so that `encode` takes the text.
+        """
+        hidden, pieces = {*self.names, self.bos, self.eos, self.unk}, self.pieces.vocab_size()
+        shown = [token for token in ids if token < pieces and token not in hidden]
+        return escape_special(self.pieces.decode(shown))
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.model` and the JSON files that transformers reads beside it."""

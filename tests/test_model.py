@@ -371,6 +371,8 @@ def test_pictures_of_other_modes_and_sizes_are_read(model):
         ("", ValueError, "it is empty"),
         ([], ValueError, "it is empty"),
         (["  "], ValueError, "it is empty"),
+        (Document([]), ValueError, "it is empty"),
+        (None, TypeError, "takes a list of text and images, not a bare NoneType"),
         ([PICTURES[0], 3], TypeError, "item 1 of a document is a int"),
         ("what is <im_start>?", ValueError, "special token '<im_start>'"),
         (["what"] * 600, ValueError, r"takes \d+ positions; the context has 512"),
@@ -466,6 +468,37 @@ def test_what_is_not_there_costs_nothing(model):
     model.zero_grad(set_to_none=True)
     with pytest.raises(ValueError, match="no documents"):
         model.loss([])
+
+
+@torch.no_grad()
+def test_the_loss_takes_a_document_a_text_or_a_list_of_both(model):
+    document, text = Document(story(0)), describe(SCENES[1]).text
+
+    def total(documents):
+        return model.loss(documents, torch.Generator().manual_seed(5)).total
+
+    assert total(document) == total([document]) == total((document,))
+    assert total(text) == total([text]) == total(Document([text]))
+    assert total([document, text]) == total([document, Document([text])])
+    assert total("") == total(Document([])) > 0  # `</s>` remains to be predicted
+
+
+@pytest.mark.parametrize(
+    "documents, error, message",
+    [
+        (None, TypeError, "not a NoneType"),
+        ([[SHORT]], TypeError, "not a list"),
+        (PICTURES[0], TypeError, r"bare image .*minidream\.Document"),
+        ([SHORT, PICTURES[0]], TypeError, r"bare image .*minidream\.Document"),
+        ([SHORT, "a " * 511], ValueError, "document 1 takes 513 positions; the context has 512"),
+        (Document([PICTURES[0]] * 8), ValueError, "document 0 takes 530 positions; .* has 512"),
+        ("a <s> ring", ValueError, "special token '<s>'"),
+    ],
+)
+def test_the_loss_refuses_before_it_reads(model, monkeypatch, documents, error, message):
+    monkeypatch.setattr(model, "embed", lambda *_: pytest.fail("work had begun"))
+    with pytest.raises(error, match=message):
+        model.loss(documents)
 
 
 def test_dropped_conditions_are_the_null_condition(model):
@@ -577,6 +610,20 @@ def test_chat_is_the_likeliest_answer_read_without_a_cache(model):
         said.append(token)
         layout.add([token], learned=False)
     assert answer == model.tokenizer.decode(said).strip() and said
+
+
+def test_a_turn_is_a_text_a_picture_a_list_of_them_or_a_document(model):
+    """A document's targets say what was painted; in a turn all images are only read."""
+
+    def ids(turn):
+        layout, images = turn_layout(model, turn)
+        return layout.ids, layout.patches, images
+
+    question = "what color is the ring?"
+    assert ids(PICTURES[0]) == ids([PICTURES[0]]) == ids(Document([PICTURES[0]]))
+    assert ids(question) == ids([question]) == ids((question,)) == ids(Document([question]))
+    assert ids([question, PICTURES[0]]) == ids(Document([question, PICTURES[0]], targets=[0]))
+    assert model.chat(PICTURES[0], 3) == model.chat(Document([PICTURES[0]]), 3)
 
 
 def test_chat_template_by_hand(model):

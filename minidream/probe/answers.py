@@ -94,9 +94,14 @@ def answer_attribution(model, turn, answer: str) -> Attribution:
 
     Returns:
         Values in nats over all inputs of the turn, 0 at patches and special tokens.
+
+    Raises:
+        TypeError, ValueError: as `DreamLLM.chat`, and for an answer without a word.
     """
     from captum.attr import FeatureAblation, LLMAttribution, TextTokenInput
 
+    if not model.tokenizer.encode(answer):
+        raise ValueError(f"the answer {answer!r} has no word to explain")
     asked = AnswerModel(model, turn)
     ids, special = asked.layout.ids, model.tokenizer.special
     tokenizer = TurnTokenizer(model, ids)
