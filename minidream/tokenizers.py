@@ -159,20 +159,21 @@ class LlamaTokenizer:
     """The official slow LLaMA tokenizer (`legacy`): sentencepiece, after a space is prepended.
 
     Args:
-        model_file: `tokenizer.model`.
+        model: the path of `tokenizer.model`, or its content.
         added: {token: id} of the tokens beyond it, as in `added_tokens.json`.
         bos, eos, unk: ids, from the checkpoint's config.
     """
 
     def __init__(
         self,
-        model_file: str | Path,
+        model: str | Path | bytes,
         added: dict[str, int],
         bos: int = 1,
         eos: int = 2,
         unk: int = 0,
     ):
-        self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(model_file))
+        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        self.pieces = sentencepiece.SentencePieceProcessor(model_proto=content)
         self.added = dict(added)
         self.bos, self.eos, self.unk, self.pad = bos, eos, unk, self.added["[PAD]"]
         self.names = {token: name for name, token in self.added.items()}

@@ -11,7 +11,9 @@ read as tensors only, and code in them is never run.
 | `writing` | writes a model: `minidream.save` |
 | `layout` | says which file holds which tensor, and under which name |
 | `scanning` | lists the tensors in the files of a checkpoint without reading them |
-| `building` | builds an empty model and its tokenizer from the configs |
+| `variants` | says which values of the configs' fields this package computes, and refuses others |
+| `building` | builds an empty model from the configs |
+| `tokenizer_files` | reads the tokenizer, also from `tokenizer.json`, and the special tokens' ids |
 | `reading` | checks that files and model fit, then fills the model |
 | `toy` | the toy's sizes, its untrained parts, and the networks that ship beside it |
 | `parts` | the parts that training stages leave, and models put together from them |

@@ -1,5 +1,7 @@
-"""Builds an empty DreamLLM and its tokenizer from the configs of a checkpoint."""
+"""Builds an empty DreamLLM from the configs of a checkpoint."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -8,33 +10,28 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from ..diffusion import Decoder, DiffusionConfig
+from ..documents import TEMPLATES
 from ..dream_queries import ConditionProjector
 from ..llm import LLM, LLMConfig
 from ..model import DreamConfig, DreamLLM
-from ..tokenizers import SPECIAL_TOKENS, LlamaTokenizer, ToyTokenizer
 from ..vision import CLIP_MEAN, CLIP_STD, VisionEncoder
-from .files import read_json
-from .layout import PLUGINS
-
-# Sizes that a config does not give are those of LLaMA-7B.
-LLAMA_7B = {
-    "vocab_size": 32000,
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-}
-# The variant of LLaMA that `llm.py` implements. With another value the weights might fit the model,
-# but it would compute something else.
-LLAMA_VARIANT = {
-    "hidden_act": "silu",
-    "attention_bias": False,
-    "mlp_bias": False,
-    "rope_scaling": None,
-    "rope_parameters": None,
-    "tie_word_embeddings": False,
-    "quantization_config": None,
-}
+from .layout import OFFICIAL_CLASSES, PLUGINS
+from .variants import (
+    ANCESTRAL,
+    CLIP,
+    LLAMA_7B,
+    PIXELS,
+    SCHEDULER,
+    UNET,
+    VAE,
+    above_zero,
+    check_fields,
+    check_llama,
+    read_config,
+    rope_theta,
+    section,
+    whole_number,
+)
 
 
 def build(path: Path, config: dict, components: Path, tokenizer) -> DreamLLM:
@@ -44,99 +41,188 @@ def build(path: Path, config: dict, components: Path, tokenizer) -> DreamLLM:
 
     Args:
         path: of `config.json`, for errors.
-        config: its content. Paths in it are from the authors' machines and are ignored.
+        config: its content, without nulls. Paths in it are from the authors' machines and are
+            ignored.
         components: the folder of component configs.
         tokenizer: of the model.
 
     Raises:
-        ValueError: if the config is of another model, or of a variant that this package does not
-            implement; the message names the file.
+        ValueError: if a config is of another model, or of a variant that this package does not
+            implement; the message names file and field.
         FileNotFoundError: if a component config is missing.
     """
     if config.get("model_type") != "dreamllm":
         raise ValueError(f"{path} is of a {config.get('model_type')!r} model, not of a 'dreamllm'")
-    plugins = {plugin: config.get("plugins_init_kwargs", {}).get(plugin, {}) for plugin in PLUGINS}
-    if others := sorted(set(config.get("plugins_init_kwargs", {})) - set(PLUGINS)):
-        raise ValueError(
-            f"{path} has plugins that are not known here: {', '.join(others)}; the known ones are "
-            f"{', '.join(PLUGINS)}"
-        )
-    toy = config.get("minidream", {})  # options that the official config does not have
-    try:
-        llm = LLM(llm_config(config))
-        width = llm.config.hidden_size
-        for name, plugin in plugins.items():
-            if plugin.get("embed_hidden_size", width) != width:
-                raise ValueError(
-                    f"{name} is made for a language model of width "
-                    f"{plugin['embed_hidden_size']}; this one has {width}"
-                )
-        clip, diffusion = plugins["clip_vision_embedding"], plugins["stable_diffusion_head"]
-        vision = build_vision(clip, components / "clip_vision", width)
-        decoder = build_decoder(diffusion, components / "diffusion", width, toy)
-        loss_names = ("loss_weight_lm", "loss_weight_vm", "loss_scale_schedule")
-        loss = {name: config[name] for name in loss_names if name in config}
-        dream_config = DreamConfig(toy.get("template", "vicuna_v1.1"), **loss)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    llm = LLM(llm_config(path, config))
+    width = llm.config.hidden_size
+    plugins = read_plugins(path, section(path, config, "plugins_init_kwargs"), width)
+    # Options that the official config does not have.
+    toy = section(path, config, "minidream")
+    loss_names = ("loss_weight_lm", "loss_weight_vm", "loss_scale_schedule")
+    loss = {name: config[name] for name in loss_names if name in config}
+    dream_config = refused(path, DreamConfig, toy.get("template", "vicuna_v1.1"), **loss)
+    check_fields(path, toy, {"template": tuple(TEMPLATES)}, "minidream.")
+    vision = build_vision(path, plugins["clip_vision_embedding"], components, width)
+    decoder = build_decoder(path, plugins["stable_diffusion_head"], components, width, toy)
     queries = plugins["dream_embedding"].get("num_dream_queries", 64)
+    queries = whole_number(path, "num_dream_queries", queries)
     dream_queries = nn.Parameter(torch.empty(1, queries, width))
     return DreamLLM(llm, vision, decoder, dream_queries, tokenizer, dream_config)
 
 
-def llm_config(config: dict) -> LLMConfig:
+def refused(path: Path, make: Callable, *arguments, **options):
+    """What a constructor returns; whatever it refuses in a config is a ValueError with the file."""
+    try:
+        return make(*arguments, **options)
+    except Exception as error:  # each library has exceptions of its own
+        raise ValueError(f"{path}: {error}") from error
+
+
+def llm_config(path: Path, config: dict) -> LLMConfig:
     """The sizes of the language model; ValueError if it is another variant of LLaMA."""
-    for name, value in LLAMA_VARIANT.items():
-        if config.get(name, value) != value:
+    fields = {field.name: field.type for field in dataclasses.fields(LLMConfig)}
+    sizes = LLAMA_7B | {name: config[name] for name in fields if name in config}
+    for name, value in sizes.items():
+        if fields[name] is int:
+            whole_number(path, name, value)
+    check_llama(path, config)
+    theta = rope_theta(path, config)
+    if theta is not None:
+        sizes["rope_theta"] = theta
+    above_zero(path, "rms_norm_eps", sizes.get("rms_norm_eps", 1))
+    return refused(path, LLMConfig, **{"num_key_value_heads": sizes["num_attention_heads"]} | sizes)
+
+
+def read_plugins(path: Path, config: dict, width: int) -> dict[str, dict]:
+    """The constructor arguments of each plugin, for a language model of some width.
+
+    Raises:
+        ValueError: for an unknown plugin or class, or one that is made for another width.
+    """
+    if others := sorted(set(config) - set(PLUGINS)):
+        raise ValueError(
+            f"{path} has plugins that are not known here: {', '.join(others)}; the known ones are "
+            f"{', '.join(PLUGINS)}"
+        )
+    plugins = {name: section(path, config, name) for name in PLUGINS}
+    for name, plugin in plugins.items():
+        made_for = plugin.get("embed_hidden_size", width)
+        if made_for != width:
             raise ValueError(
-                f"{name} is {config[name]!r}; the language model of this package is a LLaMA with "
-                f"{value!r}"
+                f"{path}: {name} is made for a language model of width {made_for}; this one has "
+                f"{width}"
             )
-    fields = LLMConfig.__dataclass_fields__
-    given = {name: config[name] for name in fields if config.get(name) is not None}
-    sizes = LLAMA_7B | given
-    return LLMConfig(**{"num_key_value_heads": sizes["num_attention_heads"]} | sizes)
+        target = plugin.get("_target_", OFFICIAL_CLASSES[name])
+        if str(target).rsplit(".")[-1] != OFFICIAL_CLASSES[name]:
+            raise ValueError(
+                f"{path}: _target_ of {name} is {target!r}; this package knows the class "
+                f"{OFFICIAL_CLASSES[name]}"
+            )
+    return plugins
 
 
-def projector_depth(plugin: dict) -> int:
+def projector_depth(path: Path, plugin: dict) -> int:
     """The number of layers of a plugin's projector; ValueError for an unknown type."""
     kind, depth = plugin.get("projector_type", "linear"), plugin.get("projector_depth", 1)
+    whole_number(path, "projector_depth", depth)
     if (kind, depth) != ("linear", 1) and not (kind == "mlp" and depth > 1):
         raise ValueError(
-            f"a projector of type {kind!r} and depth {depth} is not known; the known ones are "
-            '"linear" of depth 1 and "mlp" of greater depth'
+            f"{path}: a projector of type {kind!r} and depth {depth} is not known; the known ones "
+            'are "linear" of depth 1 and "mlp" of greater depth'
         )
     return depth
 
 
-def build_vision(plugin: dict, components: Path, llm_dim: int) -> VisionEncoder:
-    """The CLIP tower and its projector."""
-    tower = CLIPVisionModel(CLIPVisionConfig.from_dict(read_json(components / "config.json")))
-    pixels = read_json(components / "preprocessor_config.json")
+# --------------------------------------------------------------------------------------------------
+# Pictures in
+
+
+def build_vision(path: Path, plugin: dict, components: Path, llm_dim: int) -> VisionEncoder:
+    """The CLIP tower and its projector; `path` is that of `config.json`, for errors."""
+    config_path = components / "clip_vision" / "config.json"
+    config = refused(config_path, CLIPVisionConfig.from_dict, read_clip(config_path))
+    tower = refused(config_path, CLIPVisionModel, config)
+    select_layer, layers = plugin.get("select_layer", -2), config.num_hidden_layers
+    if select_layer not in range(-layers - 1, layers + 1):
+        raise ValueError(
+            f"{path}: select_layer is {select_layer!r}; the tower of {config_path} has {layers} "
+            f"layers, so it lies between {-layers - 1} and {layers}"
+        )
     return VisionEncoder(
         tower,
         llm_dim,
-        plugin.get("select_layer", -2),
-        pixels.get("image_mean", CLIP_MEAN),
-        pixels.get("image_std", CLIP_STD),
-        projector_depth(plugin),
+        select_layer,
+        *read_pixels(components / "clip_vision" / "preprocessor_config.json", config.image_size),
+        projector_depth(path, plugin),
         plugin.get("use_additional_post_layernorm", False),
     )
 
 
-def build_decoder(plugin: dict, components: Path, llm_dim: int, toy: dict) -> Decoder:
+def read_clip(path: Path) -> dict:
+    """The config of a CLIP tower; from a config of a whole CLIP, the part about pictures.
+
+    Raises:
+        ValueError: if it is of another model, or says something twice and differently.
+    """
+    whole = read_config(path)
+    check_fields(path, whole, {"model_type": CLIP["model_type"]})
+    parts = ("vision_config", "vision_config_dict")  # older versions wrote both
+    first, second = (section(path, whole, name) for name in parts)
+    if differ := [name for name in first if second.get(name, first[name]) != first[name]]:
+        raise ValueError(f"{path}: vision_config and vision_config_dict differ in {differ[0]}")
+    config = second | first if whole.get("model_type") == "clip" or first else whole
+    check_fields(path, config, CLIP, "" if config is whole else "vision_config.")
+    return config
+
+
+def read_pixels(path: Path, image_size: int) -> tuple[tuple, tuple]:
+    """Mean and standard deviation of each channel, from the config of CLIP's preprocessor.
+
+    Raises:
+        ValueError: if pictures are prepared in another way than in `VisionEncoder.pixels`.
+    """
+    config = read_config(path)
+    square = {"height": image_size, "width": image_size}
+    sizes = {"size": (image_size, {"shortest_edge": image_size}), "crop_size": (image_size, square)}
+    check_fields(path, config, PIXELS | sizes)
+    mean, std = config.get("image_mean", CLIP_MEAN), config.get("image_std", CLIP_STD)
+    for name, values in (("image_mean", mean), ("image_std", std)):
+        if not isinstance(values, list | tuple) or len(values) != 3:
+            raise ValueError(f"{path}: {name} is {values!r}; it is a list of three numbers")
+    return mean, std
+
+
+# --------------------------------------------------------------------------------------------------
+# Pictures out
+
+
+def build_decoder(path: Path, plugin: dict, components: Path, llm_dim: int, toy: dict) -> Decoder:
     """VAE, U-Net, scheduler and condition projector.
 
-    `toy` holds sampling defaults where they differ from the official ones.
+    `path` is that of `config.json`, for errors; `toy` holds sampling defaults where they differ
+    from the official ones.
     """
-    unet = UNet2DConditionModel.from_config(read_json(components / "unet" / "config.json"))
-    vae = AutoencoderKL.from_config(read_json(components / "vae" / "config.json"))
-    noise = read_json(components / "scheduler" / "scheduler_config.json")
-    ancestral = noise.get("_class_name") != "DDIMScheduler"
-    # The official code samples with DDPM whatever the config says. DDIM with eta 1 is the same
-    # process and takes each step's noise as an argument, so that every picture can have its own.
-    changes = {"set_alpha_to_one": True} if ancestral else {}
-    scheduler = DDIMScheduler.from_config(noise, **changes)
+    unet_path, vae_path = (
+        components / "diffusion" / name / "config.json" for name in ("unet", "vae")
+    )
+    unet_config, vae_config = read_config(unet_path), read_config(vae_path)
+    check_fields(unet_path, unet_config, UNET)
+    check_fields(vae_path, vae_config, VAE)
+    unet = refused(unet_path, UNet2DConditionModel.from_config, unet_config)
+    vae = refused(vae_path, AutoencoderKL.from_config, vae_config)
+    channels = vae.config.latent_channels
+    for name, allowed in (("in_channels", (channels, channels + 2)), ("out_channels", (channels,))):
+        if unet.config[name] not in allowed:
+            raise ValueError(
+                f"{unet_path}: {name} is {unet.config[name]}; the VAE of {vae_path} has "
+                f"{channels} latent channels"
+            )
+    for name in ("sample_size", "cross_attention_dim"):
+        whole_number(unet_path, name, unet.config[name])
+    above_zero(vae_path, "scaling_factor", vae.config.scaling_factor)
+    scheduler, ancestral = build_scheduler(
+        components / "diffusion" / "scheduler" / "scheduler_config.json"
+    )
     training = ("drop_prob", "noise_offset", "input_perturbation")
     sampling = ("num_inference_steps", "guidance_scale")
     config = DiffusionConfig(
@@ -146,64 +232,31 @@ def build_decoder(plugin: dict, components: Path, llm_dim: int, toy: dict) -> De
         **{name: toy[name] for name in sampling if name in toy},
     )
     condition_dim = unet.config.cross_attention_dim
-    projector = ConditionProjector(llm_dim, condition_dim, projector_depth(plugin))
+    projector = ConditionProjector(llm_dim, condition_dim, projector_depth(path, plugin))
     return Decoder(vae, unet, scheduler, projector, config)
 
 
-def read_tokenizer(folder: Path, config: dict) -> ToyTokenizer | LlamaTokenizer:
-    """The tokenizer of a checkpoint.
+def build_scheduler(path: Path) -> tuple[DDIMScheduler, bool]:
+    """The noise schedule, and whether sampling adds fresh noise in each step.
 
-    Raises:
-        ValueError: if its files disagree about the id of a special token, or if an id is among
-            those of the pieces or outside the vocabulary.
-        FileNotFoundError: if a file is missing.
+    The official code samples with DDPM whatever the config says. DDIM with eta 1 is the same
+    process and takes each step's noise as an argument, so that every picture can have its own.
+    A config that names DDIM itself is the toy's.
     """
-    if (folder / "words.json").exists():
-        return ToyTokenizer(read_json(folder / "words.json"))
-    ids = special_ids(folder, config)
-    path = folder / "tokenizer.model"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing")
-    bos, eos, unk = (ids[name] for name in ("<s>", "</s>", "<unk>"))
-    added = {name: ids[name] for name in ids if name not in ("<s>", "</s>", "<unk>")}
-    tokenizer = LlamaTokenizer(path, added, bos, eos, unk)
-    size = config.get("vocab_size", LLAMA_7B["vocab_size"])
-    pieces = tokenizer.pieces.vocab_size()
-    if among := {token: index for token, index in tokenizer.added.items() if index < pieces}:
-        raise ValueError(
-            f"{folder}: the ids of {among} are among those of the {pieces} pieces of "
-            "tokenizer.model"
-        )
-    if len(tokenizer) > size:
-        raise ValueError(
-            f"{folder}: the tokenizer has ids up to {len(tokenizer) - 1}; config.json says a "
-            f"vocabulary of {size}"
-        )
-    return tokenizer
-
-
-def special_ids(folder: Path, config: dict) -> dict[str, int]:
-    """The ids of the special tokens, from `config.json`.
-
-    Raises:
-        ValueError: if one is missing, or if `added_tokens.json` or the ids of <s> and </s> in the
-            config say otherwise.
-    """
-    elsewhere = read_json(folder / "added_tokens.json")
-    listed = config.get("special_tokens2ids_dict", {})
-    ids = {name: index for name, index in listed.items() if isinstance(index, int)}
-    ids |= listed.get("additional_special_tokens", {})
-    if missing := [name for name in SPECIAL_TOKENS if name not in ids]:
-        path = folder / "config.json"
-        raise ValueError(f"{path}: special_tokens2ids_dict has no id for {', '.join(missing)}")
-    ends = {"<s>": "bos_token_id", "</s>": "eos_token_id"}
-    elsewhere |= {name: config[key] for name, key in ends.items() if key in config}
-    differ = {
-        name: (index, ids.get(name)) for name, index in elsewhere.items() if ids.get(name) != index
-    }
-    if differ:
-        raise ValueError(
-            f"{folder}: added_tokens.json or the ids of <s> and </s>, and special_tokens2ids_dict "
-            f"in config.json, disagree about {differ}"
-        )
-    return ids
+    config = read_config(path)
+    ancestral = config.get("_class_name") != "DDIMScheduler"
+    check_fields(path, config, SCHEDULER)
+    for name in ("beta_start", "beta_end"):
+        above_zero(path, name, config.get(name, 1))
+    if ancestral:
+        # The official class clips unless it is told not to.
+        check_fields(path, {"clip_sample": True} | config, ANCESTRAL)
+    if config.get("prediction_type", "epsilon") == "epsilon":
+        # The noise cannot be predicted from noise alone, so the schedule may not end there.
+        check_fields(path, config, {"rescale_betas_zero_snr": (False,)})
+    changes = {"set_alpha_to_one": True} if ancestral else {}
+    scheduler = refused(path, DDIMScheduler.from_config, config, **changes)
+    steps, betas = scheduler.config.num_train_timesteps, len(scheduler.betas)
+    if steps != betas:
+        raise ValueError(f"{path}: num_train_timesteps is {steps}, and trained_betas are {betas}")
+    return scheduler, ancestral

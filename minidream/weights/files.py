@@ -3,11 +3,47 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
+
+# The first line of the text file that Git leaves in place of a large file that was not downloaded.
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-def as_path(path: str | Path) -> Path:
-    """A path as the user gave it, with "~" replaced by the home folder."""
-    return Path(path).expanduser()
+def as_path(path: str | bytes | os.PathLike) -> Path:
+    """A path as the user gave it, with "~" replaced by the home folder.
+
+    Raises:
+        TypeError: if it is no path.
+    """
+    # Not `Path.expanduser`, which fails for a name such as "~toy" if there is no user "toy".
+    return Path(os.path.expanduser(os.fsdecode(path)))
+
+
+def check_file(path: Path) -> None:
+    """Checks that a file is there and has a content of its own.
+
+    Raises:
+        FileNotFoundError: if there is no such file, or it is a link to one that is not there.
+        ValueError: if it is a folder, empty, or a Git LFS pointer.
+    """
+    if not path.exists():
+        target = (
+            f": it links to {os.readlink(path)}, which is not there" if path.is_symlink() else ""
+        )
+        raise FileNotFoundError(f"{path} is missing{target}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file")
+    with path.open("rb") as file:
+        start = file.read(len(LFS_POINTER))
+    if not start:
+        raise ValueError(
+            f"{path} is empty (0 bytes): a download or a copy was interrupted; get the file again"
+        )
+    if start == LFS_POINTER:
+        raise ValueError(
+            f"{path} is a Git LFS pointer, a few lines in place of the file itself; `git lfs pull` "
+            "in its folder downloads the file"
+        )
 
 
 def write_atomically(write, path: Path) -> None:
@@ -23,19 +59,26 @@ def write_atomically(write, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> dict:
-    """The content of a JSON file.
+def read_json(path: Path, kind: type = dict) -> Any:
+    """The content of a JSON file, in UTF-8, UTF-16 or UTF-32, with or without a mark in front.
+
+    Args:
+        path: the file.
+        kind: what it should hold: `dict` is a JSON object, `list` an array.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not valid JSON; the message names the file.
+        ValueError: if it is empty, a Git LFS pointer, not valid JSON, or holds something else; the
+            message names the file.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing")
+    check_file(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())  # finds out the encoding
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a {kind.__name__}")
+    return content
 
 
 def write_json(content: dict, path: Path) -> None:

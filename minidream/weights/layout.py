@@ -20,6 +20,12 @@ PLUGINS = {
     "clip_vision_embedding": "model.clip_vision_embedding.",
     "stable_diffusion_head": "stable_diffusion_head.",
 }
+# The names of their classes in the official code.
+OFFICIAL_CLASSES = {
+    "dream_embedding": "DreamEmbedding",
+    "clip_vision_embedding": "CLIPVisionEmbedding",
+    "stable_diffusion_head": "StableDiffusionHead",
+}
 
 # Buffers that some versions stored. Here they are computed anew, in float32.
 RECOMPUTED = ("rotary_emb.inv_freq", "embeddings.position_ids")

@@ -3,15 +3,16 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
 from ..world.language import VOCABULARY
 from . import toy
+from .files import as_path
 from .layout import PRETRAINED, DreamQueriesModule
 from .reading import read_folder
+from .scanning import map_tensors
 
 # The stages in order, and the parts that each leaves as `<stage>.<part>.safetensors`. A stage takes
 # each part that it needs from the last earlier stage that leaves it.
@@ -74,7 +75,7 @@ def part_file(folder: Path, part: str, before: str | None = None) -> Path:
     """
     stages = ORDER[: ORDER.index(before)] if before else ORDER
     source = [stage for stage in stages if part in LEAVES[stage]][-1]
-    path = Path(folder) / f"{source}.{part}.safetensors"
+    path = as_path(folder) / f"{source}.{part}.safetensors"
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing: run `python -m minidream.train {source}` first, or `all` for "
@@ -85,7 +86,7 @@ def part_file(folder: Path, part: str, before: str | None = None) -> Path:
 
 def load_part(path: Path, module: nn.Module) -> nn.Module:
     """Fills a module from a file, strictly, and freezes it."""
-    module.load_state_dict(load_file(path), strict=True)
+    module.load_state_dict(map_tensors(path), strict=True)
     return module.eval().requires_grad_(False)
 
 

@@ -1,6 +1,7 @@
 """Reading a checkpoint: scan it, refuse what does not fit, then map or convert each tensor."""
 
 import math
+import os
 from pathlib import Path
 
 import psutil
@@ -9,16 +10,20 @@ from accelerate import init_empty_weights
 from torch import Tensor
 
 from ..model import DreamLLM
-from .building import build, read_tokenizer
-from .files import read_json
+from .building import build
+from .files import as_path
 from .layout import OLD_VAE_ATTENTION, DreamQueriesModule, files_of
-from .scanning import StoredPart, StoredTensor, map_tensors, scan_folder
+from .scanning import StoredPart, StoredTensor, can_be_mapped, map_tensors, scan_folder
+from .tokenizer_files import read_tokenizer
+from .variants import read_config
 
 # The component configs of CLIP ViT-L/14 and Stable Diffusion 2.1-base.
 SHIPPED_CONFIGS = Path(__file__).parents[1] / "configs" / "dreamllm-7b"
 # After converting this many bytes of a file, it is closed and mapped again: pages of a mapped file
 # that were read count as resident memory until the file is closed.
 BYTES_PER_MAPPING = 2**28
+# What models compute in. Weights in other dtypes, of integers or of eight bits, were quantized.
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -34,7 +39,8 @@ def check_fit(part: StoredPart, shapes: dict[str, tuple[int, ...]], sources: str
         sources: the files that the model's sizes come from, for the error.
 
     Raises:
-        ValueError: naming up to five missing, extra and misshapen tensors, with both shapes.
+        ValueError: naming up to five missing, extra and misshapen tensors, with both shapes, and
+            up to five in a dtype that models do not compute in.
     """
 
     def described(name: str) -> str:
@@ -49,6 +55,11 @@ def check_fit(part: StoredPart, shapes: dict[str, tuple[int, ...]], sources: str
             f"{described(name)} {part.tensors[name].shape} instead of {shape}"
             for name, shape in shapes.items()
             if name in part.tensors and not same_shape(part.tensors[name], shape)
+        ],
+        "of another dtype than floating-point weights have": [
+            f"{described(name)} {part.tensors[name].dtype}"
+            for name in shapes
+            if name in part.tensors and part.tensors[name].dtype not in DTYPES
         ],
     }
     listed = [
@@ -110,19 +121,21 @@ def load_tensors(
     """Stored tensors on a device and in a dtype, by the same names.
 
     A tensor that needs neither conversion nor a move stays mapped from its file; all others are
-    converted and moved one by one.
+    converted and moved one by one. A file that cannot be mapped is read whole, once.
     """
     loaded: dict[str, Tensor] = {}
     for path in sorted({stored.path for stored in tensors.values()}):
-        mapped, converted = map_tensors(path), 0
+        mapped, converted, again = map_tensors(path), 0, can_be_mapped(path)
         for name, stored in tensors.items():
             if stored.path != path:
                 continue
-            if converted > BYTES_PER_MAPPING:
+            if again and converted > BYTES_PER_MAPPING:
                 mapped, converted = map_tensors(path), 0
-            loaded[name] = mapped[stored.name].to(device=device, dtype=dtype)
-            if loaded[name].data_ptr() != mapped[stored.name].data_ptr():
-                converted += mapped[stored.name].nbytes
+            # Taken out, so that a tensor that was read is freed once it is converted.
+            tensor = mapped.pop(stored.name)
+            loaded[name] = tensor.to(device=device, dtype=dtype)
+            if loaded[name].data_ptr() != tensor.data_ptr():
+                converted += tensor.nbytes
     return loaded
 
 
@@ -130,7 +143,7 @@ def read_folder(
     folder: Path,
     device: torch.device,
     dtype: torch.dtype | None,
-    component_configs: str | Path | None,
+    component_configs: str | os.PathLike | None,
     quantize: str | None,
 ) -> DreamLLM:
     """A DreamLLM from a folder in the official layout.
@@ -138,8 +151,8 @@ def read_folder(
     Arguments and errors are those of `load`. Nothing is quantized yet: tensors to be quantized stay
     on the CPU, so that the device needs room only for their quantized form.
     """
-    config = read_json(folder / "config.json")
-    components = Path(component_configs) if component_configs else folder / "component_configs"
+    config = read_config(folder / "config.json")
+    components = as_path(component_configs or folder / "component_configs")
     if not component_configs and not components.exists():
         components = SHIPPED_CONFIGS
     with init_empty_weights(include_buffers=False):

@@ -1,7 +1,9 @@
 """Scanning a checkpoint: the name, shape and dtype of every tensor, without reading the tensors."""
 
 import math
+import os
 import pickle
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .files import read_json
+from .files import as_path, check_file, read_json
 from .layout import PLUGINS, official_name
 
 # Older files that hold the projector of a plugin alone, and what they lack.
@@ -18,6 +20,11 @@ PROJECTOR_ONLY = {
     "clip_vision_embedding": ("clip_vision_model_projector.pt", "the CLIP tower"),
     "stable_diffusion_head": ("unet_projector.pt", "the VAE and the U-Net"),
 }
+# The first bytes of what `torch.save` writes since version 1.6, and of what it wrote before.
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"
+# What safetensors and torch raise for a damaged file, depending on where it is cut or changed.
+DAMAGED = (SafetensorError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError)
+DAMAGED += (AssertionError, AttributeError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -42,29 +49,60 @@ class StoredPart:
     tensors: dict[str, StoredTensor]
 
 
-def map_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors`, `.bin` or `.pt` file, mapped into memory.
+def can_be_mapped(path: Path) -> bool:
+    """Whether a file of tensors can be mapped into memory.
+
+    Files in torch's format from before version 1.6 cannot: they are no zip archives, but pickles.
 
     Raises:
-        ValueError: if the file is damaged, or is a pickle that holds more than tensors; code in a
-            pickle is never run.
+        ValueError: if the file begins like none of these.
     """
+    if path.suffix == ".safetensors":
+        return True
+    with path.open("rb") as file:
+        start = file.read(40)
+    if not start.startswith((ZIP, PICKLE)):
+        raise ValueError(f"{path} is no file of tensors that torch wrote; it begins with {start}")
+    return start.startswith(ZIP)
+
+
+def map_tensors(path: Path, location: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of a `.safetensors`, `.bin` or `.pt` file, mapped into memory.
+
+    Args:
+        path: the file.
+        location: where the tensors of a file go that cannot be mapped: "cpu" reads all of them,
+            "meta" reads through the file and keeps names, shapes and dtypes alone.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is empty, a Git LFS pointer or damaged, or is a pickle that holds
+            more than tensors; code in a pickle is never run.
+    """
+    check_file(path)
+    mappable = can_be_mapped(path)
+    location = "cpu" if mappable else location
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        tensors = torch.load(path, map_location=location, weights_only=True, mmap=mappable)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is a pickle that holds more than tensors and could run code, so it was "
             f"refused: {error}"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} cannot be read, it may be cut short: {error}") from error
     if isinstance(tensors, Tensor):  # the oldest files of dream queries hold them without a name
         return {path.stem: tensors}
     if not isinstance(tensors, dict):
         raise ValueError(f"{path} holds more than named tensors: {type(tensors).__name__}")
-    if others := [name for name, value in tensors.items() if not isinstance(value, Tensor)]:
+    others = [
+        name
+        for name, value in tensors.items()
+        if not isinstance(name, str) or not isinstance(value, Tensor)
+    ]
+    if others:
         raise ValueError(f"{path} holds more than named tensors: {others[:5]}")
     return tensors
 
@@ -80,7 +118,7 @@ def scan_file(path: Path, names: set[str] | None = None) -> dict[str, StoredTens
         ValueError: if the file and its index differ, or if two names mean the same tensor; further
             errors as in `map_tensors`.
     """
-    tensors, found = map_tensors(path), {}
+    tensors, found = map_tensors(path, "meta"), {}
     if names is not None and names != set(tensors):
         differ = sorted(names ^ set(tensors))[:5]
         raise ValueError(f"{path} and its index name different tensors: {differ}")
@@ -98,8 +136,12 @@ def scan_file(path: Path, names: set[str] | None = None) -> dict[str, StoredTens
 def scan_shards(index: Path) -> dict[str, StoredTensor]:
     """The tensors of all shards that an index lists; errors as in `scan_llm`."""
     listed = read_json(index).get("weight_map")
-    if not isinstance(listed, dict):
+    if not isinstance(listed, dict) or not listed:
         raise ValueError(f'{index} has no "weight_map" that assigns each tensor to a shard')
+    for name, shard in listed.items():
+        # A path could lead out of the folder, and nothing outside of it is read.
+        if not isinstance(shard, str) or Path(shard).name != shard or shard in ("", ".."):
+            raise ValueError(f"{index} assigns {name} to {shard!r}; shards are files beside it")
     tensors: dict[str, StoredTensor] = {}
     for shard in sorted(set(listed.values())):
         path = index.parent / shard
@@ -112,20 +154,27 @@ def scan_shards(index: Path) -> dict[str, StoredTensor]:
 def scan_llm(folder: Path) -> StoredPart:
     """The tensors of the language model, from one file or from shards with an index.
 
+    If there are several, the first is taken in the order in which transformers searches.
+
     Raises:
         FileNotFoundError: if there is no such file, or a shard is missing.
         ValueError: if a file is damaged or contradicts the index.
     """
-    for suffix, stem in ((".safetensors", "model"), (".bin", "pytorch_model")):
-        index, single = folder / f"{stem}{suffix}.index.json", folder / f"{stem}{suffix}"
-        if index.exists():
-            return StoredPart(index, scan_shards(index))
-        if single.exists():
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        single, index = folder / name, folder / f"{name}.index.json"
+        if is_there(single):
             return StoredPart(single, scan_file(single))
+        if is_there(index):
+            return StoredPart(index, scan_shards(index))
     raise FileNotFoundError(
         f"{folder} holds no language model: there is no model.safetensors, no pytorch_model.bin "
         "and no index of shards"
     )
+
+
+def is_there(path: Path) -> bool:
+    """Whether a folder lists a file; it may be a link to a file that is not there."""
+    return path.exists() or path.is_symlink()
 
 
 def scan_folder(folder: Path) -> dict[str, StoredPart]:
@@ -180,13 +229,14 @@ def check_repeated(
         )
 
 
-def inventory(folder: str | Path) -> dict[str, tuple[int, int, int]]:
+def inventory(folder: str | os.PathLike) -> dict[str, tuple[int, int, int]]:
     """What each file of weights holds: {file: (tensors, numbers, bytes)}.
 
-    Only names, shapes and dtypes are read. Errors are those of `scan_folder`.
+    Only names, shapes and dtypes are read, except that files in torch's old format are read
+    through. Errors are those of `scan_folder`.
     """
     files: dict[str, tuple[int, int, int]] = {}
-    for part in scan_folder(Path(folder)).values():
+    for part in scan_folder(as_path(folder)).values():
         for tensor in part.tensors.values():
             tensors, numbers, stored = files.get(tensor.path.name, (0, 0, 0))
             size = math.prod(tensor.shape)
@@ -204,7 +254,7 @@ def plugin_file(folder: Path, plugin: str) -> Path | None:
     names = [f"{plugin}.bin", f"{plugin}.safetensors"]
     if plugin == "dream_embedding":
         names.append("dream_queries.pt")
-    return next((folder / name for name in names if (folder / name).exists()), None)
+    return next((folder / name for name in names if is_there(folder / name)), None)
 
 
 def projector_only_hint(folder: Path, plugin: str) -> str:

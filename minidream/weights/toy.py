@@ -6,7 +6,6 @@ on.
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
     CLIPTextConfig,
@@ -25,6 +24,7 @@ from ..vision import VisionEncoder
 from ..world.judge import Judge
 from ..world.language import VOCABULARY
 from .layout import PRETRAINED
+from .scanning import map_tensors
 
 IMAGE_SIZE = 32  # image pixels: LATENT_SIZE times the 4 pixels that the VAE puts into a cell
 LATENT_SIZE = 8  # latent cells
@@ -195,7 +195,7 @@ def pretrained_text_tower() -> CLIPTextModelWithProjection:
 
 
 def _pretrained(module: torch.nn.Module, part: str) -> torch.nn.Module:
-    module.load_state_dict(load_file(PRETRAINED / "toy" / f"{part}.safetensors"), strict=True)
+    module.load_state_dict(map_tensors(PRETRAINED / "toy" / f"{part}.safetensors"), strict=True)
     return module.float().eval().requires_grad_(False)
 
 

@@ -14,11 +14,9 @@ from torch import Tensor
 from ..model import DreamLLM
 from ..tokenizers import SPECIAL_TOKENS
 from .files import write_json
-from .layout import PLUGINS, files_of
+from .layout import OFFICIAL_CLASSES, PLUGINS, files_of
 
 SHARD_BYTES = 4 * 10**9  # the language model is written in files of at most this many bytes
-CLASSES = ("DreamEmbedding", "CLIPVisionEmbedding", "StableDiffusionHead")
-OFFICIAL_CLASSES = dict(zip(PLUGINS, CLASSES))
 
 
 def save(model: DreamLLM, folder: str | Path) -> None:
