@@ -56,6 +56,11 @@ def test_every_type_is_read():
     )
 
 
+def test_a_folder_may_begin_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read("one", "--out", "~/runs").out == tmp_path / "runs"
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

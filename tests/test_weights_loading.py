@@ -16,8 +16,8 @@ from torch.testing import assert_close
 import minidream
 from minidream import weights
 from minidream.tokenizers import ToyTokenizer
-from minidream.weights import loading, reading, scanning, toy, writing
-from minidream.weights.files import read_json
+from minidream.weights import fake, loading, reading, scanning, toy, writing
+from minidream.weights.files import read_json, write_json
 from minidream.world.language import VOCABULARY
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-a"
@@ -168,6 +168,148 @@ def test_the_environment_names_a_checkpoint_or_a_training(cache, monkeypatch, co
         weights.find_full()
     monkeypatch.setenv("MINIDREAM_7B", "")  # as good as unset
     assert weights.find_full() == cache[weights.HUB_NAMES[1]]
+
+
+# --------------------------------------------------------------------------------------------------
+# Paths, dtypes and devices as users give them
+
+
+@pytest.fixture
+def home(monkeypatch, copy) -> Path:
+    """The home folder; the tiny checkpoint is in it, as `copy`."""
+    monkeypatch.setenv("HOME", str(copy.parent))
+    return copy.parent
+
+
+@pytest.mark.parametrize("name", ["~/copy", b"~/copy", Path("~/copy")])
+def test_a_path_may_begin_at_home(home, name):
+    assert weights.find(name) == home / "copy"
+    model = minidream.load(name, CPU, component_configs="~/copy/component_configs")
+    assert weights.inventory(name)["dream_embedding.bin"][0] == 1
+    assert model.queries == 8
+
+
+def test_the_environment_may_name_a_folder_at_home(home, monkeypatch):
+    monkeypatch.setenv("MINIDREAM_7B", "~/copy")
+    assert weights.find_full() == home / "copy"
+
+
+def test_component_configs_at_home(home, copy):
+    (copy / "component_configs").rename(home / "configs")
+    assert minidream.load(copy, CPU, component_configs="~/configs").queries == 8
+    with pytest.raises(
+        FileNotFoundError, match=rf"{home}/none/clip_vision/config\.json is missing"
+    ):
+        minidream.load(copy, CPU, component_configs="~/none")
+
+
+def test_a_folder_at_home_that_is_there_already_is_not_written(home):
+    with pytest.raises(FileExistsError, match=str(home / "copy")):
+        fake.fake_7b("~/copy", progress=False)
+
+
+@pytest.mark.parametrize("name", [None, 3, ["toy"]])
+def test_a_name_that_is_no_path(name):
+    with pytest.raises(TypeError, match="expected str, bytes or os.PathLike"):
+        minidream.load(name)
+
+
+def test_no_name_is_not_the_current_folder(copy, monkeypatch):
+    monkeypatch.chdir(copy)
+    with pytest.raises(ValueError, match="no weights are known as ''"):
+        minidream.load("", CPU)
+
+
+@pytest.mark.parametrize(
+    "given, dtype",
+    [
+        ("bfloat16", torch.bfloat16),
+        ("torch.bfloat16", torch.bfloat16),
+        (torch.bfloat16, torch.bfloat16),
+        ("float16", torch.float16),
+        ("half", torch.float16),  # torch's own other name
+        ("float64", torch.float64),
+        ("float32", torch.float32),
+        ("auto", torch.float32),
+        (None, torch.float32),
+    ],
+)
+def test_a_dtype_may_be_given_by_its_name(copy, given, dtype):
+    model = minidream.load(copy, CPU, dtype=given)
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+
+
+def test_the_automatic_dtype_is_that_of_the_config():
+    assert minidream.load("toy", CPU).dream_queries.dtype == torch.float32
+    assert minidream.load("toy", CPU, dtype="auto").dream_queries.dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    "fields, dtype",
+    [
+        ({"torch_dtype": "bfloat16"}, torch.bfloat16),
+        ({"torch_dtype": None, "dtype": "float16"}, torch.float16),
+        ({"torch_dtype": "torch.float16", "dtype": "float16"}, torch.float16),
+        ({"torch_dtype": None}, torch.float32),  # as stored
+    ],
+)
+def test_the_automatic_dtype_under_old_and_new_names(copy, fields, dtype):
+    write_json(read_json(copy / "config.json") | fields, copy / "config.json")
+    assert minidream.load(copy, CPU, dtype="auto").dream_queries.dtype == dtype
+    assert minidream.load(copy, CPU).dream_queries.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "fields", [{"torch_dtype": "int8"}, {"dtype": "bfloat16"}, {"torch_dtype": 3}]
+)
+def test_a_config_whose_dtype_is_none_or_two(copy, fields):
+    write_json(read_json(copy / "config.json") | fields, copy / "config.json")
+    with pytest.raises(ValueError, match=r"config\.json: the dtype is given as .*torch_dtype"):
+        minidream.load(copy, CPU, dtype="auto")
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "bf16",
+        "int8",
+        "float8_e4m3fn",
+        "",
+        "nn",
+        torch.int64,
+        torch.complex64,
+        float,
+        16,
+        ["float32"],
+    ],
+)
+def test_another_dtype_is_refused_before_anything_is_searched(monkeypatch, dtype):
+    monkeypatch.setattr(loading, "find", lambda name: pytest.fail("a folder was searched"))
+    with pytest.raises(
+        ValueError, match='None, "auto" or one of float32, bfloat16, .*, not'
+    ) as error:
+        minidream.load("toy", CPU, dtype=dtype)
+    assert repr(dtype) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "device", ["gpu", "cuda:99", "", "meta", "cpu:x", 99, 1.5, torch.device("mps")]
+)
+def test_a_device_that_is_not_here_is_refused_before_anything_is_searched(monkeypatch, device):
+    monkeypatch.setattr(loading, "find", lambda name: pytest.fail("a folder was searched"))
+    with pytest.raises(ValueError, match="cannot be used; here there are cpu") as error:
+        minidream.load("toy", device)
+    assert str(device) in str(error.value)
+
+
+def test_weights_that_were_quantized_elsewhere_are_refused(copy):
+    path = copy / "dream_embedding.bin"
+    tensors = torch.load(path, weights_only=True)
+    torch.save({name: tensor.to(torch.int8) for name, tensor in tensors.items()}, path)
+    with pytest.raises(
+        ValueError, match=r"dream_embedding\.bin.*floating-point.*: dream_queries torch\.int8"
+    ):
+        minidream.load(copy, CPU)
 
 
 # --------------------------------------------------------------------------------------------------

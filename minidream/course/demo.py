@@ -16,7 +16,7 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import ExecutePreprocessor
 
-from ..weights.files import write_atomically
+from ..weights.files import as_path, write_atomically
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_quickstart.ipynb"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=as_path,
         default=Path("out"),
         help="folder for quickstart.html and figure-01.png, ... (default: %(default)s)",
     )

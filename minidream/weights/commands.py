@@ -4,7 +4,10 @@ import argparse
 import dataclasses
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
+
+from .files import as_path
 
 
 def option(
@@ -32,8 +35,8 @@ def parser_for(options_class: type, prog: str, description: str) -> argparse.Arg
 
     A field `save_seconds: float` becomes `--save-seconds`. The type of a field decides how it is
     given: a bool is a switch that is off by default, a `tuple[int, ...]` takes one or more values,
-    a `str | None` may be left out, and a field that is itself a dataclass contributes its own
-    fields. Fields may be plain ones or made with `option`.
+    a `Path` may begin with "~", a `str | None` may be left out, and a field that is itself a
+    dataclass contributes its own fields. Fields may be plain ones or made with `option`.
 
     Args:
         options_class: the dataclass.
@@ -102,7 +105,8 @@ def add_option(parser: argparse.ArgumentParser, field: dataclasses.Field, kind: 
     }
     several = getattr(kind, "__origin__", None) is tuple
     optional = isinstance(kind, types.UnionType)
-    settings["type"] = get_args(kind)[0] if several or optional else kind
+    kind = get_args(kind)[0] if several or optional else kind
+    settings["type"] = as_path if kind is Path else kind
     if not required and field.default is not None:
         shown = " ".join(map(str, field.default)) if several else str(field.default)
         about = f"{about} (default: {shown})".strip()

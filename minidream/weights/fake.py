@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ..model import DreamLLM
 from ..tokenizers import SPECIAL_TOKENS, LlamaTokenizer
 from .building import build
+from .files import as_path
 from .reading import SHIPPED_CONFIGS
 from .writing import write_folder, write_pickle
 
@@ -41,7 +42,7 @@ def fake_7b(folder: str | Path, progress: bool = True) -> None:
         FileExistsError: if the folder exists.
         OSError: if the disk has too little room (both numbers), before anything is written.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     if folder.exists():
         raise FileExistsError(
             f"{folder} exists already; the random checkpoint goes into a folder of its own"

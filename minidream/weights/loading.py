@@ -6,19 +6,21 @@ from pathlib import Path
 import torch
 
 from ..model import DreamLLM
+from .files import as_path
 from .layout import PRETRAINED
 from .parts import assemble
-from .reading import read_folder
-from .scanning import scan_folder
+from .reading import DTYPES, read_folder
+from .scanning import is_there, scan_folder
+from .variants import read_config
 
 HUB_NAMES = ("RunpeiDong/dreamllm-7b-chat-aesthetic-v1.0", "RunpeiDong/dreamllm-7b-chat-v1.0")
 
 
 def load(
-    name: str | Path,
-    device=None,
-    dtype: torch.dtype | None = None,
-    component_configs: str | Path | None = None,
+    name: str | os.PathLike,
+    device: str | int | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    component_configs: str | os.PathLike | None = None,
     quantize: str | None = None,
 ) -> DreamLLM:
     """Loads a DreamLLM, ready to use.
@@ -28,9 +30,12 @@ def load(
 
     Args:
         name: "toy" (in the package), a folder in the official layout, a folder that
-            `minidream.train` wrote, or the name of a repository on the Hugging Face hub.
+            `minidream.train` wrote, or the name of a repository on the Hugging Face hub. A path
+            may begin with "~", the home folder.
         device: None takes CUDA if available, else the CPU.
-        dtype: None is float32 for the toy, and the stored dtype for all other weights.
+        dtype: of floating-point numbers, from torch or by its name ("bfloat16"). None is float32
+            for the toy, and the stored dtype for all other weights. "auto" is the dtype that
+            `config.json` gives, as in transformers, and the stored one if it gives none.
         component_configs: a folder with `clip_vision/` and `diffusion/{unet,vae,scheduler}/`. None
             takes the one in the checkpoint, else those of CLIP ViT-L/14 and Stable Diffusion
             2.1-base, which ship with the package.
@@ -38,9 +43,10 @@ def load(
             torchao).
 
     Raises:
-        ValueError: for an unknown name (says what exists), a config of another model, a checkpoint
-            with missing, extra or misshapen tensors (their names), or a pickle that holds more than
-            tensors.
+        ValueError: for an unknown name, dtype or device (says what exists), a config of another
+            model or variant (its file and field), a checkpoint with missing, extra or misshapen
+            tensors (their names), a file that is damaged, empty or a Git LFS pointer, or a pickle
+            that holds more than tensors.
         FileNotFoundError: if a file is missing.
         MemoryError: if the weights take more memory than is free (both numbers), before any of
             them is read.
@@ -50,17 +56,72 @@ def load(
         raise ValueError(f'quantize is None or "int8", not {quantize!r}')
     if quantize:
         quantize_matrices = int8_quantizer()  # fails here, not after minutes of reading
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device, dtype = as_device(device), as_dtype(dtype)
     folder = find(name)
-    if (folder / "config.json").exists():
-        if dtype is None and str(name) == "toy":
-            dtype = torch.float32
+    if dtype == "auto":
+        dtype = dtype_of_config(folder / "config.json")
+    elif dtype is None and os.fsdecode(name) == "toy":
+        dtype = torch.float32
+    if is_there(folder / "config.json"):
         model = read_folder(folder, device, dtype, component_configs, quantize)
     else:
         model = assemble(folder).to(dtype=dtype)
     if quantize:
         quantize_matrices(model.llm.layers, device)
     return model.to(device).eval().requires_grad_(False)
+
+
+def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | str | None:
+    """A dtype from its name, with or without "torch." before it; None and "auto" stay as they are.
+
+    Raises:
+        ValueError: for any other name, and for a dtype that models do not compute in.
+    """
+    if dtype is None or dtype == "auto":
+        return dtype
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or found not in DTYPES:
+        names = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
+        raise ValueError(f'dtype is None, "auto" or one of {names}, not {dtype!r}')
+    return found
+
+
+def dtype_of_config(path: Path) -> torch.dtype | None:
+    """The dtype that a `config.json` gives, None if it gives none or is not there.
+
+    Raises:
+        ValueError: if it is not a dtype that `load` knows, or given twice and differently.
+    """
+    config = read_config(path) if is_there(path) else {}
+    given = {name: config[name] for name in ("torch_dtype", "dtype") if name in config}
+    try:
+        (dtype,) = {as_dtype(name) for name in given.values()} or {None}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: the dtype is given as {given}, which is not one") from error
+    return dtype
+
+
+def as_device(device: str | int | torch.device | None) -> torch.device:
+    """A device that is here; None is CUDA if available, else the CPU.
+
+    Raises:
+        ValueError: if there is no such device; the message says which there are.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+        if found.type == "meta":
+            raise RuntimeError("tensors on it have no values")
+    # Each kind of device that torch was built without raises an exception of its own.
+    except Exception as error:
+        here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        here += ["mps"] if torch.backends.mps.is_available() else []
+        raise ValueError(
+            f"device {str(device)!r} cannot be used; here there are {', '.join(here)} ({error})"
+        ) from error
+    return found
 
 
 def int8_quantizer():
@@ -79,18 +140,19 @@ def int8_quantizer():
     return lambda module, device: quantize_(module, Int8WeightOnlyConfig(), device=device)
 
 
-def find(name: str | Path) -> Path:
+def find(name: str | os.PathLike) -> Path:
     """The folder of a name as in `load`; a name on the hub is downloaded unless it is cached.
 
     Raises:
         ValueError: if the name is unknown (says what exists), or the download fails.
         FileNotFoundError: if a folder of that name holds neither a checkpoint nor trained parts.
     """
-    if str(name) == "toy":
+    text = os.fsdecode(name)
+    if text == "toy":
         return PRETRAINED / "toy"
-    folder = Path(name)
-    if folder.is_dir():
-        if (folder / "config.json").exists() or list(folder.glob("stage3.*.safetensors")):
+    folder = as_path(name)
+    if text and folder.is_dir():
+        if is_there(folder / "config.json") or list(folder.glob("stage3.*.safetensors")):
             return folder
         raise FileNotFoundError(
             f"{folder / 'config.json'} is missing: {folder} is neither in the official layout nor "
@@ -106,13 +168,13 @@ def find(name: str | Path) -> Path:
                 f"{name!r} is not a folder here, and downloading it from the hub failed: {error}"
             ) from error
     raise ValueError(
-        f'no weights are known as {str(name)!r}. There are: "toy", a folder in the official '
+        f'no weights are known as {text!r}. There are: "toy", a folder in the official '
         "layout, a folder that minidream.train wrote, or the name of a repository on the hub such "
         f"as {HUB_NAMES[0]!r}"
     )
 
 
-def is_hub_name(name: str | Path) -> bool:
+def is_hub_name(name: str | os.PathLike) -> bool:
     """Whether a name that is not a folder can be a repository on the hub, "owner/repository"."""
     if str(name) in HUB_NAMES:
         return True
@@ -130,7 +192,7 @@ def find_full() -> Path | None:
         FileNotFoundError: if MINIDREAM_7B is set and is not a folder of weights.
     """
     if named := os.environ.get("MINIDREAM_7B"):
-        if not Path(named).is_dir():
+        if not as_path(named).is_dir():
             raise FileNotFoundError(f"MINIDREAM_7B is {named!r}, which is not a folder here")
         return find(named)
     from huggingface_hub import try_to_load_from_cache

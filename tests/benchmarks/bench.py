@@ -30,7 +30,7 @@ from minidream.dream_queries import ConditionProjector
 from minidream.llm import LLM, Cache, LLMConfig
 from minidream.tokenizers import ToyTokenizer
 from minidream.weights import toy
-from minidream.weights.files import write_atomically
+from minidream.weights.files import as_path, write_atomically
 from minidream.world.language import VOCABULARY
 from minidream.world.render import render
 from minidream.world.scenes import sample_scene
@@ -297,7 +297,7 @@ def main() -> None:
     add = parser.add_argument
     add("--pairs", type=int, default=15, help="timed pairs each (default: %(default)s)")
     add("--only", default="", help="only comparisons whose name holds these words")
-    add("--out", type=Path, default=Path("out/bench.json"), help="default: %(default)s")
+    add("--out", type=as_path, default=Path("out/bench.json"), help="default: %(default)s")
     options = parser.parse_args()
     if options.pairs < 6:
         parser.error(f"a 95 % interval of a median needs at least 6 pairs, not {options.pairs}")

@@ -26,6 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import minidream
 from minidream import probe
 from minidream.llm import LLMConfig
+from minidream.weights.files import as_path
 from minidream.weights.scanning import scan_folder
 
 PROMPT = (
@@ -238,12 +239,12 @@ def main() -> None:
     """Measures the weights in a folder, or, with --only, prints one figure as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("folder", type=Path, help="of the weights")
+    add("folder", type=as_path, help="of the weights")
     add("--device", default="cpu", help="default: %(default)s")
     add("--quantize", choices=["int8"])
     dtypes = ["float32", "bfloat16", "float16"]
     add("--dtype", choices=dtypes, help="default: as stored")
-    add("--out", type=Path, default=Path("out/full_size.json"), help="default: %(default)s")
+    add("--out", type=as_path, default=Path("out/full_size.json"), help="default: %(default)s")
     add("--only", choices=FULL_SIZE, help="one figure, in this process")
     options = parser.parse_args()
     folder, device, quantize = options.folder, options.device, options.quantize

@@ -24,7 +24,7 @@ from pathlib import Path
 from PIL import Image
 
 from minidream.studies.tables import markdown_table
-from minidream.weights.files import write_atomically
+from minidream.weights.files import as_path, write_atomically
 
 HOUSE = Path(__file__).parents[2]
 NOTEBOOKS = sorted((HOUSE / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -152,7 +152,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--shrink",
-        type=Path,
+        type=as_path,
         nargs="+",
         metavar="NOTEBOOK",
         help="only make the figures of these smaller",
