@@ -215,3 +215,22 @@ def dtype_of(box: nn.Module) -> torch.dtype:
     Each part casts what comes in to its own dtype, so that parts of any two precisions fit.
     """
     return next(weight.dtype for weight in box.parameters() if weight.dtype.is_floating_point)
+
+
+def as_index(name: str, index, size: int, there: str) -> int:
+    """An index that a user gave, counted from 0; as in Python's lists, -1 is the last.
+
+    Args:
+        name: of what is counted, for errors, such as "layer".
+        index: an int, a number from numpy, or an array or a tensor of one number.
+        size: how many there are.
+        there: which indices exist, for errors, such as "the language model has 6".
+
+    Raises:
+        TypeError: if it is not a number.
+        ValueError: if it is not whole, or does not exist.
+    """
+    number = as_integer(name, index)
+    if not -size <= number < size:
+        raise ValueError(f"{name} {number} was asked for; {there}")
+    return number % size

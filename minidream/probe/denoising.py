@@ -75,7 +75,7 @@ def watch_denoising(model):
         seen.latents[-1:] = [latents, output.prev_sample]
         seen.guesses.append(output.pred_original_sample)
 
-    with hooked([model.decoder.denoising_step.register_forward_hook(record)]):
+    with hooked([(model.decoder.denoising_step.register_forward_hook, record)]):
         yield seen
     if not seen.timesteps:
         raise RuntimeError("no picture was painted inside the `with` block")

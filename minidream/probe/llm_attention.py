@@ -7,6 +7,7 @@ hop, see `unet_attention.py`.
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from einops import rearrange, reduce
@@ -14,25 +15,29 @@ from PIL import Image
 from torch import Tensor
 
 from ..documents import as_document, collate
-from .watch import hooked
+from .indices import as_indices
+from .watch import hooked, recording_mode
 
 
 @contextmanager
-def watch_input(model, positions: Tensor):
+def watch_input(model, positions):
     """Records some rows of the attention of every LLM layer, from the real queries and keys.
 
     Only these rows are computed: memory is layers x heads x rows x inputs, never inputs squared.
 
     Args:
         model: a DreamLLM.
-        positions: of the rows, among the tokens of one pass; shape (rows,).
+        positions: of the rows, among the tokens of one pass, each once: a tensor of shape (rows,),
+            a list, a range, or one number.
 
     Yields:
         A list that grows by one tensor for each layer and pass: weights after softmax, shape
         (batch, heads, rows, inputs), float32 on the CPU, without gradients.
 
     Raises:
-        RuntimeError: at the end, if no layer was seen.
+        TypeError: in the pass, for a position that is not a number.
+        ValueError: in the pass, for none, for one named twice, or one that is not among its tokens.
+        RuntimeError: at the end, if a layer was not seen.
     """
     recorded: list[Tensor] = []
     with each_layer(model, positions, lambda weights: recorded.append(weights.cpu())):
@@ -54,23 +59,26 @@ def hidden_inputs(positions: Tensor, tokens: int, inputs: int, mask: Tensor | No
 
 
 @contextmanager
-def each_layer(model, positions: Tensor, use: Callable[[Tensor], None]):
+def each_layer(model, positions, use: Callable[[Tensor], None]):
     """Calls `use` with some rows of the attention of every LLM layer, while the layer runs.
 
     The weights have the shape (batch, heads, rows, inputs), float32. Arguments and errors are as
     in `watch_input`.
     """
-    seen, hidden, hidden_for = 0, None, None
+    seen, on_device, hidden, hidden_for = [0] * len(model.llm.layers), None, None, None
 
-    @torch.no_grad()
-    def record(module, arguments) -> None:
-        nonlocal seen, hidden, hidden_for
-        seen += 1
-        query, key, _, mask = arguments
+    def record(layer: int, module, arguments) -> None:
+        seen[layer] += 1
+        with recording_mode(arguments[0].device):
+            use(weights_of(*arguments))
+
+    def weights_of(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        nonlocal on_device, hidden, hidden_for
         (_, heads, tokens, head_dim), (_, shared, inputs, _) = query.shape, key.shape
-        on_device = positions.to(query.device)
         # All layers of one pass have the same mask, so that it is prepared once.
         if hidden is None or hidden_for[0] is not mask or hidden_for[1:] != (tokens, inputs):
+            named = as_indices("position", positions, tokens)
+            on_device = torch.tensor(named, device=query.device)
             hidden = hidden_inputs(on_device, tokens, inputs, mask)
             hidden_for = mask, tokens, inputs
         rows = query[:, :, on_device].float() * head_dim**-0.5
@@ -79,15 +87,22 @@ def each_layer(model, positions: Tensor, use: Callable[[Tensor], None]):
         scores = rearrange(rows, grouped, shared=shared) @ key.float().transpose(-1, -2)
         apart = "batch shared (groups rows) inputs -> batch (shared groups) rows inputs"
         scores = rearrange(scores, apart, groups=heads // shared)
-        use(scores.masked_fill_(hidden, -torch.inf).softmax(dim=-1))
+        return scores.masked_fill_(hidden, -torch.inf).softmax(dim=-1)
 
     with hooked(
-        layer.self_attn.attend.register_forward_pre_hook(record) for layer in model.llm.layers
+        (layer.self_attn.attend.register_forward_pre_hook, partial(record, index))
+        for index, layer in enumerate(model.llm.layers)
     ):
         yield
-    if not seen:
+    if not any(seen):
         raise RuntimeError(
             "no attention layer was seen: did the model run inside the `with` block?"
+        )
+    silent = [str(layer) for layer, passes in enumerate(seen) if not passes]
+    if silent:
+        raise RuntimeError(
+            f"the model ran, but layers {', '.join(silent)} of {len(seen)} did not run their "
+            "hooks, so that nothing was recorded there"
         )
 
 
@@ -235,10 +250,6 @@ def query_rows(model, embeddings: Tensor, first: int) -> Tensor:
     """
     with watch_input(model, torch.arange(first, embeddings.shape[1])) as recorded:
         model.llm(embeddings)
-    if len(recorded) != len(model.llm.layers):
-        raise RuntimeError(
-            f"{len(recorded)} layers were recorded, the model has {len(model.llm.layers)}"
-        )
     return torch.cat(recorded)
 
 

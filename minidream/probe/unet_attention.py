@@ -3,18 +3,19 @@
 These are the maps of the paper's figure 6.
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from einops import rearrange, reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.hooks import RemovableHandle
 
 from ..diffusion import conditional_rows
-from .watch import hooked
+from .watch import hooked, named_modules, recording_mode
 
 TOGETHER = 2**20  # numbers: queries of latent cells that wait until their weights are computed
 
@@ -85,6 +86,8 @@ class LayerRecorder:
         block: the block of layers around it, which knows the grid.
         steps, heads: as in `watch_image`.
 
+    passes: how many were recorded.
+
     Raises:
         ValueError: for another processor than diffusers' default, since it may compute its weights
             in another way.
@@ -97,18 +100,18 @@ class LayerRecorder:
             )
         self.attention, self.block = attention, block
         self.keep_steps, self.keep_heads = steps, heads
-        self.query = self.key = self.grid = None
+        self.query = self.key = self.grid = None  # of the pass that runs
         # Of some passes, whose weights are computed together: for small layers, many times faster.
         self.queries, self.keys = [], []
         self.weights, self.passes = [], 0
 
-    def handles(self) -> list[RemovableHandle]:
-        """Hooks that record every pass."""
+    def hooks(self) -> list[tuple[Callable, Callable]]:
+        """What records every pass, as `hooked` takes it."""
         return [
-            self.block.register_forward_pre_hook(self.see_grid),
-            self.attention.to_q.register_forward_hook(self.see_query),
-            self.attention.to_k.register_forward_hook(self.see_key),
-            self.attention.register_forward_hook(self.record, with_kwargs=True),
+            (self.block.register_forward_pre_hook, self.see_grid),
+            (self.attention.to_q.register_forward_hook, self.see_query),
+            (self.attention.to_k.register_forward_hook, self.see_key),
+            (partial(self.attention.register_forward_hook, with_kwargs=True), self.record),
         ]
 
     def see_grid(self, block: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -127,13 +130,21 @@ class LayerRecorder:
         """Adds this pass to those whose weights are to be computed."""
         if options.get("attention_mask") is not None:
             raise ValueError("the weights of a masked cross-attention are not recorded")
+        if self.query is None or self.key is None or self.grid is None:
+            return  # some hooks did not run: `watch_image` says so at its end
         query, key = (states[conditional_rows.get()].detach() for states in (self.query, self.key))
+        self.query = self.key = None  # with which the graph of a training step is freed
         if self.passes and len(query) != self.pictures:
             raise RuntimeError(
                 "one block watches pictures of one batch size: "
                 f"{self.pictures} were painted, now {len(query)}"
             )
-        self.pictures, self.passes = len(query), self.passes + 1
+        size = f"{self.grid[0]} x {self.grid[1]} cells and {key.shape[1]} queries"
+        if self.passes and size != self.size:
+            raise RuntimeError(
+                f"one block watches pictures of one size: a layer had {self.size}, now {size}"
+            )
+        self.pictures, self.size, self.passes = len(query), size, self.passes + 1
         self.queries.append(query)
         self.keys.append(key)
         if len(self.queries) * query.numel() > TOGETHER:
@@ -143,33 +154,40 @@ class LayerRecorder:
         """Computes the weights of the passes that wait for it."""
         if not self.queries:
             return
-        split = "passes pictures tokens (heads head_dim) -> passes pictures heads tokens head_dim"
-        query, key = (
-            rearrange(torch.stack(states).float(), split, heads=self.attention.heads)
-            for states in (self.queries, self.keys)
-        )
+        with recording_mode(self.queries[0].device):
+            query, key = (
+                rearrange(
+                    torch.stack(states).float(),
+                    "passes pictures tokens (heads head_dim)"
+                    " -> passes pictures heads tokens head_dim",
+                    heads=self.attention.heads,
+                )
+                for states in (self.queries, self.keys)
+            )
+            weights = (query * self.attention.scale @ key.transpose(-1, -2)).softmax(dim=-1)
+            if not self.keep_heads:
+                weights = weights.mean(dim=2, keepdim=True)
+            if self.keep_steps:
+                self.weights.append(weights.cpu())
+            else:
+                total = weights.sum(dim=0, keepdim=True)
+                self.weights = [self.weights[0] + total if self.weights else total]
         self.queries, self.keys = [], []
-        weights = (query * self.attention.scale @ key.transpose(-1, -2)).softmax(dim=-1)
-        if not self.keep_heads:
-            weights = weights.mean(dim=2, keepdim=True)
-        if self.keep_steps:
-            self.weights.append(weights.cpu())
-        else:
-            total = weights.sum(dim=0, keepdim=True)
-            self.weights = [self.weights[0] + total if self.weights else total]
 
     def maps(self) -> Tensor:
         """What was recorded, as in `ImageMaps.layers`."""
         self.compute()
-        weights = torch.cat(self.weights)
         height, width = self.grid
-        return rearrange(
-            weights.cpu() if self.keep_steps else weights.cpu() / self.passes,
-            "steps pictures heads (height width) queries"
-            " -> steps pictures heads queries height width",
-            height=height,
-            width=width,
-        )
+        with recording_mode(self.weights[0].device):
+            weights = torch.cat(self.weights)
+            maps = rearrange(
+                weights.cpu() if self.keep_steps else weights.cpu() / self.passes,
+                "steps pictures heads (height width) queries"
+                " -> steps pictures heads queries height width",
+                height=height,
+                width=width,
+            )
+            return maps.clone()  # a view made without gradients could not be changed in training
 
 
 @contextmanager
@@ -191,18 +209,24 @@ def watch_image(model, steps: bool = False, heads: bool = False):
             cross-attention.
         ValueError: if a layer's processor is not diffusers' default.
     """
-    unet = model.decoder.unet
-    names = [name for name in unet.attn_processors if ".attn2." in name]
+    modules = named_modules(model.decoder.unet)
+    names = [name for name in modules if name.endswith(".attn2")]
     if not names:
         raise RuntimeError("the U-Net has no cross-attention layer to watch")
-    recorders, handles, maps = {}, [], ImageMaps()
+    recorders, hooks, maps = {}, [], ImageMaps()
     for name in names:
-        attention = unet.get_submodule(name.removesuffix(".processor"))
-        block = unet.get_submodule(name.split(".transformer_blocks.")[0])
-        recorders[name] = LayerRecorder(attention, block, steps, heads)
-        handles += recorders[name].handles()
-    with hooked(handles):
+        block = modules[name.split(".transformer_blocks.")[0]]
+        recorder = LayerRecorder(modules[name], block, steps, heads)
+        recorders[f"{name}.processor"] = recorder
+        hooks += recorder.hooks()
+    with hooked(hooks):
         yield maps
-    if not all(recorder.passes for recorder in recorders.values()):
+    silent = [name for name, recorder in recorders.items() if not recorder.passes]
+    if len(silent) == len(recorders):
         raise RuntimeError("no picture was painted inside the `with` block")
+    if silent:
+        raise RuntimeError(
+            f"pictures were painted, but {', '.join(silent)} did not run their hooks, so that "
+            "nothing was recorded there"
+        )
     maps.layers |= {name: recorder.maps() for name, recorder in recorders.items()}

@@ -1,34 +1,138 @@
-"""Watching any part of the model: the outputs of modules, chosen by name, during the real pass."""
+"""Watching any part of the model: the outputs of modules, chosen by name, during the real pass.
 
-from collections.abc import Iterable
-from contextlib import contextmanager
+Every probe, recorder or intervention, sets its hooks through `hooked`.
+
+**Threads.** Hooks belong to a module, and all threads share the modules. So a hook acts only in the
+thread that opened the `with` block: passes of other threads go through unchanged, and nothing of
+them is recorded. Each thread may have blocks of its own at the same time.
+
+**Compiled models.** Compiled code ignores hooks that were set after it was made, and keeps those
+that were there. So as long as a block is open, everything in the process that `torch.compile`
+compiled runs as the plain code it was made from. A block is not opened inside a compiled function.
+
+**Gradients.** One block may hold passes with gradients and without, in `torch.inference_mode` and
+in autocast. What a recorder computes from them is float32 and free of these modes, so that it may
+be used and changed anywhere. Where gradient checkpointing runs a part of a pass again, within the
+backward pass, it is recorded only once.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from threading import Lock, get_ident
 
+import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+
+WRAPPER = "_orig_mod"  # under this name, `torch.compile(module)` keeps the module
+
+
+class Uncompiled:
+    """A context in which nothing runs compiled; any number of threads may be inside of it.
+
+    `torch.compiler` has one stance for the whole process: the first to enter changes it, and the
+    last to leave restores what was there, whatever their order.
+    """
+
+    def __init__(self):
+        self.lock, self.inside, self.stance = Lock(), 0, None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                try:
+                    self.stance = torch.compiler.set_stance("force_eager")
+                except RuntimeError as error:
+                    raise RuntimeError(
+                        "a probe cannot be opened inside a compiled function, which ignores hooks; "
+                        "open it around the call of that function"
+                    ) from error
+            self.inside += 1
+
+    def __exit__(self, *exception) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.stance.__exit__(*exception)
+
+
+uncompiled = Uncompiled()
 
 
 @contextmanager
-def hooked(handles: Iterable[RemovableHandle]):
-    """Removes hooks at the end of the `with` block, also after an exception.
+def hooked(hooks: Iterable[tuple[Callable, Callable]], recomputed: bool = False):
+    """Sets hooks for a `with` block and its thread; removes them also after an exception.
 
     Args:
-        handles: what `register_forward_hook` and its relatives return.
+        hooks: pairs of a method that sets a hook, such as `module.register_forward_hook`, and the
+            function that is to be the hook.
+        recomputed: whether the hooks also act when gradient checkpointing runs a part of a pass
+            again, within the backward pass. A change must be made again, but nothing is recorded
+            twice.
+
+    Raises:
+        RuntimeError: inside a function that `torch.compile` compiled.
     """
-    handles = list(handles)
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    owner, handles = get_ident(), []
+
+    def own(function: Callable) -> Callable:
+        def act(*arguments):
+            if get_ident() != owner:
+                return None
+            if not recomputed and torch._C._current_graph_task_id() >= 0:  # a backward pass runs
+                return None
+            return function(*arguments)
+
+        return act
+
+    with uncompiled:
+        try:
+            for register, function in hooks:
+                handles.append(register(own(function)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def recording_mode(device: torch.device) -> AbstractContextManager:
+    """A context for what recorders compute: no gradients, and none of the modes of the pass.
+
+    A tensor made in inference mode could not be used in training later, and autocast would round a
+    product of matrices.
+
+    Args:
+        device: of what is computed.
+    """
+    if not torch.is_inference_mode_enabled() and not torch.is_autocast_enabled(device.type):
+        return torch.no_grad()  # the usual case, and the cheapest
+    stack = ExitStack()
+    for mode in (
+        torch.inference_mode(False),  # first, since it turns gradients on
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
+        stack.enter_context(mode)
+    return stack
+
+
+def named_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """All parts of a module by their dotted names, which are those from before any `torch.compile`.
+
+    Of what `torch.compile` returns and the module inside it, which have one name, it is the latter.
+    """
+    modules = {}
+    for name, module in model.named_modules():
+        modules[".".join(part for part in name.split(".") if part != WRAPPER)] = module
+    return modules
 
 
 def matching_modules(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
     """The modules whose dotted name matches a pattern, in the order of `model.named_modules()`.
 
     Args:
-        model: any module; the names are those of its `named_modules()`.
+        model: any module; the names are those of its `named_modules()` before `torch.compile`.
         pattern: a dotted name in which the wildcards of `fnmatch` (`*`, `?`, `[...]`) match within
             one part: "llm.layers.*" matches "llm.layers.0", but not "llm.layers.0.mlp".
 
@@ -41,11 +145,11 @@ def matching_modules(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
         own = name.split(".")
         return len(own) == len(parts) and all(map(fnmatchcase, own, parts))
 
-    modules = {name: module for name, module in model.named_modules() if name}
+    modules = {name: module for name, module in named_modules(model).items() if name}
     found = {name: module for name, module in modules.items() if matches(name)}
     if not found:
         near = get_close_matches(pattern, modules, n=5, cutoff=0.5)
-        near = near or [name for name, _ in model.named_children()]
+        near = near or [name for name in modules if "." not in name]
         raise ValueError(f"no module matches {pattern!r}; the nearest names are {', '.join(near)}")
     return found
 
@@ -94,7 +198,7 @@ def watch(model: nn.Module, pattern: str):
 
         return record
 
-    with hooked(module.register_forward_hook(recorder(name)) for name, module in modules.items()):
+    with hooked((module.register_forward_hook, recorder(name)) for name, module in modules.items()):
         yield outputs
     if not any(outputs.values()):
         raise RuntimeError(
