@@ -66,7 +66,7 @@ def checked(figure, axes=None):
     assert not plt.fignum_exists(figure.number) and figure.get_figwidth() <= 9
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure.canvas.draw()
+        figure.draw_without_rendering()
     assert axes is None or len(figure.axes) == axes
     return figure
 

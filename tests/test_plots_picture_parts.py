@@ -61,7 +61,7 @@ def test_patches_are_pulled_apart_row_by_row():
         and (right - left, bottom - top) == pytest.approx((1, 1))
     )
     assert not plt.fignum_exists(figure.number)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
 
 
 def test_patches_must_be_equal():
@@ -97,7 +97,7 @@ def test_patch_words_of_any_number_of_pictures(count):
         [counting(4, 6)] * count, [[None] * 6] * count, columns=3, title="nothing"
     )
     assert sum(bool(axis.images) for axis in panels(figure)) == count
-    figure.canvas.draw()
+    figure.draw_without_rendering()
 
 
 def test_patch_words_must_fit():
@@ -154,7 +154,7 @@ def test_a_scene_shows_the_very_masks_and_the_words_in_their_colours():
         and boxes[0] == boxes[4]
     )
     assert not plt.fignum_exists(figure.number)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
 
 
 def test_a_scene_of_one_object_and_a_long_caption_stays_inside():

@@ -70,7 +70,7 @@ def test_document_that_is_long_goes_on_in_the_next_row_without_cutting_words():
     figure = plot_document(
         Document(sum(([f"sentence {number} " * 8, image()] for number in range(9)), []))
     )
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     bottom = [axis.get_window_extent().y0 for axis in figure.axes[:9]]
     assert bottom[0] > bottom[4] > bottom[8]
     for axis in figure.axes[:9]:
@@ -122,7 +122,7 @@ def test_film_shows_each_picture_in_its_row_and_column():
 def test_film_is_as_wide_as_its_title():
     title = "a finding that takes more words than two pictures have room for above them"
     figure = plot_film({"": [RED, BLUE]}, ["1", "2"], title)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     (text,) = [text for text in figure.findobj(plt.Text) if text.get_text() == title]
     assert text.get_window_extent().x1 <= figure.bbox.x1
 

@@ -178,7 +178,7 @@ def test_a_long_row_goes_on_in_the_next_and_stays_inside(images, width):
         if text.get_position()[1] > 0.3:  # the legend has its own line
             assert 0 < text.get_position()[0] < width and low < text.get_position()[1] < high
     assert len(pictures(figure)) == 2 * images
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     rows = {round(text.get_position()[1], 3) for text in axis.texts if text.get_fontsize() == 5.5}
     assert len(rows) > 2
 
@@ -246,7 +246,7 @@ def test_strips_draw_a_cell_per_position_and_mark_the_targets():
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["story", "padded"]
     assert {"padding", "beneath: paints", "patches"} <= set(all_texts(figure))
     assert not plt.fignum_exists(figure.number)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     with pytest.raises(ValueError, match="no strips"):
         plot_strips({}, "")
 

@@ -56,7 +56,7 @@ def test_spreads_of_losses_have_a_logarithmic_scale():
     )  # an interval below 0, too
     (axis,) = figure.axes
     assert axis.get_xscale() == "log"
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert not any("$" in text or "^" in text for text in texts(figure).split())
 
 

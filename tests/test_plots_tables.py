@@ -296,7 +296,7 @@ def test_scores_are_drawn_beside_their_pictures_and_framed_where_they_belong():
             )  # its upper edge lies above, where rows count downwards
         assert [frame.get_xy() for frame in axis.patches] == [(0, 0), (1, 1)]
     assert not plt.fignum_exists(figure.number)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
 
 
 def test_signed_scores_are_centred():

@@ -1,8 +1,8 @@
 """Figures, in files by what they draw: attention, sequences, pictures, curves, tables.
 
 They are pure functions: they take data, compute nothing new, and return a closed `Figure`, which a
-notebook shows once. Maps of attention are drawn in viridis with their cells visible; tokens have
-the colours of `tokens.TOKEN_COLOURS`.
+notebook shows once. It has the package's style, whatever the user's is. Maps of attention are drawn
+in viridis with their cells visible; tokens have the colours of `tokens.TOKEN_COLOURS`.
 """
 
 from .attention import plot_heads, plot_patch_layers, plot_trace, plot_word_layers

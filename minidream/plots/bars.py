@@ -6,7 +6,7 @@ import textwrap
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
 
 from .drawing import GREY, draw_map, figure_function, set_title, show_picture
 from .tokens import kind_of, short
@@ -211,6 +211,7 @@ def plot_sizes(sizes: dict[str, dict[str, int]], title: str, label: str = "param
     axis.set(xscale="log", ylim=(len(parts) - 0.5, -0.5))
     axis.set_xlabel(f"{label} (from line to line: ten times as many)")
     axis.xaxis.set_major_locator(LogLocator(numticks=20))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_words(value)))
     axis.minorticks_off()
     axis.set_yticks(range(len(parts)), parts)
     axis.grid(axis="x", color="#EEEEEE", zorder=0)

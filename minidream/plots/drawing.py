@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Sized
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,7 +20,9 @@ from PIL import Image
 
 from ..images import as_rgb
 
-STYLE = Path(__file__).with_name("minidream.mplstyle")
+from .letters import add_fallbacks
+from .style import keep_style, package_style
+
 INK = "#333333"
 GREY = "#444444"
 HIGHLIGHT = "#D55E00"  # of no map and of no kind of token
@@ -36,13 +37,15 @@ def figure_function(function):
 
     @functools.wraps(function)
     def styled(*arguments, **options) -> Figure:
-        open_before = set(plt.get_fignums())
-        try:
-            with plt.style.context(STYLE):
-                return function(*arguments, **options)
-        finally:
-            for number in set(plt.get_fignums()) - open_before:
-                plt.close(number)
+        with package_style() as families:
+            open_before = set(plt.get_fignums())
+            try:
+                figure = function(*arguments, **options)
+                add_fallbacks(figure, families)
+                return keep_style(figure)
+            finally:
+                for number in set(plt.get_fignums()) - open_before:
+                    plt.close(number)
 
     return styled
 
@@ -105,7 +108,7 @@ def beside_picture(
 
 
 def cycle_colour(index: int) -> str:
-    """A colour of the style by its value: a name such as "C0" would be looked up on saving."""
+    """A colour of the style, by its value."""
     colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     return colours[index % len(colours)]
 
