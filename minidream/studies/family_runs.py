@@ -27,7 +27,15 @@ from ..families.samples import SAMPLE_KINDS
 from ..train.loop import fit
 from ..weights.commands import option
 from .family_example import example_of
-from .results import COMMITTED, ResultsFile, circumstances, command_of, load_results, runs_where
+from .results import (
+    COMMITTED,
+    WRITTEN,
+    ResultsFile,
+    circumstances,
+    command_of,
+    load_results,
+    runs_where,
+)
 
 RESULTS = COMMITTED / "families.json"
 # Name on the command line -> name in the table, and what builds it from a plan.
@@ -207,7 +215,7 @@ class FamilyOptions:
     seeds: tuple[int, ...] = option((0, 1, 2), "a run for each")
     plan: FamilyPlan = FamilyPlan()
     folder: Path = option(Path("runs/families"), "where checkpoints and logs go")
-    out: Path = option(RESULTS, "JSON file to write, and to resume from")
+    out: Path = option(WRITTEN / RESULTS.name, "JSON file to write, and to resume from")
     quiet: bool = option(False, "no progress bar")
 
     def __post_init__(self):

@@ -17,6 +17,7 @@ from .probing_layers import patching, readable
 from .probing_maps import claims, pointing
 from .results import (
     COMMITTED,
+    WRITTEN,
     ResultsFile,
     circumstances,
     command_of,
@@ -91,7 +92,7 @@ class ProbingOptions:
     parts: tuple[str, ...] = option(
         tuple(PARTS), "which questions", choices=list(PARTS), metavar="PART"
     )
-    out: Path = option(RESULTS, "JSON file to write, and to resume from")
+    out: Path = option(WRITTEN / RESULTS.name, "JSON file to write, and to resume from")
     quiet: bool = option(False, "no progress bar")
     table: bool = option(False, "run nothing, print the README's table of --out")
 

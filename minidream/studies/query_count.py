@@ -16,7 +16,7 @@ from ..weights.commands import option, parse, parser_for
 from .query_evaluation import QueryEvaluation
 from .query_table import summary
 from .query_training import ImitationStage, fresh_model
-from .results import COMMITTED, ResultsFile, circumstances, command_of, load_results
+from .results import COMMITTED, WRITTEN, ResultsFile, circumstances, command_of, load_results
 
 RESULTS = COMMITTED / "dream_queries.json"
 ALIKE = 32  # queries for the comparison of losses: as many as CLIP has text states
@@ -132,7 +132,7 @@ class QueryCountOptions:
     seeds: tuple[int, ...] = option((0, 1, 2), "a run of every condition for each")
     plan: QueryCountPlan = QueryCountPlan()
     folder: Path = option(Path("runs/studies/queries"), "where checkpoints and logs go")
-    out: Path = option(RESULTS, "JSON file to write, and to resume from")
+    out: Path = option(WRITTEN / RESULTS.name, "JSON file to write, and to resume from")
     quiet: bool = option(False, "no progress bar")
 
     def __post_init__(self):

@@ -18,9 +18,11 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from ..weights.files import write_atomically
+from ..weights.files import PACKAGE, data_folder, write_atomically
 
-COMMITTED = Path(__file__).parents[2] / "notebooks" / "results"
+COMMITTED = data_folder("results", "notebooks/results")  # what the notebooks read
+# Where studies write: the same folder in a clone, but nothing into an installed package.
+WRITTEN = Path("runs/results") if COMMITTED.is_relative_to(PACKAGE) else COMMITTED
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..weights import load
 from ..weights.commands import option, parse, parser_for
 from ..weights.files import write_atomically
 from .intervals import wilson
-from .results import COMMITTED, machine, torch_version
+from .results import COMMITTED, WRITTEN, machine, torch_version
 from .tables import markdown_table
 from .toy_evaluation import ToyEvaluation
 
@@ -106,7 +106,7 @@ class ShippedToyOptions:
     batch: int = option(50, "pictures painted at once")
     seed: int = option(0, "of scenes, phrasings and noise")
     rows: tuple[str, ...] = option(ROW_NAMES, "which rows", choices=ROW_NAMES, metavar="ROW")
-    out: Path = option(RESULTS, "JSON file to write; rows measured before are kept")
+    out: Path = option(WRITTEN / RESULTS.name, "JSON file to write; rows measured before are kept")
     table: bool = option(False, "measure nothing, print the table of --out")
 
     def __post_init__(self):

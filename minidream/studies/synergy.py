@@ -33,7 +33,7 @@ from .family_runs import (
     results_of,
     trained,
 )
-from .results import COMMITTED
+from .results import COMMITTED, WRITTEN
 from .synergy_table import part_of, text_of
 
 RESULTS = COMMITTED / "synergy.json"
@@ -162,7 +162,7 @@ class SynergyOptions(FamilyOptions):
     seeds: tuple[int, ...] = option(
         (0, 1, 2, 3, 4), "a run for each; the ablations are run with the first three"
     )
-    out: Path = option(RESULTS, "JSON file to write, and to resume from")
+    out: Path = option(WRITTEN / RESULTS.name, "JSON file to write, and to resume from")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -21,7 +21,7 @@ read as tensors only, and code in them is never run.
 | `files`, `commands` | helpers for files and for command lines, which other folders use too |
 """
 
-from .layout import PRETRAINED, DreamQueriesModule, part_sizes
+from .layout import PRETRAINED, TINY, DreamQueriesModule, part_sizes
 from .loading import HUB_NAMES, find, find_full, load
 from .scanning import inventory
 from .writing import save, write_folder
@@ -29,6 +29,7 @@ from .writing import save, write_folder
 __all__ = [
     "HUB_NAMES",
     "PRETRAINED",
+    "TINY",
     "DreamQueriesModule",
     "find",
     "find_full",

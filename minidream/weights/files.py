@@ -8,6 +8,22 @@ from typing import Any
 # The first line of the text file that Git leaves in place of a large file that was not downloaded.
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def data_folder(name: str, in_clone: str) -> Path:
+    """A folder of data that ships with the package, but lies elsewhere in a clone.
+
+    In a clone the package has a link to it, which building a wheel replaces by the files. Git on
+    Windows may leave the link out.
+
+    Args:
+        name: in the package.
+        in_clone: its path in the repository.
+    """
+    packaged = PACKAGE / name
+    return packaged.resolve() if packaged.is_dir() else PACKAGE.parent / in_clone
+
 
 def as_path(path: str | bytes | os.PathLike) -> Path:
     """A path as the user gave it, with "~" replaced by the home folder.

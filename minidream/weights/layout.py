@@ -4,13 +4,15 @@ It also translates the names that older versions of the libraries used.
 """
 
 import re
-from pathlib import Path
 
 from torch import nn
 
 from ..model import DreamLLM
+from .files import PACKAGE, data_folder
 
-PRETRAINED = Path(__file__).parents[1] / "pretrained"  # weights that ship with the package
+PRETRAINED = PACKAGE / "pretrained"  # weights that ship with the package
+# A tiny checkpoint that the official code wrote, with random weights; with `component_configs`.
+TINY = data_folder("tiny", "tests/fixtures/tiny-a")
 
 # The parts beside the language model, each in a file of its own. Training with FSDP leaves one
 # `pytorch_model.bin` that holds everything, with the plugins' tensors repeated under these
