@@ -85,7 +85,7 @@ def test_trace_of_any_size(inputs, queries, strips, images):
         assert len(drawn) == strips + 2 * images + 1
         assert sum(bool(axis.images) for axis in drawn) == images
         assert max(figure.get_size_inches()) < 40
-        figure.draw_without_rendering()  # where an unreadable label or a layout without room would fail
+        figure.draw_without_rendering()  # an unreadable label or a layout without room fails here
 
 
 def test_trace_refuses_what_it_does_not_have():

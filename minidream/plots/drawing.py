@@ -19,7 +19,6 @@ from matplotlib.ticker import (
 from PIL import Image
 
 from ..images import as_rgb
-
 from .letters import add_fallbacks
 from .style import keep_style, package_style
 

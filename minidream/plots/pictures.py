@@ -75,6 +75,7 @@ def plot_choice(image, prompt: str, setting: str) -> Figure:
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     show_picture(axis, image)
     axis.set_axis_off()
+    axis.set_anchor("W")  # a narrow picture too: its prompt, which may be wider, starts above it
     axis.set_title(prompt)
     set_title(figure, setting)
     return figure

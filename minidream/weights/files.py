@@ -1,4 +1,4 @@
-"""Reading and writing files so that a killed process or a full disk leaves the old file intact."""
+"""Where data lies; and files read and written so that a killed process leaves the old file."""
 
 import json
 import os
