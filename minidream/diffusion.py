@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .images import as_integer, as_number, dtype_of, fit_square, to_tensor
+from .images import as_integer, as_number, cast_inputs, dtype_of, fit_square, to_tensor
 
 if TYPE_CHECKING:  # importing diffusers takes two seconds, so it waits until weights are built
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -95,6 +95,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.vae, self.unet, self.scheduler = vae, unet, scheduler
         self.projector, self.config = projector, config
+        projector.register_forward_pre_hook(cast_inputs)
         self.denoising_step = DenoisingStep()
         self.has_coordinates = unet.config.in_channels == vae.config.latent_channels + 2
 

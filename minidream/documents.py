@@ -309,14 +309,14 @@ def collate(layouts: list[Layout], pad: int, side: str = "right", device="cpu") 
         device: of the tensors.
     """
     length = max(len(layout.ids) for layout in layouts)
-    ids = torch.full((len(layouts), length), pad)
+    ids = torch.full((len(layouts), length), pad, device="cpu")
     labels, mask = torch.full_like(ids, IGNORED), torch.zeros_like(ids, dtype=torch.bool)
     patches, queries = [], []
     for row, layout in enumerate(layouts):
         start = length - len(layout.ids) if side == "left" else 0
         span = slice(start, start + len(layout.ids))
-        ids[row, span] = torch.tensor(layout.ids)
-        labels[row, span] = torch.tensor(layout.labels)
+        ids[row, span] = torch.tensor(layout.ids, device="cpu")
+        labels[row, span] = torch.tensor(layout.labels, device="cpu")
         mask[row, span] = True
         patches += [(row, start + first) for _, first in layout.patches]
         queries += [(row, start + first) for _, first in layout.queries]

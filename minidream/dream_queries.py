@@ -11,7 +11,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .images import dtype_of
 from .vision import new_projector
 
 
@@ -23,8 +22,7 @@ def new_dream_queries(
     The same queries serve every picture. They should be about as large as the word embeddings
     beside them: 0.02 is the standard deviation of LLaMA's.
     """
-    noise = torch.randn(1, queries, dim, generator=generator, dtype=torch.float32)
-    return nn.Parameter(std * noise)
+    return nn.Parameter(std * torch.randn(1, queries, dim, generator=generator))
 
 
 def block_index(blocks: list[tuple[int, int]], length: int, device) -> tuple[Tensor, Tensor]:
@@ -93,4 +91,4 @@ class ConditionProjector(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """(batch, queries, llm_dim) to (batch, queries, condition_dim)."""
-        return self.projector(states.to(dtype_of(self.projector)))
+        return self.projector(states)

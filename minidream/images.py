@@ -209,12 +209,18 @@ def as_floats(name: str, value) -> Tensor:
     return tensor
 
 
-def dtype_of(box: nn.Module) -> torch.dtype:
-    """The dtype in which a part of the model computes, that of its first weights.
+def dtype_of(box: nn.Module) -> torch.dtype | None:
+    """The dtype in which a part of the model computes, that of its first weights; None without.
 
     Each part casts what comes in to its own dtype, so that parts of any two precisions fit.
     """
-    return next(weight.dtype for weight in box.parameters() if weight.dtype.is_floating_point)
+    dtypes = (weight.dtype for weight in box.parameters())
+    return next((dtype for dtype in dtypes if dtype.is_floating_point), None)
+
+
+def cast_inputs(box: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The same as a forward pre-hook, for a part that does not cast by itself."""
+    return tuple(tensor.to(dtype=dtype_of(box)) for tensor in inputs)
 
 
 def as_index(name: str, index, size: int, there: str) -> int:

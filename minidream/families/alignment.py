@@ -32,6 +32,7 @@ from ..train.batches import description
 from ..train.loop import Recipe
 from ..weights import toy
 from ..weights.toy import clip_text_states, paint_from_text_states
+from ..world.render import FLOATS
 from .family import Family, FamilyPlan, base_model, stage2_modules
 from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
 
@@ -66,13 +67,14 @@ class Aligned(Family):
         self, batch: list[Sample], targets: Tensor, generator: torch.Generator
     ) -> Tensor:
         """The loss of `conditions_of`; 0 here, where it has nothing to learn."""
-        return torch.zeros(())
+        return torch.zeros((), **FLOATS)
 
     def forward(self, batch: list[Sample], generator: torch.Generator) -> dict:
         """The language loss of text replies; of pictures the mean squared error ("regression")."""
         if batch[0].replies_in_text:
             return super().forward(batch, generator)
-        kept = torch.rand(len(batch), generator=generator) >= self.model.decoder.config.drop_prob
+        draw = torch.rand(len(batch), generator=generator, **FLOATS)
+        kept = draw >= self.model.decoder.config.drop_prob
         batch = [
             sample if keep else replace(sample, kind="nothing", given=(), scenes=())
             for sample, keep in zip(batch, kept.tolist())

@@ -131,7 +131,7 @@ def farthest_points(cells: Tensor, count: int) -> Tensor:
     Returns:
         Shape (count, dim).
     """
-    chosen, distance = [0], torch.full((len(cells),), torch.inf)
+    chosen, distance = [0], torch.full_like(cells[:, 0], torch.inf)
     for _ in range(count - 1):
         distance = torch.minimum(distance, (cells - cells[chosen[-1]]).square().sum(dim=-1))
         chosen.append(distance.argmax().item())

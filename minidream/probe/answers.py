@@ -111,7 +111,7 @@ def answer_attribution(model, turn, answer: str) -> Attribution:
         text, target=answer_ids.cpu(), forward_in_tokens=False
     )
     words = [position for position, token in enumerate(ids) if token not in special.ids]
-    values = torch.zeros(len(ids))
+    values = torch.zeros(len(ids), dtype=torch.float32)
     values[words] = found.seq_attr.cpu()
 
     def log_probability(prefix: list[int]) -> float:

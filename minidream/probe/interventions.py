@@ -99,7 +99,7 @@ def ablate(model, queries: list[int], means: Tensor | None = None, layer: int | 
         layer, errors: as in `patch`.
     """
     if means is None:
-        means = torch.zeros(model.dream_queries.shape[1:])
+        means = torch.zeros_like(model.dream_queries[0])
     with patch(model, queries, means, layer):
         yield
 

@@ -47,9 +47,8 @@ def fit_ridge(
         "samples classes -> probes samples classes",
         probes=len(inputs),
     )
-    squares = wide.transpose(1, 2) @ wide + penalty * inputs.shape[1] * torch.eye(
-        wide.shape[-1]
-    ).to(inputs)
+    unit = torch.eye(wide.shape[-1], dtype=inputs.dtype, device=inputs.device)
+    squares = wide.transpose(1, 2) @ wide + penalty * inputs.shape[1] * unit
     return means, scale, torch.linalg.solve(squares, wide.transpose(1, 2) @ wanted)
 
 
@@ -93,7 +92,7 @@ def linear_probes(
     inputs = rearrange(
         states.float(), "layers prompts queries hidden -> (layers queries) prompts hidden"
     )
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed), device="cpu")
     accuracies = []
     for taught in (numbers[train], numbers[train][order]):
         means, scale, weights = fit_ridge(inputs[:, train], taught, len(names), penalty)

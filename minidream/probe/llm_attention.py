@@ -167,7 +167,7 @@ class Trace:
             Shape (queries, inputs).
         """
         visible = rearrange(self.visible, "queries -> queries 1")
-        return (torch.arange(len(self.inputs)) < visible) / visible
+        return (torch.arange(len(self.inputs)) < visible).float() / visible
 
     def evenness(self) -> Tensor:
         """How evenly each row is spread: its entropy divided by that of `uniform`.
@@ -181,7 +181,7 @@ class Trace:
             "layers heads queries inputs -> layers heads queries",
             "sum",
         )
-        return entropy / self.visible.log()
+        return entropy / self.visible.float().log()
 
     def plot(self, layer: int | None = None, head: int | None = None, query: int | None = None):
         """The figure: queries over words, and over the patches of every image.
@@ -259,7 +259,7 @@ def rolled_out(model, embeddings: Tensor) -> Tensor:
     Returns:
         Shape (1, 1, inputs, inputs), float32 on the CPU.
     """
-    identity = torch.eye(embeddings.shape[1], device=embeddings.device)
+    identity = torch.eye(embeddings.shape[1], device=embeddings.device, dtype=torch.float32)
     joined = identity
 
     def follow(weights: Tensor) -> None:

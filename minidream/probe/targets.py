@@ -10,6 +10,7 @@ from einops import rearrange, repeat
 from PIL import Image
 from torch import Tensor, nn
 
+from ..diffusion import normal
 from ..world.judge import BACKGROUND_WORDS, COLOUR_WORDS, HEADS, SIZE_WORDS
 from ..world.scenes import SHAPES
 
@@ -43,7 +44,7 @@ class DenoisingTarget:
         self.timesteps = torch.tensor(timesteps, device=model.device)
         latents = self.decoder.latents_of([image])
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(len(timesteps), *latents.shape[1:], generator=generator).to(latents)
+        noise = normal((len(timesteps), *latents.shape[1:]), generator).to(latents)
         scheduler, latents = self.decoder.scheduler, latents.expand_as(noise)
         self.noisy = scheduler.add_noise(latents, noise, self.timesteps)
         self.prediction_target = noise

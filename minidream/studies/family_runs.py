@@ -25,6 +25,7 @@ from ..families.evaluation import FamilyEvaluation
 from ..families.family import Family, FamilyPlan, trained_parameter_count
 from ..families.samples import SAMPLE_KINDS
 from ..train.loop import fit
+from ..weights.building import single_precision
 from ..weights.commands import option
 from .family_example import example_of
 from .results import (
@@ -60,6 +61,7 @@ FAMILIES = {
 }
 
 
+@single_precision()
 def build(builder: Callable[[FamilyPlan], Family], plan: FamilyPlan, seed: int) -> Family:
     """A family before training. What is new in it is drawn from the seed.
 

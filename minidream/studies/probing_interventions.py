@@ -123,7 +123,7 @@ def query_orders(lab: Lab, done: Painted, index: int, which: int) -> dict[str, T
     """Orders of queries: by how much an object's cells attend to them, reversed, and at random."""
     best = done.attention_of_object(index, which).argsort(descending=True)
     generator = torch.Generator().manual_seed(1000 * lab.seed + 2 * index + which)
-    shuffled = torch.randperm(lab.model.queries, generator=generator)
+    shuffled = torch.randperm(lab.model.queries, generator=generator, device="cpu")
     return {"map": best, "random": shuffled, "reverse": best.flip(0)}
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from ..diffusion import normal
 from ..probe.effects import masks_of, on_cells
 from ..probe.unet_attention import watch_image
 from ..weights import toy
@@ -149,7 +150,7 @@ def with_new_queries(model, seed: int):
     """The same model with untrained dream queries that are as large as the trained ones."""
     control = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
-    new = torch.randn(control.dream_queries.shape, generator=generator)
+    new = normal(control.dream_queries.shape, generator)
     control.dream_queries.data = (new * model.dream_queries.std().cpu()).to(model.device)
     return control
 

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..diffusion import normal
 from ..weights import toy
 from ..weights.toy import clip_text_states
 from ..world.judge import Judge, judge_batch
 from ..world.language import describe
-from ..world.render import render
+from ..world.render import FLOATS, render
 from ..world.scenes import sample_scene
 from .loop import Recipe
 
@@ -72,7 +73,7 @@ class VaeStage(nn.Module):
     def sample_latents(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Sampled latents, and the KL to the unit Gaussian in nats per latent value."""
         posterior = self.vae.encode(images * 2 - 1).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(images.device)
+        noise = normal(posterior.mean.shape, generator).to(images.device)
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         return posterior.mean + posterior.std * noise, kl
 
@@ -112,8 +113,8 @@ class VaeDecoderStage(VaeStage):
         with torch.no_grad():
             latents, kl = super().sample_latents(images, generator)
             max_noise = self.max_noise / self.vae.config.scaling_factor
-            amount = max_noise * torch.rand(len(images), 1, 1, 1, generator=generator)
-            noise = amount * torch.randn(latents.shape, generator=generator)
+            amount = torch.rand(len(images), 1, 1, 1, generator=generator, **FLOATS)
+            noise = max_noise * amount * normal(latents.shape, generator)
             return latents + noise.to(latents), kl
 
 

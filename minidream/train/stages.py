@@ -17,6 +17,7 @@ from ..model import DreamLLM
 from ..plots import plot_losses
 from ..tokenizers import ToyTokenizer
 from ..weights import PRETRAINED, toy, write_folder
+from ..weights.building import single_precision
 from ..weights.files import write_atomically
 from ..weights.parts import LEAVES, NEEDS, ORDER, SHIPPED, assemble, load_part, part_file, parts_of
 from ..world.language import VOCABULARY
@@ -105,6 +106,7 @@ RECIPES = {
 }
 
 
+@single_precision()
 def build(name: str, folder: Path, seed: int) -> nn.Module:
     """A stage, ready to be trained, on top of the parts that earlier stages left in a folder.
 

@@ -2,11 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from ..diffusion import Decoder, DiffusionConfig
@@ -32,6 +35,38 @@ from .variants import (
     section,
     whole_number,
 )
+
+BUILDING = RLock()  # held by the thread that builds modules
+
+
+@contextmanager
+def single_precision():
+    """Modules that are built meanwhile are in float32 on the CPU, whatever torch's defaults are.
+
+    transformers and diffusers build theirs in the default dtype, which belongs to the process: so
+    one thread builds at a time.
+    """
+    with BUILDING, torch.device("cpu"):
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
+
+
+class EmptyWeights(TorchFunctionMode):
+    """In a `with` block, new parameters take no memory: they are on the meta device.
+
+    Unlike `torch.device("meta")`, this leaves out what is computed and not loaded, such as CLIP's
+    position ids and the noise schedule; and unlike accelerate's `init_empty_weights`, it leaves
+    out the modules of other threads.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """The call itself, on the meta device if it is one by which parameters are made."""
+        made = {"device": "meta"} if func in (torch.empty, torch.ones, torch.randn) else {}
+        return func(*args, **(kwargs or {}) | made)
 
 
 def build(path: Path, config: dict, components: Path, tokenizer) -> DreamLLM:

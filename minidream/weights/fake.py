@@ -11,13 +11,12 @@ from pydoc_data.topics import topics
 
 import sentencepiece
 import torch
-from accelerate import init_empty_weights
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..model import DreamLLM
 from ..tokenizers import SPECIAL_TOKENS, LlamaTokenizer
-from .building import build
+from .building import EmptyWeights, build, single_precision
 from .files import as_path
 from .reading import SHIPPED_CONFIGS
 from .writing import write_folder, write_pickle
@@ -73,7 +72,7 @@ def outline_7b(tokenizer) -> DreamLLM:
         tokenizer: any; the sizes do not depend on it.
     """
     config = CONFIG | {"vocab_size": PIECES + 8}
-    with init_empty_weights(include_buffers=False):
+    with single_precision(), EmptyWeights():
         return build(Path("config.json"), config, SHIPPED_CONFIGS, tokenizer)
 
 

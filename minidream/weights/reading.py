@@ -6,11 +6,10 @@ from pathlib import Path
 
 import psutil
 import torch
-from accelerate import init_empty_weights
 from torch import Tensor
 
 from ..model import DreamLLM
-from .building import build
+from .building import EmptyWeights, build, single_precision
 from .files import as_path
 from .layout import OLD_VAE_ATTENTION, DreamQueriesModule, files_of
 from .scanning import StoredPart, StoredTensor, can_be_mapped, map_tensors, scan_folder
@@ -155,7 +154,7 @@ def read_folder(
     components = as_path(component_configs or folder / "component_configs")
     if not component_configs and not components.exists():
         components = SHIPPED_CONFIGS
-    with init_empty_weights(include_buffers=False):
+    with single_precision(), EmptyWeights():
         model = build(folder / "config.json", config, components, read_tokenizer(folder, config))
     parts, files = scan_folder(folder), files_of(model)
     for stem, (module, names) in files.items():

@@ -23,6 +23,7 @@ from ..tokenizers import ToyTokenizer
 from ..vision import VisionEncoder
 from ..world.judge import Judge
 from ..world.language import VOCABULARY
+from .building import single_precision
 from .layout import PRETRAINED
 from .scanning import map_tensors
 
@@ -44,6 +45,7 @@ PAINTING_WEIGHT = 40.0
 LATENT_SCALE = 0.545  # 1 / std of the toy VAE's latents, measured like Stable Diffusion's 0.18215
 
 
+@single_precision()
 def new_vae() -> AutoencoderKL:
     """The counterpart of Stable Diffusion's VAE.
 
@@ -63,6 +65,7 @@ def new_vae() -> AutoencoderKL:
     )
 
 
+@single_precision()
 def new_unet() -> UNet2DConditionModel:
     """The counterpart of Stable Diffusion's U-Net.
 
@@ -99,6 +102,7 @@ def new_scheduler() -> DDIMScheduler:
     )
 
 
+@single_precision()
 def new_clip(
     vocabulary_size: int,
 ) -> tuple[CLIPVisionModelWithProjection, CLIPTextModelWithProjection]:
@@ -140,6 +144,7 @@ def new_clip(
     return vision, text
 
 
+@single_precision()
 def new_decoder(vae: AutoencoderKL, unet: UNet2DConditionModel) -> Decoder:
     """The decoder, untrained except for the given parts, with the toy's sampling defaults."""
     config = DiffusionConfig(
@@ -149,6 +154,7 @@ def new_decoder(vae: AutoencoderKL, unet: UNet2DConditionModel) -> Decoder:
     return Decoder(vae, unet, new_scheduler(), projector, config)
 
 
+@single_precision()
 def new_llm(vocabulary_size: int) -> LLM:
     """The counterpart of Vicuna: six layers, six heads over three key/value heads."""
     return LLM(
@@ -164,6 +170,7 @@ def new_llm(vocabulary_size: int) -> LLM:
     )
 
 
+@single_precision()
 def new_model(tokenizer: ToyTokenizer, seed: int = 0) -> DreamLLM:
     """A complete DreamLLM, untrained; equal seeds give equal weights."""
     generator = torch.Generator().manual_seed(seed)
@@ -181,11 +188,13 @@ def new_model(tokenizer: ToyTokenizer, seed: int = 0) -> DreamLLM:
     return DreamLLM(llm, vision, decoder, dream_queries, tokenizer, config)
 
 
+@single_precision()
 def pretrained_judge() -> Judge:
     """The judge that ships with the package, in float32."""
     return _pretrained(Judge(), "judge")
 
 
+@single_precision()
 def pretrained_text_tower() -> CLIPTextModelWithProjection:
     """The toy CLIP's text tower that ships with the package.
 

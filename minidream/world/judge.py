@@ -17,7 +17,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .render import DISTANCES, coverage, render
+from .render import DISTANCES, FLOATS, coverage, render
 from .scenes import (
     BACKGROUNDS,
     COLOURS,
@@ -170,16 +170,16 @@ def answers_of(facts: tuple) -> list[int]:
 
 def answers_of_scenes(scenes: list[Scene]) -> Tensor:
     """`answers_of` for each scene, shape (batch, heads)."""
-    return torch.tensor([answers_of(scene.facts) for scene in scenes])
+    return torch.tensor([answers_of(scene.facts) for scene in scenes], device="cpu")
 
 
 def add_blur_and_noise(images: Tensor, generator: torch.Generator) -> Tensor:
     """Renders as a decoder might leave them, each with its own amount of blur and noise."""
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     blurred = F.avg_pool2d(padded, 3, stride=1)
-    amount = torch.rand(len(images), 2, 1, 1, 1, generator=generator)
+    amount = torch.rand(len(images), 2, 1, 1, 1, generator=generator, **FLOATS)
     images = torch.lerp(images, blurred, 0.7 * amount[:, 0])
-    noise = torch.randn(images.shape, generator=generator)
+    noise = torch.randn(images.shape, generator=generator, **FLOATS)
     return (images + 0.08 * amount[:, 1] * noise).clamp(0, 1)
 
 
@@ -214,10 +214,11 @@ def _blobs(scene: Scene, size: int, rng: random.Random) -> Tensor:
         allowed = [word for word in SHAPES if (word, item.colour) not in HELD_OUT_COMBINATIONS]
         seconds.append(replace(item, shape=rng.choice(allowed)))
     _, masks = render([scene, replace(scene, objects=tuple(seconds))], size)
-    background = torch.tensor(BACKGROUNDS[scene.background])
+    background = torch.tensor(BACKGROUNDS[scene.background], **FLOATS)
     image = repeat(background, "rgb -> rgb height width", height=size, width=size)
     for item, cover in zip(scene.objects, masks.amax(dim=0)):
-        colour = rearrange(torch.tensor(COLOURS[item.colour]), "rgb -> rgb 1 1")
+        colour = torch.tensor(COLOURS[item.colour], **FLOATS)
+        colour = rearrange(colour, "rgb -> rgb 1 1")
         image = torch.lerp(image, colour.expand_as(image), cover)
     return image
 
@@ -236,7 +237,7 @@ EIGHT_NEIGHBOURS = np.ones((3, 3))
 @lru_cache
 def _areas() -> dict[str, float]:
     """Area of each shape of radius 1, measured on a fine grid."""
-    axis = torch.linspace(-1.2, 1.2, 481)
+    axis = torch.linspace(-1.2, 1.2, 481, **FLOATS)
     cell = (axis[1] - axis[0]).item() ** 2
     return {
         shape: (distance(axis[None, :], axis[:, None]) < 0).float().sum().item() * cell
@@ -280,8 +281,8 @@ def scenes_by_colour(images: Tensor) -> list[Scene | None]:
 
 def _scene_by_colour(pixels: Tensor) -> Scene | None:
     """`scenes_by_colour` for one picture of shape (height, width, rgb)."""
-    backgrounds = torch.tensor(list(BACKGROUNDS.values()))
-    palette = torch.tensor(list(COLOURS.values()))
+    backgrounds = torch.tensor(list(BACKGROUNDS.values()), **FLOATS)
+    palette = torch.tensor(list(COLOURS.values()), **FLOATS)
     distances = (pixels.unsqueeze(-2) - torch.cat([backgrounds, palette])).norm(dim=-1)
     nearest = distances.argmin(dim=-1)  # below len(backgrounds): a background
     votes = torch.bincount(nearest.flatten(), minlength=len(backgrounds) + len(palette))
@@ -320,7 +321,7 @@ def _fitted_object(cover: Tensor, colour: str) -> SceneObject:
         colour: its colour word.
     """
     size = cover.shape[-1]
-    axis = (torch.arange(size) + 0.5) / size
+    axis = (torch.arange(size, **FLOATS) + 0.5) / size
     area = cover.sum() / size**2
     x, y = (cover.sum(dim=0) @ axis) / cover.sum(), (cover.sum(dim=1) @ axis) / cover.sum()
     candidates = []

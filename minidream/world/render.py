@@ -45,6 +45,7 @@ def _ring(x: Tensor, y: Tensor) -> Tensor:
     return ((x * x + y * y).sqrt() - 0.72).abs() - 0.24
 
 
+FLOATS = dict(dtype=torch.float32, device="cpu")  # of new tensors, whatever torch's defaults are
 # Signed distance (negative inside) at x, y, in units of the object's radius, with y downwards.
 DISTANCES = {
     "circle": _circle,
@@ -68,7 +69,7 @@ def coverage(shape: str, size: int, x: Tensor, y: Tensor, radius: Tensor) -> Ten
     Returns:
         Shape (objects, size, size), in [0, 1].
     """
-    centres = (torch.arange(size, dtype=torch.float32) + 0.5) / size
+    centres = (torch.arange(size, **FLOATS) + 0.5) / size
     x, y, radius = (rearrange(value, "objects -> objects 1 1") for value in (x, y, radius))
     distance = DISTANCES[shape](
         (rearrange(centres, "width -> 1 1 width") - x) / radius,
@@ -90,7 +91,8 @@ def render(scenes: list[Scene], size: int = 32) -> tuple[Tensor, Tensor]:
         size), the share of each pixel that object 0 and object 1 cover, in [0, 1]; all zeros for
         an object that does not exist.
     """
-    masks, colours = torch.zeros(len(scenes), 2, size, size), torch.zeros(len(scenes), 2, 3)
+    masks = torch.zeros(len(scenes), 2, size, size, **FLOATS)
+    colours = torch.zeros(len(scenes), 2, 3, **FLOATS)
     for shape in SHAPES:  # all objects of one shape at once
         found = [
             (row, slot, item)
@@ -101,11 +103,13 @@ def render(scenes: list[Scene], size: int = 32) -> tuple[Tensor, Tensor]:
         if not found:
             continue
         rows, slots, objects = zip(*found)
-        geometry = torch.tensor([(item.x, item.y, item.radius) for item in objects])
+        places = [(item.x, item.y, item.radius) for item in objects]
+        geometry = torch.tensor(places, **FLOATS)
         masks[rows, slots] = coverage(shape, size, *geometry.unbind(dim=1))
-        colours[rows, slots] = torch.tensor([COLOURS[item.colour] for item in objects])
+        rgb = [COLOURS[item.colour] for item in objects]
+        colours[rows, slots] = torch.tensor(rgb, **FLOATS)
     images = repeat(
-        torch.tensor([BACKGROUNDS[scene.background] for scene in scenes]),
+        torch.tensor([BACKGROUNDS[scene.background] for scene in scenes], **FLOATS),
         "batch rgb -> batch rgb height width",
         height=size,
         width=size,
