@@ -210,12 +210,16 @@ def as_floats(name: str, value) -> Tensor:
 
 
 def dtype_of(box: nn.Module) -> torch.dtype | None:
-    """The dtype in which a part of the model computes, that of its first weights; None without.
+    """The dtype in which a part of the model computes; None if it has no weights.
 
-    Each part casts what comes in to its own dtype, so that parts of any two precisions fit.
+    It is that of the first matrix, since norms may be kept in another one. Each part casts what
+    comes in to its own dtype, so that parts of any two precisions fit.
     """
-    dtypes = (weight.dtype for weight in box.parameters())
-    return next((dtype for dtype in dtypes if dtype.is_floating_point), None)
+    for least in (2, 1):
+        for weight in box.parameters():
+            if weight.dim() >= least and weight.dtype.is_floating_point:
+                return weight.dtype
+    return None
 
 
 def cast_inputs(box: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

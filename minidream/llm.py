@@ -297,7 +297,7 @@ class LLM(nn.Module):
         angles = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
         angles = rearrange(angles, "batch tokens pairs -> batch 1 tokens pairs")
         cos, sin = angles.cos(), angles.sin()  # once per call, not once per layer
-        hidden = embeddings.to(dtype_of(self.layers[0].self_attn.q_proj))
+        hidden = embeddings.to(dtype_of(self.layers))
         for layer in self.layers:
             hidden = layer(hidden, cos, sin, allowed, cache)
         if cache is not None:
