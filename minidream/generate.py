@@ -167,9 +167,9 @@ def paint_checked(
         progress,
     )
     if options.output_type == "latent":
-        return list(latents)
+        return [each.clone() for each in latents]  # no views: they could not be changed in training
     images = model.decoder.decode(latents)
-    return to_pil(images) if options.output_type == "pil" else list(images)
+    return to_pil(images) if options.output_type == "pil" else [each.clone() for each in images]
 
 
 # --------------------------------------------------------------------------------------------------

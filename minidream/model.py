@@ -210,7 +210,8 @@ class DreamLLM(nn.Module):
         images = pictures_of(documents, [layout.patches for layout in layouts])
         mask = None if batch.mask.all() else batch.mask
         hidden = self.llm(self.embed(batch, images), mask)
-        return hidden[:, -self.queries :]
+        # No view, which could not be changed in training if it was made without gradients.
+        return hidden[:, -self.queries :].clone()
 
     # ----------------------------------------------------------------------------------------------
     # Training

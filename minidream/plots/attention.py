@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..images import as_integer
 from .drawing import (
     GREY,
     LETTER,
@@ -48,17 +49,23 @@ def plot_trace(
         colour bar, the bar of totals.
 
     Raises:
-        ValueError: for a layer, head or query that the trace does not have (both numbers).
+        TypeError: for a layer, head or query that is not a number.
+        ValueError: for one that the trace does not have (both numbers).
     """
-    settings = []
+    settings, indices = [], []
     sizes = zip(("layer", "head", "query"), trace.weights.shape, (layer, head, query))
     for name, size, chosen in sizes:
         if chosen is None:
             settings.append(f"all {size} queries" if name == "query" else f"mean of {size} {name}s")
-        elif 0 <= chosen < size:
-            settings.append(f"{name} {chosen}")
         else:
-            raise ValueError(f"{name} {chosen} was asked for; the trace has {size}, counted from 0")
+            chosen = as_integer(name, chosen)
+            if not 0 <= chosen < size:
+                raise ValueError(
+                    f"{name} {chosen} was asked for; the trace has {size}, counted from 0"
+                )
+            settings.append(f"{name} {chosen}")
+        indices.append(chosen)
+    layer, head, query = indices
     rows = trace.mean(layer, head).numpy()
     rows = rows if query is None else rows[[query]]
     strips = strips_of(trace.inputs)

@@ -80,6 +80,7 @@ class TurnTokenizer:
         return self.tokenizer.decode([int(token) for token in ids])
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def answer_attribution(model, turn, answer: str) -> Attribution:
     """What each word of a user turn contributes to the log-probability of an answer.

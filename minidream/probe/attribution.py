@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import dream_queries as dreams
 from ..documents import as_document, collate
+from ..images import as_integer
 from .llm_attention import labels_of
 
 Target = Callable[[Tensor], Tensor]  # states (batch, queries, hidden) to numbers (batch,)
@@ -64,7 +65,7 @@ class Comparison:
     positions: the inputs at which the two differ.
 
     Raises:
-        ValueError: if the prompt has neither a word nor a patch.
+        ValueError: if the prompt has neither a word nor a patch, or the neutral word has no token.
     """
 
     @torch.no_grad()
@@ -90,8 +91,10 @@ class Comparison:
         self.positions = words + patches
         if not self.positions:
             raise ValueError("there is no word and no patch among the inputs to attribute to")
-        tokens = model.llm.embed_tokens.weight[model.tokenizer.encode(neutral)]
-        self.baseline[:, words] = tokens.mean(dim=0)
+        tokens = model.tokenizer.encode(neutral)
+        if not tokens:
+            raise ValueError(f"the neutral word {neutral!r} has no token")
+        self.baseline[:, words] = model.llm.embed_tokens.weight[tokens].mean(dim=0)
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         """The target for embeddings, shape (batch, inputs, dim): numbers, shape (batch,)."""
@@ -106,6 +109,7 @@ class Comparison:
         return Attribution(values.cpu(), self.labels, self.images, whole, nothing)
 
 
+@torch.inference_mode(False)  # which turns gradients on
 def integrated_gradients(
     model, prompt, target: Target, steps: int = 128, batch: int = 16, neutral: str = "thing"
 ) -> Attribution:
@@ -122,12 +126,15 @@ def integrated_gradients(
             their mean embedding is used.
 
     Raises:
-        ValueError: if the prompt has neither a word nor a patch.
+        TypeError: for another prompt; for steps or a batch that is not a number.
+        ValueError: if the prompt has neither a word nor a patch, or the neutral word has no token;
+            for fewer than 1 step, or less than 1 in a batch.
 
     Source: Sundararajan et al. 2017.
     """
     from captum.attr import IntegratedGradients  # here, since captum takes a second to import
 
+    steps, batch = as_integer("steps", steps, 1), as_integer("batch", batch, 1)
     compared = Comparison(model, prompt, target, neutral)
     values = IntegratedGradients(compared).attribute(
         compared.embeddings, compared.baseline, n_steps=steps, internal_batch_size=batch
@@ -135,6 +142,7 @@ def integrated_gradients(
     return compared.attribution(values[0].sum(dim=-1).detach())
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def feature_ablation(
     model, prompt, target: Target, batch: int = 16, neutral: str = "thing"
@@ -146,6 +154,7 @@ def feature_ablation(
     """
     from captum.attr import FeatureAblation
 
+    batch = as_integer("batch", batch, 1)
     compared = Comparison(model, prompt, target, neutral)
     embeddings, positions = compared.embeddings, compared.positions
     # One feature for each input that changes; feature 0 for all others, equal to their baseline.

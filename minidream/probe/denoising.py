@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..images import to_pil
+from ..images import as_index, to_pil
 from .watch import hooked
 
 # Pictures in one batch: more are hardly faster on a CPU, and this many of full size fit in memory.
@@ -32,9 +32,18 @@ class Denoising:
     def pictures(self, model, picture: int = 0) -> tuple[list, list]:
         """One picture of the batch, decoded: before each step, and as estimated at each step.
 
+        Args:
+            model: that painted it.
+            picture: its index in the batch; -1 is the last.
+
         Returns:
             Two lists of PIL images.
+
+        Raises:
+            TypeError, ValueError: for a picture that was not recorded (both numbers).
         """
+        count = len(self.guesses[0])
+        picture = as_index("picture", picture, count, f"{count} were painted")
 
         def decode(latents: list[Tensor]) -> list:
             chosen = torch.stack([each[picture] for each in latents])

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from ..plots import plot_ablation, plot_choice, plot_denoising
 from ..plots.controls import Explorer, Refused, Switches, slider
 from .denoising import AT_ONCE, watch_denoising
+from .indices import several
 from .interventions import replaced
 from .unet_attention import watch_image
 
@@ -178,7 +179,7 @@ def paint_dreams(model, prompt, seeds=(0, 1, 2, 3), guidance=(1, 2, 3, 5)) -> di
     Args:
         model: a DreamLLM.
         prompt: a str or Document.
-        seeds, guidance: as many as wanted, at least one of each.
+        seeds, guidance: one of each, or a list of as many as wanted.
 
     Returns:
         {guidance scale: PIL images, one for each seed}; `plot_film` draws them.
@@ -186,13 +187,12 @@ def paint_dreams(model, prompt, seeds=(0, 1, 2, 3), guidance=(1, 2, 3, 5)) -> di
     Raises:
         ValueError: for a prompt, as in `DreamLLM.dream`.
     """
+    seeds = several(seeds)
     states = model.encode([prompt]).expand(len(seeds), -1, -1)
-    return {scale: model.paint(states, list(seeds), guidance_scale=scale) for scale in guidance}
+    return {scale: model.paint(states, seeds, guidance_scale=scale) for scale in several(guidance)}
 
 
-def explore_dreams(
-    model, prompts: list[str], seeds=(0, 1, 2, 3), guidance=(1, 2, 3, 5)
-) -> Explorer:
+def explore_dreams(model, prompts, seeds=(0, 1, 2, 3), guidance=(1, 2, 3, 5)) -> Explorer:
     """`plot_choice` with controls for the prompt, the seed and the guidance scale.
 
     A prompt may also be typed. All its pictures are painted when it is chosen for the first time,
@@ -201,7 +201,7 @@ def explore_dreams(
 
     Args:
         model: a DreamLLM.
-        prompts: to choose from, at least one; the first is painted at once.
+        prompts: a str, or a list of them to choose from; the first is painted at once.
         seeds, guidance: as in `paint_dreams`.
 
     Raises:
@@ -222,12 +222,12 @@ def explore_dreams(
             f"seed {seed}, guidance scale {guidance:g}",
         )
 
-    scales, seeds = list(guidance), list(seeds)
+    prompts, scales, seeds = several(prompts), several(guidance), several(seeds)
     for prompt in prompts:
         model.prompt_layout(prompt)
     box = Combobox(
         description="prompt",
-        options=list(prompts),
+        options=prompts,
         value=prompts[0],
         continuous_update=False,
         ensure_option=False,

@@ -11,25 +11,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..images import as_floats, as_number
+from .indices import as_indices
 from .residual_stream import changed
-
-
-def chosen_queries(model, queries: list[int]) -> list[int]:
-    """Indices of queries as a list.
-
-    Raises:
-        ValueError: for none, for one that is named twice, or for one that does not exist.
-    """
-    queries = list(queries)
-    if (
-        not queries
-        or len(set(queries)) < len(queries)
-        or not all(0 <= query < model.queries for query in queries)
-    ):
-        raise ValueError(
-            f"queries {queries} were named; it takes some of 0 to {model.queries - 1}, each once"
-        )
-    return queries
 
 
 def replaced(states: Tensor, queries: list[int], values: Tensor) -> Tensor:
@@ -50,24 +34,28 @@ def replaced(states: Tensor, queries: list[int], values: Tensor) -> Tensor:
 
 
 @contextmanager
-def patch(model, queries: list[int], states: Tensor, layer: int | None = None):
+def patch(model, queries, states: Tensor, layer: int | None = None):
     """Replaces the states of chosen queries by given ones: activation patching.
 
     Args:
         model: a DreamLLM.
-        queries: the indices of the chosen ones.
+        queries: the index of a query, or several indices, each once; -1 is the last.
         states: of all queries, as from `encode` (layer None) or `query_stream(...)[layer]`: shape
             (queries, hidden), or (batch, queries, hidden) with different ones for each prompt. Only
             those of the chosen queries are used.
-        layer: after which layer of the language model; None: after the final norm.
+        layer: after which layer of the language model, -1 is the last; None: after the final norm.
 
     Raises:
-        ValueError: for queries or a layer that are not there, or states of another shape (both).
+        TypeError: for a query or a layer that is not a number, or states that are no tensor of
+            floating-point numbers.
+        ValueError: for a query or a layer that does not exist, a query that is named twice, no
+            query, states of another shape (both), or nan or infinity among them.
         RuntimeError: at the end, if no prompt was encoded.
 
     Source: Vig et al. 2020; Meng et al. 2022.
     """
-    queries, states = chosen_queries(model, queries), states.to(model.device)
+    queries = as_indices("query", queries, model.queries)
+    states = as_floats("states", states).to(model.device)
     size = (model.queries, model.dream_queries.shape[-1])
     if tuple(states.shape[-2:]) != size or states.dim() not in (2, 3):
         raise ValueError(
@@ -85,7 +73,7 @@ def patch(model, queries: list[int], states: Tensor, layer: int | None = None):
 
 
 @contextmanager
-def ablate(model, queries: list[int], means: Tensor | None = None, layer: int | None = None):
+def ablate(model, queries, means: Tensor | None = None, layer: int | None = None):
     """Removes what chosen queries gathered.
 
     With zeros, the U-Net gets states that it never saw in training. The mean over many prompts
@@ -93,7 +81,7 @@ def ablate(model, queries: list[int], means: Tensor | None = None, layer: int | 
 
     Args:
         model: a DreamLLM.
-        queries: the indices of the chosen ones.
+        queries: as in `patch`.
         means: of each query over many prompts, shape (queries, hidden), such as
             `model.encode(prompts).mean(dim=0)`; None puts zeros in their place.
         layer, errors: as in `patch`.
@@ -105,7 +93,7 @@ def ablate(model, queries: list[int], means: Tensor | None = None, layer: int | 
 
 
 @contextmanager
-def swap(model, queries: list[int], layer: int | None = None):
+def swap(model, queries, layer: int | None = None):
     """Swaps chosen queries between prompts: the first and second, the third and fourth, and so on.
 
     Args:
@@ -116,7 +104,7 @@ def swap(model, queries: list[int], layer: int | None = None):
         ValueError: as `patch`, and inside the block for an odd number of prompts.
         RuntimeError: at the end, if no prompt was encoded.
     """
-    queries = chosen_queries(model, queries)
+    queries = as_indices("query", queries, model.queries)
 
     def change(before: Tensor) -> Tensor:
         if len(before) % 2:
@@ -142,13 +130,16 @@ def steer(model, direction: Tensor, strength: float = 1.0, layer: int | None = N
         model: a DreamLLM.
         direction: shape (queries, hidden), such as the difference of two prompts' states; a query
             whose row is zero stays as it is.
-        strength: the factor by which the direction is multiplied.
+        strength: the factor by which the direction is multiplied: a number, or a tensor of one.
         layer, errors: as in `patch`.
     """
+    factor = as_number("strength", strength)
+    factor = strength if isinstance(strength, Tensor) else factor  # which may have a gradient
+    direction = as_floats("the numbers of a direction", direction)
     size = (model.queries, model.dream_queries.shape[-1])
     if tuple(direction.shape) != size:
         raise ValueError(
             f"a direction of shape {tuple(direction.shape)} was given; it takes {size}"
         )
-    with changed(model, lambda before: before + strength * direction.to(before), layer):
+    with changed(model, lambda before: before + factor * direction.to(before), layer):
         yield

@@ -10,6 +10,7 @@ from torch import Tensor
 from .residual_stream import query_stream
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def lens_states(model, prompts) -> Tensor:
     """What `encode` would return after each layer: the queries' residual stream, normed.

@@ -10,6 +10,9 @@ from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..images import as_integer
+from .indices import several
+
 
 @dataclass
 class ProbeResult:
@@ -64,15 +67,17 @@ def linear_probes(
 
     Args:
         states: as from `query_stream`, shape (layers, prompts, queries, hidden).
-        labels: what to read, one for each prompt; any words or numbers. Prompts with None are left
-            out.
+        labels: what to read, one for each prompt: a list of any words or numbers, or a tensor.
+            Prompts with None are left out.
         held_out: how many of the prompts, the last ones, are used for testing only.
         penalty: see `fit_ridge`.
         seed: of the shuffling.
 
     Raises:
+        TypeError: for `held_out` that is not a number.
         ValueError: if labels do not match the prompts, or too few are left (both numbers).
     """
+    labels, held_out = several(labels), as_integer("held_out", held_out, 1)
     if len(labels) != states.shape[1]:
         raise ValueError(f"{len(labels)} labels were given for {states.shape[1]} prompts")
     names = sorted({label for label in labels if label is not None}, key=str)

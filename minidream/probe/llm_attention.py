@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..documents import as_document, collate
+from ..images import as_index, as_integer
 from .indices import as_indices
 from .watch import hooked, recording_mode
 
@@ -122,9 +123,16 @@ class Trace:
     images: list[Image.Image] = field(default_factory=list)
 
     def mean(self, layer: int | None = None, head: int | None = None) -> Tensor:
-        """Weights of one layer or head, or the mean over all (None): shape (queries, inputs)."""
-        weights = self.weights if layer is None else self.weights[[layer]]
-        weights = weights if head is None else weights[:, [head]]
+        """Weights of one layer or head, or the mean over all (None): shape (queries, inputs).
+
+        Raises:
+            TypeError, ValueError: for a layer or head that the trace does not have; -1 is the last.
+        """
+        weights, (layers, heads) = self.weights, self.weights.shape[:2]
+        if layer is not None:
+            weights = weights[[as_index("layer", layer, layers, f"the trace has {layers}")]]
+        if head is not None:
+            weights = weights[:, [as_index("head", head, heads, f"the trace has {heads}")]]
         return reduce(weights, "layers heads queries inputs -> queries inputs", "mean")
 
     def patch_maps(
@@ -136,12 +144,14 @@ class Trace:
             Shape (queries, height, width), in patches.
 
         Raises:
-            ValueError: if the document has no such image.
+            TypeError, ValueError: if the inputs hold no such image; -1 is the document's last.
         """
+        image = as_integer("image", image)
+        counted = image + len(self.images) if image < 0 else image
         positions = [
             position
             for position, label in enumerate(self.inputs)
-            if isinstance(label, tuple) and label[0] == image
+            if isinstance(label, tuple) and label[0] == counted
         ]
         if not positions:
             raise ValueError(
@@ -199,6 +209,7 @@ class Trace:
         return explore_trace(self)
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def dream_attention(model, prompt, image: int = -1, rollout: bool = False) -> Trace:
     """Where the dream queries of one picture look, from one forward pass.
@@ -216,14 +227,14 @@ def dream_attention(model, prompt, image: int = -1, rollout: bool = False) -> Tr
             This computes every row, one layer at a time.
 
     Raises:
-        TypeError: for another prompt.
+        TypeError: for another prompt, or an image that is not a number.
         ValueError: if the document has fewer painted images (both numbers).
     """
+    image = as_integer("painted image", image)
     document = opening = as_document(prompt)
     painted = len(document.targets)
     if painted:
-        if not -painted <= image < painted:
-            raise ValueError(f"painted image {image} was asked for; the document has {painted}")
+        image = as_index("painted image", image, painted, f"the document has {painted}")
         opening = document.before(document.targets[image])
     elif image not in (0, -1):
         raise ValueError(
@@ -235,7 +246,7 @@ def dream_attention(model, prompt, image: int = -1, rollout: bool = False) -> Tr
     batch = collate([layout], model.tokenizer.special.pad, device=model.device)
     embeddings = model.embed(batch, [document.images[index] for index, _ in layout.patches])
     weights = (
-        rolled_out(model, embeddings)[:, :, first:]
+        rolled_out(model, embeddings)[:, :, first:].clone()  # a view would keep every row
         if rollout
         else query_rows(model, embeddings, first)
     )

@@ -10,6 +10,7 @@ from ..images import as_index
 from .watch import hooked, watch
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def query_stream(model, prompts) -> Tensor:
     """The residual stream at the dream queries after each layer, from the pass of `encode`.

@@ -11,8 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..diffusion import normal
+from ..images import as_integer
 from ..world.judge import BACKGROUND_WORDS, COLOUR_WORDS, HEADS, SIZE_WORDS
 from ..world.scenes import SHAPES
+from .indices import several
+from .watch import recording_mode
 
 # The words that each head of the judge chooses from, by the last word of the head's name.
 CHOICES = {
@@ -29,18 +32,27 @@ class DenoisingTarget:
     Args:
         model: a DreamLLM.
         image: the picture to be painted, a PIL image.
-        timesteps: at which noise is added, integers in [0, 1000). The loss is their mean.
+        timesteps: at which noise is added, one or several integers in [0, 1000). The loss is their
+            mean.
         seed: of the noise.
+
+    Raises:
+        TypeError: for a timestep that is not a number.
+        ValueError: for a timestep out of range, or none.
     """
 
     def __init__(
         self,
         model,
         image: Image.Image,
-        timesteps: tuple[int, ...] = (300, 500, 700, 900),
+        timesteps=(300, 500, 700, 900),
         seed: int = 0,
     ):
         self.decoder = model.decoder
+        last = self.decoder.scheduler.config.num_train_timesteps - 1
+        timesteps = [as_integer("a timestep", each, 0, last) for each in several(timesteps)]
+        if not timesteps:
+            raise ValueError("no timestep was given, and the loss is the mean over them")
         self.timesteps = torch.tensor(timesteps, device=model.device)
         latents = self.decoder.latents_of([image])
         generator = torch.Generator().manual_seed(seed)
@@ -103,7 +115,11 @@ class VerdictTarget:
         self.decoder, self.judge, self.seed = model.decoder, judge, seed
         self.head, self.answer = head, choices.index(word)
         self.steps, self.scale = self.decoder.sampling_options(num_inference_steps, guidance_scale)
-        self.null = self.decoder.projector(model.null_states()) if self.scale > 1 else None
+        self.null = None
+        if self.scale > 1:
+            # Without the graph of the projector, which only one backward pass could use.
+            with recording_mode(model.device):
+                self.null = self.decoder.projector(model.null_states())
 
     def __call__(self, states: Tensor) -> Tensor:
         """States (batch, queries, hidden) to log-probabilities (batch,), in nats."""

@@ -26,6 +26,7 @@ def two_hop(
         Shape (inputs, height, width); every cell sums to 1 over the inputs.
 
     Raises:
+        TypeError, ValueError: for a layer, head or picture that was not recorded; -1 is the last.
         ValueError: if trace and maps have different numbers of queries.
     """
     cells, looked = maps.mean(picture), trace.mean(layer, head)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..diffusion import conditional_rows
+from ..images import as_index
 from .watch import hooked, named_modules, recording_mode
 
 TOGETHER = 2**20  # numbers: queries of latent cells that wait until their weights are computed
@@ -51,6 +52,7 @@ class ImageMaps:
             over the queries.
 
         Raises:
+            TypeError: for a picture, step or head that is not a number; -1 is the last.
             ValueError: for a picture, step, layer or head that was not recorded (with what was).
         """
         if layer is not None and layer not in self.layers:
@@ -58,10 +60,11 @@ class ImageMaps:
                 f"layer {layer!r} was not recorded; there are {', '.join(self.layers)}"
             )
         steps, pictures, heads = next(iter(self.layers.values())).shape[:3]
-        asked = {"step": (step, steps), "picture": (picture, pictures), "head": (head, heads)}
-        for name, (index, size) in asked.items():
-            if index is not None and not -size <= index < size:
-                raise ValueError(f"{name} {index} was asked for; {size} were kept")
+        picture = as_index("picture", picture, pictures, f"{pictures} were kept")
+        if step is not None:
+            step = as_index("step", step, steps, f"{steps} were kept")
+        if head is not None:
+            head = as_index("head", head, heads, f"{heads} were kept")
         grids = [maps.shape[-2:] for maps in self.layers.values()]
         finest = max(grids, key=lambda grid: grid[0] * grid[1])
         chosen = []

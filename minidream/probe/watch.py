@@ -11,9 +11,9 @@ that were there. So as long as a block is open, everything in the process that `
 compiled runs as the plain code it was made from. A block is not opened inside a compiled function.
 
 **Gradients.** One block may hold passes with gradients and without, in `torch.inference_mode` and
-in autocast. What a recorder computes from them is float32 and free of these modes, so that it may
-be used and changed anywhere. Where gradient checkpointing runs a part of a pass again, within the
-backward pass, it is recorded only once.
+in autocast. What a probe computes from them is float32 and free of these modes, so that it may
+be used and changed in training. Where gradient checkpointing runs a part of a pass again, within
+the backward pass, it is recorded only once.
 """
 
 from collections.abc import Callable, Iterable
