@@ -273,7 +273,8 @@ def test_a_move_draws_one_figure_and_does_not_run_the_model(models):
         *"the circle turns green .".split(),
     ]
     seen = trace(story, queries=16, layers=6, heads=6)
-    hops = torch.rand(len(seen.inputs), 8, 8) / len(seen.inputs)
+    hops = torch.zeros(len(seen.inputs), 8, 8)
+    hops[:, 0, 3] = 1 / len(seen.inputs)  # the first cell shown: another row than those moved to
     toy_model, official = models["toy"], models["official"]
     settings = {
         explore_trace(seen): [{"layer": 1}, {"layer": 2}],
