@@ -186,6 +186,12 @@ def test_the_ids_of_the_config_suffice(tmp_path, official, name):
     assert tokenizer_of(folder).special == official.special
 
 
+def test_null_for_the_id_of_a_token_says_nothing(tmp_path, official):
+    folder = Path(shutil.copytree(OFFICIAL, tmp_path / "copy"))
+    change(folder / "added_tokens.json", lambda ids: ids.update({"<dream>": None, "<new>": None}))
+    assert tokenizer_of(folder).special == official.special
+
+
 # --------------------------------------------------------------------------------------------------
 # What is refused
 

@@ -251,6 +251,7 @@ def test_the_automatic_dtype_is_that_of_the_config():
         ({"torch_dtype": None, "dtype": "float16"}, torch.float16),
         ({"torch_dtype": "torch.float16", "dtype": "float16"}, torch.float16),
         ({"torch_dtype": None}, torch.float32),  # as stored
+        ({"torch_dtype": "auto"}, torch.float32),
     ],
 )
 def test_the_automatic_dtype_under_old_and_new_names(copy, fields, dtype):

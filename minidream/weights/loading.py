@@ -94,8 +94,9 @@ def dtype_of_config(path: Path) -> torch.dtype | None:
     """
     config = read_config(path) if is_there(path) else {}
     given = {name: config[name] for name in ("torch_dtype", "dtype") if name in config}
+    given = {name: value for name, value in given.items() if value != "auto"}
     try:
-        (dtype,) = {as_dtype(name) for name in given.values()} or {None}
+        (dtype,) = {as_dtype(value) for value in given.values()} or {None}
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: the dtype is given as {given}, which is not one") from error
     return dtype

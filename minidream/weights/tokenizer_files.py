@@ -163,7 +163,7 @@ def ids_elsewhere(folder: Path, config: dict) -> dict[str, dict[str, int]]:
         if field in config:
             found[f"{field} in config.json"] = {token: single_id(folder, field, config[field])}
     if (folder / "added_tokens.json").exists():
-        found["added_tokens.json"] = read_json(folder / "added_tokens.json")
+        found["added_tokens.json"] = read_config(folder / "added_tokens.json")
     if (folder / "tokenizer.json").exists():
         tokens = added_tokens(folder / "tokenizer.json", read_json(folder / "tokenizer.json"))
         found["tokenizer.json"] = {
