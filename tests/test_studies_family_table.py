@@ -363,3 +363,10 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     out.write_text(json.dumps(BY_HAND), encoding="utf-8")
     family_table.main(["table", "--out", str(out)])
     assert "| plug-ins |" in capsys.readouterr().out
+
+
+def test_a_figure_that_fails_does_not_lose_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(family_table, "figure_of", lambda results: 1 / 0)
+    with pytest.warns(UserWarning, match=r"out\.png could not be drawn: division by zero"):
+        text = family_table.write_table(BY_HAND, tmp_path / "out.json")
+    assert (tmp_path / "out.md").read_text(encoding="utf-8") == text

@@ -108,3 +108,42 @@ def test_every_study_has_help(study, capsys):
         command.main([study, "--help"])
     assert stopped.value.code == 0
     assert f"usage: python -m minidream.studies {study}" in capsys.readouterr().out
+
+
+def test_a_run_of_another_plan_in_the_folder_is_not_overwritten(tmp_path):
+    keys, folder = ("name", "seed"), tmp_path / "runs"
+    ResultsFile(tmp_path / "one" / "out.json", TinyPlan(), keys, folder).write_run(run("b", 0))
+    (stored,) = folder.glob("*/out.json")
+    before, made = stored.read_bytes(), []
+    other = ResultsFile(tmp_path / "two" / "out.json", TinyPlan(steps=9), keys, folder)
+    with pytest.raises(
+        ValueError, match=r"out\.json.*another plan \(\{'steps': 3.*not \{'steps': 9"
+    ):
+        other.complete([("a", 0), ("b", 0)], lambda *key: made.append(key), dict, progress=False)
+    assert not made and stored.read_bytes() == before
+
+
+@pytest.mark.parametrize("blocked", ["the file", "its folder"])
+def test_results_that_cannot_be_written_are_found_before_the_first_run(blocked, tmp_path):
+    path, made = tmp_path / "results" / "out.json", []
+    path.mkdir(parents=True) if blocked == "the file" else path.parent.write_text("a file")
+    file = ResultsFile(path, TinyPlan(), keys=("name", "seed"))
+    with pytest.raises((OSError, ValueError), match="results"):
+        file.complete([("a", 0)], lambda *key: made.append(key), dict, progress=False)
+    assert not made
+
+
+@pytest.mark.parametrize("content", ['{"plan": {"steps": 3, "batch": 5}, "ru', "", "{}"])
+def test_a_damaged_results_file_is_named(content, tmp_path):
+    path = tmp_path / "out.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"out\.json"):
+        load_results(path, TinyPlan())
+    assert path.read_text() == content
+
+
+def test_studies_are_not_run_by_several_processes_at_once(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["probing"])
+    assert stopped.value.code == 2 and "in one process" in capsys.readouterr().err

@@ -94,6 +94,23 @@ def test_the_command_line(tmp_path, capsys):
     assert capsys.readouterr().out.count("\n") == 2 + len(shipped_toy.ROWS)
 
 
+def test_rows_of_another_command_are_not_mixed(tmp_path, capsys):
+    out = tmp_path / "out.json"
+    options = ["--batch", "2", "--out", str(out)]
+    shipped_toy.main([*options, "--n", "2", "--rows", "judge", "placement"])
+    before = out.read_bytes()
+    for other in (["--n", "3"], ["--n", "2", "--seed", "1"], ["--n", "2", "--weights", "toy-1"]):
+        with pytest.raises(SystemExit) as stopped:
+            shipped_toy.main([*options, *other, "--rows", "judge"])
+        message = capsys.readouterr().err
+        assert stopped.value.code == 2 and "measure placement too" in message
+        assert "--n 2 --seed 0, not" in message and " ".join(other[-2:]) in message
+    assert out.read_bytes() == before
+    shipped_toy.main([*options, "--n", "3", "--rows", "judge", "placement"])
+    stored = json.loads(out.read_bytes())
+    assert stored["n"] == 3 and stored["rows"]["judge"]["seen"]["n"] == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     (

@@ -1,6 +1,7 @@
 """One command for all studies: `python -m minidream.studies STUDY [options]`."""
 
 import argparse
+import os
 import sys
 
 from . import family_table, probing, query_count, shipped_toy, synergy
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", choices=STUDIES, metavar="STUDY", help="which one")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        parser.error("studies run in one process: start them without torchrun")
     study = parser.parse_args(arguments[:1]).study  # the options after it are the study's own
     STUDIES[study][0](arguments[1:])
 

@@ -10,7 +10,7 @@ from textwrap import fill
 
 from ..plots import plot_table
 from ..weights.commands import parse, parser_for
-from ..weights.files import write_atomically
+from ..weights.files import write_atomically, write_figure
 from . import family_runs
 from .family_runs import FAMILIES, FamilyOptions, common_seeds, results_of, runs_of
 from .intervals import conclusion, difference_of_shares, seed_interval, wilson
@@ -221,9 +221,9 @@ def cell_words(share: tuple | None) -> str:
 
 def write_table(results: dict, out: Path) -> str:
     """Writes the table beside the JSON file, as .md and .png, and returns its text."""
-    text, figure = text_of(results), figure_of(results)
+    text = text_of(results)
     write_atomically(lambda path: path.write_text(text, encoding="utf-8"), out.with_suffix(".md"))
-    write_atomically(lambda path: figure.savefig(path, format="png"), out.with_suffix(".png"))
+    write_figure(lambda: figure_of(results), out.with_suffix(".png"))
     return text
 
 

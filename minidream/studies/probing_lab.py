@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion import normal
+from ..images import as_integer
 from ..probe.effects import masks_of, on_cells
 from ..probe.unet_attention import watch_image
 from ..weights import toy
@@ -33,6 +34,8 @@ class ProbingPlan:
     def __post_init__(self):
         if min(asdict(self).values()) < 3:
             raise ValueError(f"every part takes at least 3 scenes: {asdict(self)}")
+        for name, value in asdict(self).items():
+            as_integer(name, value)
 
 
 @dataclass

@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..images import as_integer
 from ..train import stages
 from ..train.loop import fit
 from ..weights import toy
@@ -53,6 +54,8 @@ class QueryCountPlan:
                 "steps, batch, prompts and noises are at least 1, not "
                 f"{self.steps}, {self.batch}, {self.prompts} and {self.noises}"
             )
+        for name, value in asdict(self).items():
+            as_integer(name, value)
 
 
 def run(

@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from ..weights.files import PACKAGE, data_folder, write_atomically
+from ..weights.files import PACKAGE, data_folder, read_json, write_atomically
 
 COMMITTED = data_folder("results", "notebooks/results")  # what the notebooks read
 # Where studies write: the same folder in a clone, but nothing into an installed package.
@@ -47,12 +48,12 @@ class ResultsFile:
         """The finished runs. Those of a folder are sorted by their keys, others keep their order.
 
         Raises:
-            ValueError: if the file holds the runs of another plan.
+            ValueError: if the file holds the runs of another plan, or is damaged.
         """
         runs = load_results(self.path, self.plan)["runs"]
         if self.folder is None:
             return runs
-        files = [json.loads(path.read_bytes()) for path in self.folder.glob(f"*/{self.path.name}")]
+        files = [read_json(path) for path in self.folder.glob(f"*/{self.path.name}")]
         runs += [file["run"] for file in files if file["plan"] == asdict(self.plan)]
         by_key = {self.key(done): done for done in runs}
         return [by_key[key] for key in sorted(by_key)]
@@ -78,10 +79,19 @@ class ResultsFile:
 
         Returns:
             The results as they are in the file.
+
+        Raises:
+            ValueError: if the file, or the folder's file of a run that is missing, was made under
+                another plan (both plans).
+            OSError: if the file cannot be written. Both are found before the first run.
         """
         runs = self.runs()
         finished = {self.key(done) for done in runs}
         missing = [key for key in wanted if key not in finished]
+        if missing:
+            check_writable(self.path)
+        for key in missing if self.folder is not None else ():
+            load_results(self.run_file(key), self.plan)
         for key in (bar := tqdm(missing, disable=not progress)):
             *names, seed = key
             bar.set_description(f"{' '.join(names)}, seed {seed}")
@@ -107,9 +117,26 @@ class ResultsFile:
     def write_run(self, done: dict) -> None:
         """Writes one run into the folder, with its plan."""
         text = json.dumps({"plan": asdict(self.plan), "run": done})
-        own = self.folder / "-".join(map(str, self.key(done)))
-        own.mkdir(parents=True, exist_ok=True)
-        write_atomically(lambda path: path.write_text(text, encoding="utf-8"), own / self.path.name)
+        own = self.run_file(self.key(done))
+        own.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(lambda path: path.write_text(text, encoding="utf-8"), own)
+
+    def run_file(self, key: tuple) -> Path:
+        """The file of one run in the folder."""
+        return self.folder / "-".join(map(str, key)) / self.path.name
+
+
+def check_writable(path: Path) -> None:
+    """Makes the folder of a results file, if needed.
+
+    Raises:
+        OSError: if no file of this name can be written (says why).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: results go into a file")
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def load_results(path: Path, plan=None) -> dict:
@@ -121,14 +148,14 @@ def load_results(path: Path, plan=None) -> dict:
             any plan.
 
     Raises:
-        ValueError: if the file holds runs of another plan (both plans).
+        ValueError: if the file holds runs of another plan (both plans), or is damaged.
     """
     if plan is not None and not path.exists():
         return {"plan": asdict(plan), "runs": []}
-    results = json.loads(path.read_bytes())
-    if plan is not None and results["plan"] != asdict(plan):
+    results = read_json(path)
+    if plan is not None and results.get("plan") != asdict(plan):
         raise ValueError(
-            f"{path} holds runs of another plan ({results['plan']}, not {asdict(plan)}); "
+            f"{path} holds runs of another plan ({results.get('plan')}, not {asdict(plan)}); "
             "choose another --out and --folder, or delete it"
         )
     return results

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ..weights import load
 from ..weights.commands import option, parse, parser_for
-from ..weights.files import write_atomically
+from ..weights.files import read_json, write_atomically
 from .intervals import wilson
-from .results import COMMITTED, WRITTEN, machine, torch_version
+from .results import COMMITTED, WRITTEN, check_writable, machine, torch_version
 from .tables import markdown_table
 from .toy_evaluation import ToyEvaluation
 
@@ -114,6 +114,20 @@ class ShippedToyOptions:
             raise ValueError(f"--n and --batch are at least 1, not {self.n} and {self.batch}")
         if self.table and not self.out.exists():
             raise ValueError(f"{self.out} is missing: nothing was measured yet")
+        if not self.table and self.out.exists():
+            before = read_json(self.out)
+            kept = [row for row in before.get("rows", ()) if row not in self.rows]
+            if kept and before.get("command") != self.command:
+                raise ValueError(
+                    f"{self.out} holds rows of another command ({before.get('command')}, not "
+                    f"{self.command}): measure {', '.join(kept)} too, or choose another --out"
+                )
+
+    @property
+    def command(self) -> str:
+        """What all rows of a file share."""
+        weights = "" if self.weights == "toy" else f" --weights {self.weights}"
+        return f"python -m minidream.studies shipped_toy --n {self.n} --seed {self.seed}{weights}"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -124,21 +138,22 @@ def main(arguments: list[str] | None = None) -> None:
         "Measures the shipped toy, or other weights, against the targets.",
     )
     options = parse(parser, ShippedToyOptions, arguments)
-    results = json.loads(options.out.read_bytes()) if options.out.exists() else {"rows": {}}
+    results = read_json(options.out) if options.out.exists() else {"rows": {}}
     if options.table:
         return print(table(results))
+    check_writable(options.out)
+    if results.get("command") != options.command:
+        results = {"rows": {}}  # all of them are measured anew
     evaluation = ToyEvaluation(load(options.weights), options.n, options.batch, options.seed)
     sampler = evaluation.model.decoder.config
-    command = f"python -m minidream.studies shipped_toy --n {options.n} --seed {options.seed}"
     results |= {
         "n": options.n,
         "seed": options.seed,
-        "command": command,
+        "command": options.command,
         "steps": sampler.num_inference_steps,
         "guidance_scale": sampler.guidance_scale,
         "machine": f"{machine()}, torch {torch_version()}",
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     for row, _, *targets in ROWS:
         if row not in options.rows:
             continue

@@ -1,9 +1,13 @@
 """Where data lies; and files read and written so that a killed process leaves the old file."""
 
+import glob
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 # The first line of the text file that Git leaves in place of a large file that was not downloaded.
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -67,12 +71,35 @@ def write_atomically(write, path: Path) -> None:
 
     If the process is killed or the disk is full, the old file stays as it was.
     """
+    remove_leftovers(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what processes that were killed left of their unfinished writes of a file."""
+    for temporary in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        process = temporary.name[len(path.name) + 1 : -len(".tmp")]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            temporary.unlink(missing_ok=True)
+
+
+def write_figure(draw, path: Path) -> None:
+    """Saves the figure that `draw()` returns as PNG; if that fails, a warning says why.
+
+    A figure shows what is saved elsewhere: a long run must not end because of it.
+    """
+    try:
+        figure = draw()
+        write_atomically(lambda temporary: figure.savefig(temporary, format="png"), path)
+    except Exception as error:
+        warnings.warn(
+            f"all results are saved, but {path} could not be drawn: {error}", stacklevel=2
+        )
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
