@@ -14,6 +14,7 @@ import copy
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .images import as_integer, as_number, cast_inputs, dtype_of, fit_square, to_tensor
+from .images import as_integer, as_number, cast_inputs, draw, dtype_of, fit_square, to_tensor
 
 if TYPE_CHECKING:  # importing diffusers takes two seconds, so it waits until weights are built
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -203,9 +204,8 @@ class Decoder(nn.Module):
         if self.config.input_perturbation:
             perturbation = normal(latents.shape, generator).to(latents)
             perturbed_noise = noise + self.config.input_perturbation * perturbation
-        trained, device = self.scheduler.config.num_train_timesteps, generator.device
-        timesteps = torch.randint(trained, latents.shape[:1], generator=generator, device=device)
-        timesteps = timesteps.to(latents.device)
+        integers = partial(torch.randint, self.scheduler.config.num_train_timesteps)
+        timesteps = draw(integers, latents.shape[:1], generator).to(latents.device)
         noisy = self.scheduler.add_noise(latents, perturbed_noise, timesteps)
         target = noise
         predicts_velocity = self.scheduler.config.prediction_type == "v_prediction"
@@ -323,7 +323,7 @@ def own_scheduler(scheduler: DDIMScheduler, num_inference_steps: int) -> DDIMSch
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draws from N(0, 1), float32 whatever torch's default dtype is, on the generator's device."""
-    return torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
+    return draw(partial(torch.randn, dtype=torch.float32), shape, generator)
 
 
 def picture_noise(

@@ -1,4 +1,4 @@
-"""What enters the model and its boxes: pictures (RGB, square, as tensors), numbers, and dtypes."""
+"""What enters the model and its boxes: pictures (RGB, square, tensors), numbers, dtypes, noise."""
 
 import math
 import struct
@@ -244,3 +244,13 @@ def as_index(name: str, index, size: int, there: str) -> int:
     if not -size <= number < size:
         raise ValueError(f"{name} {number} was asked for; {there}")
     return number % size
+
+
+def draw(sampler, shape: tuple[int, ...], generator) -> Tensor:
+    """What a sampler, such as torch.rand, draws from a generator, on the generator's device.
+
+    In place of a generator, a `train.processes.SharedNoise` draws some rows of a larger batch.
+    """
+    if isinstance(generator, torch.Generator):
+        return sampler(shape, generator=generator, device=generator.device)
+    return generator.draw(sampler, shape)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from PIL import Image
@@ -22,6 +23,7 @@ from .documents import (
     lay_out,
     pictures_of,
 )
+from .images import draw
 from .llm import LLM
 from .vision import VisionEncoder
 
@@ -48,6 +50,11 @@ class DreamConfig:
         weights = (self.loss_weight_lm, self.loss_weight_vm)
         scales = {"none": 1.0, "l1_norm": sum(weights), "l2_norm": math.hypot(*weights)}
         return scales[self.loss_scale_schedule]
+
+    def losses(self, language: Tensor, diffusion: Tensor) -> "Losses":
+        """Both losses, and their weighted sum (equation 7 of the paper)."""
+        total = self.loss_weight_lm * language + self.loss_weight_vm * diffusion
+        return Losses(total / self.loss_scale, language, diffusion)
 
 
 @dataclass
@@ -259,8 +266,7 @@ class DreamLLM(nn.Module):
             states = self.drop_conditions(states, generator)
             latents = self.decoder.latents_of(targets)
             diffusion = self.decoder.loss(latents, self.decoder.projector(states), generator)
-        total = self.config.loss_weight_lm * language + self.config.loss_weight_vm * diffusion
-        return Losses(total / self.config.loss_scale, language, diffusion)
+        return self.config.losses(language, diffusion)
 
     def read(self, layouts: list[Layout], documents: list[Document]) -> tuple[Batch, Tensor]:
         """Pads laid-out documents on the right to one batch and reads it.
@@ -298,10 +304,8 @@ class DreamLLM(nn.Module):
         drop_prob = self.decoder.config.drop_prob
         if not drop_prob:
             return states
-        draw = torch.rand(
-            len(states), 1, 1, generator=generator, device=generator.device, dtype=torch.float32
-        )
-        dropped = draw.to(states.device) < drop_prob
+        shares = draw(partial(torch.rand, dtype=torch.float32), (len(states), 1, 1), generator)
+        dropped = shares.to(states.device) < drop_prob
         if not dropped.any():
             return states
         empty = Document([])

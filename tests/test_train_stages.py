@@ -183,7 +183,7 @@ def test_the_command_trains_one_stage(tmp_path, capsys):
 
 
 def test_the_command_all_runs_every_stage_in_order(folder, capsys):
-    command_line.main(["all", "--folder", str(folder)])
+    command_line.main(["all", "--folder", str(folder), "--steps", "1"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == list(parts.ORDER)
 

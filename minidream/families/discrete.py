@@ -18,6 +18,7 @@ from ..images import to_pil
 from ..llm import Cache
 from ..model import DreamLLM
 from ..train.loop import Recipe
+from ..train.processes import joined_losses
 from .codebook import Codebook, CodebookStage
 from .family import Family, FamilyPlan, base_model, with_new_words
 from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
@@ -105,7 +106,7 @@ class DiscreteTokens(Family):
         """The only loss: cross entropy of the next word or code."""
         layouts = list(map(self.token_layout, batch, self.picture_tokens(batch, replies=True)))
         no_images = [Document([])] * len(batch)
-        losses = self.model.loss_of_layouts(layouts, no_images, generator)
+        losses = joined_losses(self.model, layouts, no_images, generator)
         return {"total": losses.language}
 
     @torch.no_grad()

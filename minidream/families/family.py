@@ -13,11 +13,13 @@ from torch import nn
 
 from ..documents import Document, Layout
 from ..dream_queries import ConditionProjector, new_dream_queries
+from ..images import as_integer
 from ..llm import LLM
 from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
 from ..train.batches import dialogue, laid_out
 from ..train.loop import Recipe
+from ..train.processes import joined_losses
 from ..weights import parts, toy
 from .samples import Sample, draw_sample
 
@@ -39,6 +41,8 @@ class FamilyPlan:
                 "steps, batch and prompts are at least 1, "
                 f"not {self.steps}, {self.batch} and {self.prompts}"
             )
+        for name in ("steps", "batch", "prompts"):
+            as_integer(name, getattr(self, name))
 
     def recipe(self, learning_rate: float, share: float = 1.0) -> Recipe:
         """The recipe of one training phase.
@@ -111,7 +115,7 @@ class Family(nn.Module):
     def forward(self, batch: list[Sample], generator: torch.Generator) -> dict:
         """The loss of the paper's equation 7 ("total"), and the one of its terms that is not 0."""
         layouts, documents = zip(*map(self.lay_out, batch))
-        losses = self.model.loss_of_layouts(layouts, documents, generator)
+        losses = joined_losses(self.model, layouts, documents, generator)
         term = "diffusion" if layouts[0].queries else "language"
         return {"total": losses.total, term: getattr(losses, term)}
 

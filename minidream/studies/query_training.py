@@ -28,6 +28,8 @@ class ImitationStage(stages.DocumentStage):
     Paper: section 2.1, on aligning with CLIP's embeddings.
     """
 
+    share = None  # of several processes, each takes captions of its own
+
     def __init__(self, model: DreamLLM, text_tower: torch.nn.Module):
         super().__init__("stage1-creation", model)
         states = text_tower.config.max_position_embeddings

@@ -26,6 +26,15 @@ class Options:
     def __post_init__(self):
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"--steps is at least 1, not {self.steps}")
+        for name in self.names:  # refuses what was trained otherwise before any work starts
+            stages.is_finished(name, self.folder, self.seed, self.steps)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The stages to train, in order."""
+        if self.stage == "ship":
+            return ()
+        return parts.ORDER if self.stage == "all" else (self.stage,)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(parser, Options, arguments)
     if options.stage == "ship":
         return stages.ship(options.folder)
-    for name in parts.ORDER if options.stage == "all" else [options.stage]:
+    for name in options.names:
         stages.run(name, options.folder, options.seed, options.steps, progress=not options.quiet)
 
 

@@ -29,11 +29,12 @@ from ..world.scenes import (
 )
 from ..world.stories import edit_of
 from .loop import Recipe
+from .processes import SharedStage, joined_rows, joined_weights, own_rows
 
 OBJECT_CLASSES = (1 + len(SIZES), 1 + len(COLOURS), 1 + len(SHAPES))  # class 0 means "no object"
 
 
-class TextStage(nn.Module):
+class TextStage(SharedStage):
     """The toy CLIP's text tower learns from captions alone which object is in which position.
 
     The real text tower has read 400 million captions. A few minutes of contrastive learning leave
@@ -93,14 +94,15 @@ class TextStage(nn.Module):
         answers = torch.stack([fact.argmax(dim=1) for fact in logits], dim=-1)
         loss = sum(F.cross_entropy(fact, labels[..., index]) for index, fact in enumerate(logits))
         wrong = (answers != labels).flatten(1).any(dim=1).float().mean()
-        return {"total": loss, "wrong": wrong}
+        (weight,) = joined_weights(len(captions))
+        return {"total": loss * weight, "wrong": wrong * weight}
 
     def parts(self):
         """The trained parts by name."""
         return {"clip_text": self.text}
 
 
-class ClipStage(nn.Module):
+class ClipStage(SharedStage):
     """The toy CLIP's vision tower learns to match pictures to captions, and to see details.
 
     The text tower stays as it is, except for its projection. (Locked-image tuning, Zhai et al.
@@ -202,6 +204,11 @@ class ClipStage(nn.Module):
         positions = repeat(cells, "patches sides -> batch patches sides", batch=len(scenes))
         return torch.cat([objects, background, positions], dim=-1)
 
+    def share(self, batch, rows):
+        """As `SharedStage.share`; which captions are true is kept for all pictures."""
+        (images, captions, _, labels, recoloured), own = super().share(batch, rows)
+        return (images, captions, batch[2], labels, recoloured), own
+
     def forward(self, batch, generator):
         """Cross entropy of pictures and captions, both ways, and of what is read from patches."""
         images, captions, also_true, labels, recoloured = batch
@@ -215,12 +222,16 @@ class ClipStage(nn.Module):
             states = clip_text_states(self.text, self.tokenizer, captions)
         ends = [len(self.tokenizer.encode(caption)) + 1 for caption in captions]  # index of </s>
         text = self.text.text_projection(states[torch.arange(len(states)), ends])
-        text, image = F.normalize(text, dim=-1), F.normalize(seen.image_embeds, dim=-1)
+        # A picture is compared with the captions of all processes, and a caption with the pictures.
+        image = joined_rows(F.normalize(seen.image_embeds, dim=-1), len(also_true))
+        text = joined_rows(F.normalize(text, dim=-1), len(also_true))
         scores = self.log_scale.clamp(max=4.6).exp() * image @ text.T
         scores = scores.masked_fill(also_true.to(device), -1e4)
-        own = torch.arange(len(scores), device=device)
-        match = (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
-        wrong = (scores.argmax(dim=1) != own).float().mean()
+        own = own_rows(len(scores)).to(device)
+        match = (F.cross_entropy(scores[own], own) + F.cross_entropy(scores.T[own], own)) / 2
+        wrong = (scores[own].argmax(dim=1) != own).float().mean()
+        (weight,) = joined_weights(len(own))
+        match, wrong = match * weight, wrong * weight
         return losses | {"total": losses["details"] + match, "match": match, "wrong": wrong}
 
     def patch_losses(self, patches: Tensor, labels: Tensor, recoloured: bool) -> dict[str, Tensor]:
@@ -229,15 +240,16 @@ class ClipStage(nn.Module):
         asked = self.without_colours if recoloured else range(len(self.classes))
         # A tenth of the patches shows an object; their mean counts as much as that of the others.
         on_objects, empty = labels[..., 0] > 0, labels[..., 0] == 0
+        of_objects, of_empty = joined_weights(on_objects.sum(), empty.sum())
         details = sum(
-            F.cross_entropy(logits[fact][where], labels[where][:, fact])
+            F.cross_entropy(logits[fact][where], labels[where][:, fact]) * weight
             for fact in asked
-            for where in (on_objects, empty)
+            for where, weight in ((on_objects, of_objects), (empty, of_empty))
         )
         correct = [
             logits[fact].argmax(dim=-1)[on_objects] == labels[on_objects][:, fact] for fact in asked
         ]
-        misread = 1 - torch.stack(correct, dim=-1).all(dim=-1).float().mean()
+        misread = (1 - torch.stack(correct, dim=-1).all(dim=-1).float().mean()) * of_objects
         return {"total": details, "details": details, "misread": misread}
 
     def parts(self):

@@ -2,21 +2,25 @@
 
 A stage (see `stages.py`) says what is trained, on which batches and with which loss. Batches and
 noise are a pure function of (seed, step), and a checkpoint holds everything else. A run that was
-killed therefore resumes bit for bit, on the same machine with the same number of threads.
+killed therefore resumes bit for bit, on the same machine with the same number of threads. It may
+go on with another number of processes (see `processes.py`).
 """
 
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from diffusers.training_utils import EMAModel
 from tqdm.auto import tqdm
 
-from ..weights.files import write_atomically
+from ..images import as_integer, as_number
+from ..weights.files import as_path, write_atomically
+from .plans import plan_of, read_checkpoint
+from .processes import SharedNoise, averaged, on_cpu
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,13 @@ class Recipe:
     warmup: int = 100  # steps, followed by a cosine decay to a twentieth of the learning rate
     ema: float = 0.998  # decay of the moving average of the weights, which is what a stage saves
     clip: float = 1.0  # maximum norm of the gradient
+
+    def __post_init__(self):
+        for name, least in {"steps": 1, "batch": 1, "warmup": 0}.items():
+            as_integer(name, getattr(self, name), least)
+        for name in ("learning_rate", "weight_decay", "clip"):
+            as_number(name, getattr(self, name), least=0)
+        as_number("ema", self.ema, 0, 1)
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step in a run of `steps`: a linear warm-up, then half a cosine."""
@@ -51,31 +62,45 @@ def fit(
     steps: int | None = None,
     save_seconds: float = 60.0,
     progress: bool = True,
+    built_on: dict[str, str] | None = None,
 ) -> list[dict]:
     """Trains a stage, or resumes a run that was killed.
 
     Args:
         stage: a module with `name`, `recipe`, `batch(seed, step, process)` and
             `forward(batch, generator)`, which returns a dict of scalar losses with "total" first.
-            The parameters that require a gradient are trained.
+            The parameters that require a gradient are trained. Of several processes each draws a
+            batch of its own, and their gradients are averaged; unless the stage has `share` (see
+            `SharedStage`), with which they share the batch of process 0.
         folder: receives `<name>.checkpoint.pt` and `<name>.jsonl` (a line per 20 steps).
         seed: of all batches and noise.
         steps: the length of the whole run; None takes the recipe's.
         save_seconds: time between two checkpoints.
         progress: show a progress bar.
+        built_on: what else determines the weights, by name: `plans.parts_used`.
 
     Returns:
         The log, one dict per line. The stage is left with the moving average (EMA) of its weights.
 
     Raises:
-        ValueError: if the folder's checkpoint belongs to a run with other settings.
-        FloatingPointError: if a loss is not finite (names the loss and the step).
+        TypeError, ValueError: for steps that are not a whole number of at least 1.
+        ValueError: if the folder's checkpoint belongs to a run with other settings, or is damaged.
+        OSError: if the folder cannot be written to, which is found before the first step, or the
+            disk is full.
+        FloatingPointError: if a loss or the gradient is not finite (names the loss and the step).
     """
-    folder, recipe = Path(folder), stage.recipe
-    folder.mkdir(parents=True, exist_ok=True)
-    steps = steps or recipe.steps
+    folder, recipe = as_path(folder), stage.recipe
+    plan = plan_of(recipe, seed, steps, built_on)
+    seed, steps = plan["seed"], plan["steps"]
     checkpoint, log_file = folder / f"{stage.name}.checkpoint.pt", folder / f"{stage.name}.jsonl"
-    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
+    saved = read_checkpoint(checkpoint, plan)
+    accelerator = Accelerator(
+        cpu=on_cpu(),
+        mixed_precision="bf16" if torch.cuda.is_available() else "no",
+        # With several processes: a lesson in words alone leaves the dream queries out.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    process, processes = accelerator.process_index, accelerator.num_processes
     trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
@@ -84,41 +109,55 @@ def fit(
     average = EMAModel(trained, decay=recipe.ema)
     average.to(accelerator.device)
     first, log = 0, []
-    settings = {**asdict(recipe), "seed": seed, "steps": steps}
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if saved["settings"] != settings:
-            raise ValueError(
-                f"{checkpoint} belongs to another run ({saved['settings']}, not {settings}); "
-                "delete it or choose another folder"
-            )
+    if saved is not None:
         with torch.no_grad():
             for parameter, value in zip(trained, saved["trained"], strict=True):
                 parameter.copy_(value)
         optimizer.load_state_dict(saved["optimizer"])
         average.load_state_dict(saved["average"])
         average.to(accelerator.device)
-        first = saved["step"]
-        lines = map(json.loads, log_file.read_text(encoding="utf-8").splitlines())
-        log = [line for line in lines if line["step"] <= first]
+        first, log = saved["step"], saved["log"]
 
     def save(step: int) -> None:
         """Writes the log and the checkpoint after a number of steps."""
         if not accelerator.is_main_process:
             return
         state = {
-            "settings": settings,
+            "settings": plan,
             "step": step,
+            "log": log,
             "trained": [parameter.detach() for parameter in trained],
             "optimizer": optimizer.state_dict(),
             "average": average.state_dict(),
         }
-        # The log comes first: a kill between the two writes leaves extra lines in it, which the
-        # next start drops.
-        text = "".join(json.dumps(line) + "\n" for line in log)
-        write_atomically(lambda path: path.write_text(text, encoding="utf-8"), log_file)
-        write_atomically(lambda path: torch.save(state, path), checkpoint)
+        try:
+            write_atomically(lambda path: torch.save(state, path), checkpoint)
+        except (OSError, RuntimeError) as error:  # torch calls a full disk an "unexpected pos"
+            raise OSError(
+                f"{checkpoint} could not be written after step {step}; an earlier one, if "
+                f"there is any, is kept. Is the disk full? ({error})"
+            ) from error
+        write_log()
 
+    def write_log() -> None:
+        """Writes the log for readers; a resumed run takes it from the checkpoint."""
+        if accelerator.is_main_process:
+            text = "".join(json.dumps(line) + "\n" for line in log)
+            write_atomically(lambda path: path.write_text(text, encoding="utf-8"), log_file)
+
+    def inputs(step: int):
+        """What this process learns from in a step: a batch, and a generator of noise."""
+        shared = processes > 1 and getattr(stage, "share", None) is not None
+        drawn_by = 0 if shared else process
+        batch = stage.batch(seed, step, drawn_by)
+        generator = torch.Generator().manual_seed(step_seed(seed, step, drawn_by))
+        if not shared:
+            return batch, generator
+        batch, rows = stage.share(batch, slice(process, None, processes))
+        return batch, SharedNoise(generator, rows)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_log()  # before any work, so that a folder that nothing can be written to is found now
     stage.train()
     recent = {}  # losses since the last line of the log; a stage need not report all in every step
     last_save = last_line = time.perf_counter()
@@ -132,25 +171,27 @@ def fit(
     for step in bar:
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(step, steps)
-        process = accelerator.process_index
-        generator = torch.Generator().manual_seed(step_seed(seed, step, process))
-        losses = wrapped(stage.batch(seed, step, process), generator)
+        losses = wrapped(*inputs(step))
         accelerator.backward(losses["total"])
-        accelerator.clip_grad_norm_(trained, recipe.clip)
+        for name, value in averaged(losses).items():
+            recent.setdefault(name, []).append(value)
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"stage {stage.name}: the loss {name!r} is {value} at step {step}"
+                )
+        norm = accelerator.clip_grad_norm_(trained, recipe.clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"stage {stage.name}: the gradient is {norm} at step {step}")
         optimizer.step()
         optimizer.zero_grad()
         average.step(trained)
-        for name, value in losses.items():
-            recent.setdefault(name, []).append(value.item())
-            if not math.isfinite(value.item()):
-                raise FloatingPointError(
-                    f"stage {stage.name}: the loss {name!r} is {value.item()} at step {step}"
-                )
         if (step + 1) % 20 == 0 or step + 1 == steps:
             now = time.perf_counter()
             means = {name: round(sum(values) / len(values), 6) for name, values in recent.items()}
             speed = len(recent["total"]) * recipe.batch / (now - last_line)
-            rates = {"rate": recipe.rate(step, steps), "samples_per_second": round(speed, 1)}
+            # Four digits: a slow stage has less than one sample in ten seconds.
+            speed = float(f"{speed:.4g}")
+            rates = {"rate": recipe.rate(step, steps), "samples_per_second": speed}
             log.append({"step": step + 1, **means, **rates})
             bar.set_postfix(loss=f"{means['total']:.4f}")
             recent, last_line = {}, now
@@ -158,6 +199,7 @@ def fit(
             if now - last_save > save_seconds or step + 1 == steps:
                 save(step + 1)
                 last_save = now
+    accelerator.wait_for_everyone()  # what the main process writes is there for all
     average.copy_to(trained)
     stage.eval()
     return log

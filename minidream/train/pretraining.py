@@ -7,22 +7,25 @@ has the order of the stages.
 """
 
 import random
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..diffusion import normal
+from ..images import draw
 from ..weights import toy
 from ..weights.toy import clip_text_states
-from ..world.judge import Judge, judge_batch
+from ..world.judge import HEADS, Judge, judge_batch
 from ..world.language import describe
 from ..world.render import FLOATS, render
 from ..world.scenes import sample_scene
 from .loop import Recipe
+from .processes import SharedStage, joined_weights
 
 
-class JudgeStage(nn.Module):
+class JudgeStage(SharedStage):
     """The judge, a small CNN, learns to read scenes from rough renders."""
 
     name = "judge"
@@ -40,14 +43,16 @@ class JudgeStage(nn.Module):
         """Cross entropy, summed over all heads."""
         device = next(self.parameters()).device
         images, labels = batch
-        return {"total": self.judge.loss(images.to(device), labels.to(device))}
+        weights = dict(zip(HEADS, joined_weights(*(labels >= 0).sum(dim=0))))
+        losses = self.judge.losses(images.to(device), labels.to(device))
+        return {"total": sum(loss * weights[name] for name, loss in losses.items())}
 
     def parts(self):
         """The trained parts by name."""
         return {"judge": self.judge}
 
 
-class VaeStage(nn.Module):
+class VaeStage(SharedStage):
     """The VAE learns to compress pictures into latents.
 
     The loss is the mean absolute error plus a little KL. The error counts five-fold on the objects
@@ -83,6 +88,8 @@ class VaeStage(nn.Module):
         latents, kl = self.sample_latents(images, generator)
         decoded = self.vae.decode(latents).sample
         error = ((decoded - (images * 2 - 1)).abs() * weights).mean() / weights.mean()
+        of_error, of_kl = joined_weights(weights.sum(), len(images))
+        error, kl = error * of_error, kl * of_kl
         return {"total": error + 1e-4 * kl, "error": error, "kl": kl}
 
     def parts(self):
@@ -113,12 +120,13 @@ class VaeDecoderStage(VaeStage):
         with torch.no_grad():
             latents, kl = super().sample_latents(images, generator)
             max_noise = self.max_noise / self.vae.config.scaling_factor
-            amount = torch.rand(len(images), 1, 1, 1, generator=generator, **FLOATS)
+            uniform = partial(torch.rand, dtype=torch.float32)
+            amount = draw(uniform, (len(images), 1, 1, 1), generator)
             noise = max_noise * amount * normal(latents.shape, generator)
             return latents + noise.to(latents), kl
 
 
-class UnetStage(nn.Module):
+class UnetStage(SharedStage):
     """The U-Net learns to denoise latents on frozen CLIP text states: the toy's "Stable Diffusion".
 
     Args:
@@ -169,7 +177,8 @@ class UnetStage(nn.Module):
         latents, captions = batch
         with torch.no_grad():
             states = clip_text_states(self.text, self.tokenizer, captions)
-        return {"total": self.decoder.loss(latents, states, generator)}
+        (weight,) = joined_weights(len(latents))
+        return {"total": self.decoder.loss(latents, states, generator) * weight}
 
     def parts(self):
         """The trained parts by name."""

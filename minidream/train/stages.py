@@ -7,6 +7,7 @@ builds it from the parts that earlier stages left in a folder, and saves its own
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,18 +15,27 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..model import DreamLLM
-from ..plots import plot_losses
 from ..tokenizers import ToyTokenizer
 from ..weights import PRETRAINED, toy, write_folder
 from ..weights.building import single_precision
-from ..weights.files import write_atomically
+from ..weights.files import as_path, write_atomically, write_figure
 from ..weights.parts import LEAVES, NEEDS, ORDER, SHIPPED, assemble, load_part, part_file, parts_of
 from ..world.language import VOCABULARY
 from . import batches, clip_stages, pretraining
 from .loop import Recipe, fit
+from .plans import (
+    as_metadata,
+    metadata_of,
+    parts_used,
+    plan_of,
+    plan_of_part,
+    read_checkpoint,
+    refuse_another,
+)
+from .processes import SharedStage, joined_losses, state
 
 
-class DocumentStage(nn.Module):
+class DocumentStage(SharedStage):
     """A stage of the DreamLLM itself: documents in, language loss and denoising loss out.
 
     Args:
@@ -47,9 +57,15 @@ class DocumentStage(nn.Module):
         task, share = self.tasks[step % len(self.tasks)]
         return task(rng, round(share * self.recipe.batch), self.model)
 
+    def share(self, batch, rows):
+        """As `SharedStage.share`; noise has a row for each picture to be painted."""
+        own_batch, own = super().share(batch, rows)
+        pictures = torch.tensor([len(layout.queries) for layout in batch[0]])
+        return own_batch, own.repeat_interleave(pictures)
+
     def forward(self, batch, generator):
         """The losses of the paper's equation 7."""
-        losses = self.model.loss_of_layouts(*batch, generator)
+        losses = joined_losses(self.model, *batch, generator)
         return {"total": losses.total, "language": losses.language, "diffusion": losses.diffusion}
 
     def parts(self):
@@ -158,25 +174,65 @@ def run(
         progress: show a progress bar.
 
     Raises:
+        TypeError, ValueError: for steps that are not a whole number of at least 1.
+        ValueError: if the stage was trained in this folder with another seed, recipe or number of
+            steps, or on other parts of earlier stages (both).
         FileNotFoundError: if a part of an earlier stage is missing.
     """
-    folder = Path(folder)
-    files = {part: folder / f"{name}.{part}.safetensors" for part in LEAVES[name]}
-    if all(path.exists() for path in files.values()):
-        print(f"{name}: finished before ({', '.join(path.name for path in files.values())})")
+    folder, main = as_path(folder), state().is_main_process
+    files, built_on = files_of(name, folder), parts_used(name, folder)
+    if is_finished(name, folder, seed, steps):
+        known = all(plan_of_part(path) for path in files.values())
+        note = "" if known else "; with which steps and seed is not known"
+        if main:
+            print(
+                f"{name}: finished before ({', '.join(path.name for path in files.values())}){note}"
+            )
         return
     stage = build(name, folder, seed)
-    log = fit(stage, folder, seed=seed, steps=steps, progress=progress)
-    for part, path in files.items():
-        state = stage.parts()[part].state_dict()
-        save_part({key: value.detach().cpu().contiguous() for key, value in state.items()}, path)
-    figure = plot_losses(log, name)
-    write_atomically(lambda path: figure.savefig(path, format="png"), folder / f"{name}.png")
+    log = fit(stage, folder, seed, steps, progress=progress, built_on=built_on)
+    if main:
+        metadata = as_metadata(plan_of(RECIPES[name], seed, steps, built_on), name)
+        for part, path in files.items():
+            tensors = stage.parts()[part].state_dict()
+            tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+            save_part(tensors, path, metadata)
+        write_figure(partial(losses_figure, log, name), folder / f"{name}.png")
+    state().wait_for_everyone()
 
 
-def save_part(tensors: dict[str, Tensor], path: Path) -> None:
+def files_of(name: str, folder: Path) -> dict[str, Path]:
+    """The files of a stage's parts, by part."""
+    return {part: folder / f"{name}.{part}.safetensors" for part in LEAVES[name]}
+
+
+def is_finished(name: str, folder: str | Path, seed: int = 0, steps: int | None = None) -> bool:
+    """Whether a stage has left all its parts; arguments as `run`.
+
+    Raises:
+        TypeError, ValueError: as `run`; a checkpoint of another run is refused too.
+    """
+    folder = as_path(folder)
+    files = files_of(name, folder).values()
+    plan = plan_of(RECIPES[name], seed, steps, parts_used(name, folder))
+    for path in filter(Path.exists, files):
+        refuse_another(path, plan_of_part(path), plan)
+    finished = all(path.exists() for path in files)
+    if not finished:
+        read_checkpoint(folder / f"{name}.checkpoint.pt", plan)
+    return finished
+
+
+def losses_figure(log: list[dict], name: str):
+    """The losses of a stage, as a figure."""
+    from ..plots import plot_losses  # not earlier: with a wrong MPLBACKEND this import fails
+
+    return plot_losses(log, name)
+
+
+def save_part(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Writes a safetensors file atomically."""
-    write_atomically(lambda temporary: save_file(tensors, temporary), path)
+    write_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
 
 
 def ship(folder: str | Path, to: Path = PRETRAINED / "toy") -> None:
@@ -192,11 +248,17 @@ def ship(folder: str | Path, to: Path = PRETRAINED / "toy") -> None:
 
     Raises:
         FileNotFoundError: if a stage has not finished.
+        ValueError: if a stage was trained on other parts than those in the folder, or a log is
+            damaged.
     """
-    folder, to = Path(folder), Path(to)
+    folder, to = as_path(folder), as_path(to)
     # Everything is read first, so that nothing is written if something is missing.
+    for name in ORDER:
+        for path in filter(Path.exists, files_of(name, folder).values()):
+            refuse_another(path, plan_of_part(path), parts_used(name, folder))
     others = ("judge", "clip_text", "clip_visual_projection")
-    parts = {part: load_file(part_file(folder, part)) for part in others}
+    sources = {part: part_file(folder, part) for part in others}
+    parts = {part: load_file(path) for part, path in sources.items()}
     training = json.dumps(summary(folder), indent=1) + "\n"
     write_folder(
         assemble(folder).half(),
@@ -204,7 +266,7 @@ def ship(folder: str | Path, to: Path = PRETRAINED / "toy") -> None:
         lambda tensors, stem, place: save_file(tensors, place / f"{stem}.safetensors"),
     )
     for part, tensors in parts.items():
-        save_part(half(tensors), to / f"{part}.safetensors")
+        save_part(half(tensors), to / f"{part}.safetensors", metadata_of(sources[part]))
     ship_stages(folder, to / "stages")
     write_atomically(lambda path: path.write_text(training, encoding="utf-8"), to / "training.json")
 
@@ -223,20 +285,21 @@ def ship_stages(folder: Path, to: Path) -> None:
     for name in SHIPPED:
         for part in LEAVES[name]:
             file = f"{name}.{part}.safetensors"
-            save_part(half(load_file(folder / file)), to / file)
+            metadata = metadata_of(folder / file)
+            save_part(half(load_file(folder / file)), to / file, metadata)
 
 
 def summary(folder: Path) -> dict:
     """Steps, batch size, minutes and final losses of every stage, from the logs in a folder.
 
     The losses are means over the last ten lines of a log.
+
+    Raises:
+        ValueError: for a log that is empty or damaged (names it).
     """
     found = {}
     for name in ORDER:
-        log = [
-            json.loads(line)
-            for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
+        log = read_log(folder / f"{name}.jsonl")
         batch = RECIPES[name].batch
         ends = [line["step"] for line in log]
         steps = [end - before for end, before in zip(ends, [0, *ends])]
@@ -254,3 +317,19 @@ def summary(folder: Path) -> dict:
             "losses": losses,
         }
     return found
+
+
+def read_log(path: Path) -> list[dict]:
+    """The lines of a finished stage's log.
+
+    Raises:
+        ValueError: if it is empty or damaged (names it).
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        log = [json.loads(line) for line in lines]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not log:
+        raise ValueError(f"{path} is empty: its stage has not finished")
+    return log

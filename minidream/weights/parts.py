@@ -36,8 +36,12 @@ ORDER = tuple(LEAVES)
 # The parts that the paper's stages never train.
 FROZEN = ("clip_vision", "vae", "unet")
 
-# The parts that each of the paper's stages starts from.
+# The parts that each stage starts from; those that are not named start from nothing.
 NEEDS = {
+    "decoder": ("vae",),
+    "unet": ("vae", "clip_text"),
+    "clip": ("clip_text",),
+    "sight": LEAVES["clip"],
     "stage1-comprehension": ("clip_vision", "llm"),
     "stage1-creation": ("vae", "unet", "llm"),
     "stage2": (*FROZEN, *LEAVES["stage2"]),

@@ -103,13 +103,16 @@ class Judge(nn.Module):
 
     def loss(self, images: Tensor, answers: Tensor) -> Tensor:
         """Sum over heads of the cross entropy; answers from `answers_of_scenes`, -1 ignored."""
+        return sum(self.losses(images, answers).values())
+
+    def losses(self, images: Tensor, answers: Tensor) -> dict[str, Tensor]:
+        """The terms of `loss`: the mean cross entropy of every head that has any answer."""
         scores = self(images)
-        # A head that has no answer in this batch has no mean.
-        return sum(
-            F.cross_entropy(scores[name], answers[:, column], ignore_index=-1)
+        return {
+            name: F.cross_entropy(scores[name], answers[:, column], ignore_index=-1)
             for column, name in enumerate(HEADS)
             if (answers[:, column] >= 0).any()
-        )
+        }
 
     @torch.no_grad()
     def read(self, images: Tensor) -> list[Reading]:
