@@ -19,7 +19,7 @@ from ..weights import toy
 from ..weights.toy import clip_text_states
 from ..world.judge import HEADS, Judge, judge_batch
 from ..world.language import describe
-from ..world.render import FLOATS, render
+from ..world.render import render
 from ..world.scenes import sample_scene
 from .loop import Recipe
 from .processes import SharedStage, joined_weights
