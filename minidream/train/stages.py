@@ -18,7 +18,7 @@ from ..plots import plot_losses
 from ..tokenizers import ToyTokenizer
 from ..weights import PRETRAINED, toy, write_folder
 from ..weights.building import single_precision
-from ..weights.files import write_atomically
+from ..weights.files import as_path, write_atomically
 from ..weights.parts import LEAVES, NEEDS, ORDER, SHIPPED, assemble, load_part, part_file, parts_of
 from ..world.language import VOCABULARY
 from . import batches, clip_stages, pretraining
@@ -193,20 +193,20 @@ def ship(folder: str | Path, to: Path = PRETRAINED / "toy") -> None:
     Raises:
         FileNotFoundError: if a stage has not finished.
     """
-    folder, to = Path(folder), Path(to)
+    folder = as_path(folder)
     # Everything is read first, so that nothing is written if something is missing.
     others = ("judge", "clip_text", "clip_visual_projection")
     parts = {part: load_file(part_file(folder, part)) for part in others}
     training = json.dumps(summary(folder), indent=1) + "\n"
-    write_folder(
-        assemble(folder).half(),
-        to,
-        lambda tensors, stem, place: save_file(tensors, place / f"{stem}.safetensors"),
-    )
-    for part, tensors in parts.items():
-        save_part(half(tensors), to / f"{part}.safetensors")
-    ship_stages(folder, to / "stages")
-    write_atomically(lambda path: path.write_text(training, encoding="utf-8"), to / "training.json")
+
+    def write_others(place: Path) -> None:
+        for part, tensors in parts.items():
+            save_part(half(tensors), place / f"{part}.safetensors")
+        ship_stages(folder, place / "stages")
+        (place / "training.json").write_text(training, encoding="utf-8")
+
+    model = assemble(folder).half()
+    write_folder(model, to, ".safetensors", write_others=write_others)
 
 
 def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
