@@ -1,6 +1,9 @@
-"""Models that several tests need: the toy before training, and the tiny official checkpoint."""
+"""What several tests need: the untrained toy, the tiny official checkpoint, other processes."""
 
+import os
 from pathlib import Path
+
+import torch
 
 import minidream
 from minidream.model import DreamLLM
@@ -20,3 +23,31 @@ def tiny_official() -> DreamLLM:
     """The tiny checkpoint that the official code wrote."""
     configs = TINY / "component_configs"
     return minidream.load(TINY / "checkpoint", device="cpu", component_configs=configs)
+
+
+def same_weights(one: DreamLLM, other: DreamLLM) -> bool:
+    """Whether two models have the same tensors, bit for bit."""
+    left, right = one.state_dict(), other.state_dict()
+    return left.keys() == right.keys() and all(
+        torch.equal(left[name], right[name]) for name in left
+    )
+
+
+def in_child(run) -> int:
+    """Runs a function in a process of its own, which it ends with `os._exit`.
+
+    Returns:
+        The id of the process. If the function returns or raises, the process's status is 9.
+    """
+    child = os.fork()
+    if child:
+        return child
+    try:
+        run()
+    finally:
+        os._exit(9)
+
+
+def status(child: int) -> int:
+    """Waits for a process; the status that it ended with."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -260,15 +260,15 @@ def ship(folder: str | Path, to: Path = PRETRAINED / "toy") -> None:
     sources = {part: part_file(folder, part) for part in others}
     parts = {part: load_file(path) for part, path in sources.items()}
     training = json.dumps(summary(folder), indent=1) + "\n"
-    write_folder(
-        assemble(folder).half(),
-        to,
-        lambda tensors, stem, place: save_file(tensors, place / f"{stem}.safetensors"),
-    )
-    for part, tensors in parts.items():
-        save_part(half(tensors), to / f"{part}.safetensors", metadata_of(sources[part]))
-    ship_stages(folder, to / "stages")
-    write_atomically(lambda path: path.write_text(training, encoding="utf-8"), to / "training.json")
+
+    def write_others(place: Path) -> None:
+        for part, tensors in parts.items():
+            save_part(half(tensors), place / f"{part}.safetensors", metadata_of(sources[part]))
+        ship_stages(folder, place / "stages")
+        (place / "training.json").write_text(training, encoding="utf-8")
+
+    model = assemble(folder).half()
+    write_folder(model, to, ".safetensors", write_others=write_others)
 
 
 def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

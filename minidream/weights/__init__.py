@@ -9,6 +9,8 @@ read as tensors only, and code in them is never run.
 |---|---|
 | `loading` | finds or downloads the folder of a name and loads a model: `minidream.load` |
 | `writing` | writes a model: `minidream.save` |
+| `checking` | refuses what `load` would refuse, before anything is written |
+| `replacing` | replaces a set of files in a folder, all or none |
 | `layout` | says which file holds which tensor, and under which name |
 | `scanning` | lists the tensors in the files of a checkpoint without reading them |
 | `variants` | says which values of the configs' fields this package computes, and refuses others |

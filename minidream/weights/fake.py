@@ -19,7 +19,7 @@ from ..tokenizers import SPECIAL_TOKENS, LlamaTokenizer
 from .building import EmptyWeights, build, single_precision
 from .files import as_path
 from .reading import SHIPPED_CONFIGS
-from .writing import write_folder, write_pickle
+from .writing import write_folder
 
 PIECES = 32000  # of LLaMA's tokenizer; the ids of the special tokens follow
 # Pieces that the tokenizer learns from the small amount of text available; the rest are fillers.
@@ -30,8 +30,7 @@ CONFIG = {"model_type": "dreamllm"}  # all sizes are left to their defaults, tho
 def fake_7b(folder: str | Path, progress: bool = True) -> None:
     """Writes the random checkpoint, in bfloat16: about 16 GB.
 
-    It is written beside the folder and moved into place at the end. If it is stopped, no files are
-    left behind.
+    If it is stopped, no files are left behind.
 
     Args:
         folder: must not exist yet.
@@ -57,7 +56,7 @@ def fake_7b(folder: str | Path, progress: bool = True) -> None:
             bar.update(tensor.nbytes if tensor.is_meta else 0)
             return random_like(name, tensor, generator) if tensor.is_meta else tensor
 
-        write_folder(model, folder, write_pickle, value)
+        write_folder(model, folder, value=value)
     # The published folder has none either; it is read with those that ship with the package.
     shutil.rmtree(folder / "component_configs")
 

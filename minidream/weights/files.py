@@ -1,8 +1,10 @@
 """Where data lies; and files read and written so that a killed process leaves the old file."""
 
+import contextlib
 import glob
 import json
 import os
+import stat
 import warnings
 from pathlib import Path
 from typing import Any
@@ -69,12 +71,18 @@ def check_file(path: Path) -> None:
 def write_atomically(write, path: Path) -> None:
     """Calls `write(temporary_path)`, then moves the finished file into place.
 
-    If the process is killed or the disk is full, the old file stays as it was.
+    If the process is killed or the disk is full, the old file stays as it was. A link stays, and
+    the file that it leads to is replaced. The file has the rights of any new file, whichever rights
+    the library that writes it chooses.
     """
+    path = path.resolve()
     remove_leftovers(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
+        rights = make_file(temporary)
         write(temporary)
+        temporary.chmod(rights)
+        sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -100,6 +108,25 @@ def write_figure(draw, path: Path) -> None:
         warnings.warn(
             f"all results are saved, but {path} could not be drawn: {error}", stacklevel=2
         )
+
+
+def make_file(path: Path) -> int:
+    """Makes an empty file and returns its rights, which follow from the process's umask."""
+    path.unlink(missing_ok=True)
+    path.touch()
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the list of files in a folder, is on the disk."""
+    is_folder = path.is_dir()
+    # Windows and some network file systems cannot do this with a folder.
+    with contextlib.suppress(OSError) if is_folder else contextlib.nullcontext():
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_json(path: Path, kind: type = dict) -> Any:

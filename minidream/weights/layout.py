@@ -36,6 +36,9 @@ RECOMPUTED = ("rotary_emb.inv_freq", "embeddings.position_ids")
 # shape of 1x1 convolutions.
 OLD_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
+# The levels that `torch.compile` and peft add to names when they wrap a module.
+WRAPPERS = re.compile(r"\b(_orig_mod|base_model\.model)\.")
+
 
 class DreamQueriesModule(nn.Module):
     """Wraps the dream queries in a module, so that they are saved and loaded like other parts."""
@@ -46,19 +49,19 @@ class DreamQueriesModule(nn.Module):
 
 
 def files_of(model: DreamLLM) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-    """The files of a checkpoint: {file stem: (module, {name in the module: name in the file})}."""
-    queries = DreamQueriesModule(model.dream_queries)
+    """The files of a checkpoint: {file stem: (module, {name in the module: name in the file})}.
+
+    Names in files have no trace of the wrappers of `torch.compile` and of peft.
+    """
+    parts = {
+        "model": (model.llm, name_in_llm_file),
+        "dream_embedding": (DreamQueriesModule(model.dream_queries), str),
+        "clip_vision_embedding": (model.vision, name_in_clip_file),
+        "stable_diffusion_head": (model.decoder, str),
+    }
     return {
-        "model": (model.llm, {name: name_in_llm_file(name) for name in model.llm.state_dict()}),
-        "dream_embedding": (queries, {"dream_queries": "dream_queries"}),
-        "clip_vision_embedding": (
-            model.vision,
-            {name: name_in_clip_file(name) for name in model.vision.state_dict()},
-        ),
-        "stable_diffusion_head": (
-            model.decoder,
-            {name: name for name in model.decoder.state_dict()},
-        ),
+        stem: (module, {name: name_in_file(WRAPPERS.sub("", name)) for name in module.state_dict()})
+        for stem, (module, name_in_file) in parts.items()
     }
 
 

@@ -10,6 +10,7 @@ from .files import as_path
 from .layout import PRETRAINED
 from .parts import assemble
 from .reading import DTYPES, read_folder
+from .replacing import finish_replacing, unchanged, was_cut_short
 from .scanning import is_there, scan_folder
 from .variants import read_config
 
@@ -45,8 +46,8 @@ def load(
     Raises:
         ValueError: for an unknown name, dtype or device (says what exists), a config of another
             model or variant (its file and field), a checkpoint with missing, extra or misshapen
-            tensors (their names), a file that is damaged, empty or a Git LFS pointer, or a pickle
-            that holds more than tensors.
+            tensors (their names), a file that is damaged, empty or a Git LFS pointer, a pickle that
+            holds more than tensors, or a folder that is saved into meanwhile.
         FileNotFoundError: if a file is missing.
         MemoryError: if the weights take more memory than is free (both numbers), before any of
             them is read.
@@ -63,7 +64,8 @@ def load(
     elif dtype is None and os.fsdecode(name) == "toy":
         dtype = torch.float32
     if is_there(folder / "config.json"):
-        model = read_folder(folder, device, dtype, component_configs, quantize)
+        with unchanged(folder, "config.json"):
+            model = read_folder(folder, device, dtype, component_configs, quantize)
     else:
         model = assemble(folder).to(dtype=dtype)
     if quantize:
@@ -149,15 +151,15 @@ def find(name: str | os.PathLike) -> Path:
         FileNotFoundError: if a folder of that name holds neither a checkpoint nor trained parts.
     """
     text = os.fsdecode(name)
-    if text == "toy":
-        return PRETRAINED / "toy"
-    folder = as_path(name)
+    folder = PRETRAINED / "toy" if text == "toy" else as_path(name)
     if text and folder.is_dir():
+        finish_replacing(folder)
         if is_there(folder / "config.json") or list(folder.glob("stage3.*.safetensors")):
             return folder
+        hint = "; a save into it was cut short" if was_cut_short(folder) else ""
         raise FileNotFoundError(
             f"{folder / 'config.json'} is missing: {folder} is neither in the official layout nor "
-            "the folder of a finished training"
+            f"the folder of a finished training{hint}"
         )
     if is_hub_name(name):
         from huggingface_hub import snapshot_download

@@ -1,9 +1,7 @@
 """Writing a checkpoint in the official layout, so that the official code can read it, too."""
 
 import errno
-import os
 import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,8 +11,10 @@ from torch import Tensor
 
 from ..model import DreamLLM
 from ..tokenizers import SPECIAL_TOKENS
-from .files import write_json
-from .layout import OFFICIAL_CLASSES, PLUGINS, files_of
+from .checking import check_folder, check_loads, files_there, tensors_of
+from .files import as_path, write_json
+from .layout import OFFICIAL_CLASSES, PLUGINS
+from .replacing import replace_files
 
 SHARD_BYTES = 4 * 10**9  # the language model is written in files of at most this many bytes
 
@@ -22,19 +22,24 @@ SHARD_BYTES = 4 * 10**9  # the language model is written in files of at most thi
 def save(model: DreamLLM, folder: str | Path) -> None:
     """Writes a model in the official layout.
 
-    All files are written beside the folder first and then moved into place. If the process is
-    killed or the disk is full, the previous content stays as it was.
+    If the folder holds a checkpoint, it is replaced as a whole, and other files stay as they are.
+    If the process is interrupted or the disk is full, the old model stays; if it is killed, `load`
+    finds the old or the new model.
+
+    Args:
+        model: modules that `torch.compile` wrapped are written without their wrappers.
+        folder: where to; it is made if it does not exist. A link to a folder stays a link.
 
     Raises:
-        ValueError: if the folder holds files but no checkpoint, or if the model is quantized.
-        OSError: if the disk has too little room (both numbers), before anything is written.
+        TypeError: if it is not a DreamLLM.
+        ValueError: if `load` would refuse the model (the tensors and what to do: a LoRA, for
+            example, has to be merged first), or if it is quantized; if the folder holds files but
+            no checkpoint, a config of something else, or a file that would be read in place of a
+            new one. Nothing is written then.
+        OSError: if the disk has too little room (both numbers), if the folder may not be written,
+            or if another process is saving into it.
     """
-    write_folder(model, Path(folder), write_pickle)
-
-
-def write_pickle(tensors: dict[str, Tensor], stem: str, folder: Path) -> None:
-    """Writes one plugin file, as the official code does."""
-    torch.save(tensors, folder / f"{stem}.bin")
+    write_folder(model, folder)
 
 
 def as_it_is(name: str, tensor: Tensor) -> Tensor:
@@ -42,62 +47,56 @@ def as_it_is(name: str, tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous()
 
 
-def write_folder(model: DreamLLM, folder: Path, write_plugin, value=as_it_is) -> None:
+def write_folder(
+    model: DreamLLM,
+    folder: str | Path,
+    plugin_suffix: str = ".bin",
+    value=as_it_is,
+    write_others=lambda place: None,
+) -> None:
     """Writes a model as `save` does, with the same errors.
 
     Args:
         model: to be written.
         folder: where to.
-        write_plugin: `write_plugin(tensors, stem, folder)` writes one plugin file.
+        plugin_suffix: ".bin", which the official code reads, or ".safetensors".
         value: `value(name, tensor)` returns what is written for one of the model's tensors, on the
             CPU.
+        write_others: `write_others(place)` writes more files, which belong to the model.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
-        raise ValueError(f"{folder} holds files but no checkpoint; choose an empty or a new folder")
-    files = {
-        stem: {names[name]: tensor for name, tensor in module.state_dict().items()}
-        for stem, (module, names) in files_of(model).items()
-    }
-    # A list, since two files may use the same name.
-    tensors = [item for content in files.values() for item in content.items()]
-    if quantized := [name for name, tensor in tensors if type(tensor) is not Tensor]:
-        raise ValueError(
-            "a quantized model is not written, since the official layout does not provide for it: "
-            f"{quantized[0]} is quantized"
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    check_disk(folder, sum(tensor.nbytes for _, tensor in tensors))
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        for stem, content in files.items():
-            if stem == "model":
-                write_llm(content | rotary_frequencies(model), new, value)
-            else:
-                write_plugin(
-                    {name: value(name, tensor) for name, tensor in content.items()}, stem, new
-                )
-        write_configs(model, new)
-        move_into_place(new, folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    model = getattr(model, "_orig_mod", model)  # of `torch.compile`
+    if not isinstance(model, DreamLLM):
+        inside = "; its `.module` may be one" if hasattr(model, "module") else ""
+        raise TypeError(f"save takes a DreamLLM, not a {type(model).__name__}{inside}")
+    folder, tensors = as_path(folder).resolve(), tensors_of(model)
+    listed = [item for content in tensors.values() for item in content.items()]
+    if value is as_it_is and (empty := [name for name, tensor in listed if tensor.is_meta]):
+        raise ValueError(f"the model is not written, since {empty[0]} has no values (it is meta)")
+    needed = sum(tensor.nbytes for _, tensor in listed)
+    shards = shards_for(tensors["model"] | rotary_frequencies(model))
+    index = {"model.safetensors.index.json"} if len(shards) > 1 else set()
+    names = {*shards, *index, *(f"{plugin}{plugin_suffix}" for plugin in PLUGINS)}
 
+    def write(place: Path, unfinished: set[str]) -> set[str]:
+        replaced = files_there(folder, unfinished)
+        check_disk(folder, needed)
+        written = write_configs(model, place, names)
+        check_loads(model, tensors, place)
+        check_folder(folder, written, replaced)
+        write_llm(shards, place, value)
+        for plugin in PLUGINS:
+            path, content = place / f"{plugin}{plugin_suffix}", values_of(tensors[plugin], value)
+            torch.save(content, path) if plugin_suffix == ".bin" else save_file(content, path)
+        write_others(place)
+        return replaced
 
-def move_into_place(new: Path, folder: Path) -> None:
-    """Replaces a folder by a new one beside it, which everybody may read."""
-    # Temporary folders and files of safetensors can be read by their owner only.
-    for path in (new, *new.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_files(folder, "config.json", write)
 
 
 def check_disk(folder: Path, needed: int) -> None:
     """OSError with both numbers if the disk has fewer than `needed` bytes left."""
-    free = shutil.disk_usage(folder.parent).free
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
     if needed > free:
         raise OSError(
             errno.ENOSPC,
@@ -120,45 +119,80 @@ def rotary_frequencies(model: DreamLLM) -> dict[str, Tensor]:
     }
 
 
-def write_llm(tensors: dict[str, Tensor], folder: Path, value) -> None:
-    """Writes `model.safetensors`, or shards with an index if it were larger than `SHARD_BYTES`.
+def shards_for(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The files of the language model, {file: tensors}.
 
-    `value` is that of `write_folder`.
+    That is `model.safetensors`, or several shards if it were larger than `SHARD_BYTES`.
     """
-    shards: list[list[str]] = [[]]
+    shards: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():
         if shards[-1] and size + tensor.nbytes > SHARD_BYTES:
-            shards.append([])
+            shards.append({})
             size = 0
-        shards[-1].append(name)
+        shards[-1][name] = tensor
         size += tensor.nbytes
     count = len(shards)
-    names = ["model.safetensors"]
-    if count > 1:
-        names = [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
-        index = {
-            "metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())},
-            "weight_map": {tensor: name for name, shard in zip(names, shards) for tensor in shard},
-        }
-        write_json(index, folder / "model.safetensors.index.json")
-    for name, shard in zip(names, shards):
+    if count == 1:
+        return {"model.safetensors": shards[0]}
+    return {
+        f"model-{index:05}-of-{count:05}.safetensors": shard
+        for index, shard in enumerate(shards, start=1)
+    }
+
+
+def write_llm(shards: dict[str, dict[str, Tensor]], folder: Path, value) -> None:
+    """Writes the language model, and an index if it has several shards.
+
+    Args:
+        shards: from `shards_for`.
+        folder: where to.
+        value: as in `write_folder`.
+    """
+    for file, shard in shards.items():
         # One shard at a time, since the tensors of a model on a GPU are copied here. No name is
         # given to the copies: it would keep them while those of the next shard are made.
-        save_file(
-            {tensor: value(tensor, tensors[tensor]) for tensor in shard},
-            folder / name,
-            metadata={"format": "pt"},
-        )
+        save_file(values_of(shard, value), folder / file, metadata={"format": "pt"})
+    if len(shards) > 1:
+        size = sum(tensor.nbytes for shard in shards.values() for tensor in shard.values())
+        weight_map = {name: file for file, shard in shards.items() for name in shard}
+        index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+        write_json(index, folder / "model.safetensors.index.json")
 
 
-def write_configs(model: DreamLLM, folder: Path) -> None:
-    """Writes `config.json`, the component configs and the tokenizer."""
-    write_json(model_config(model), folder / "config.json")
+def values_of(tensors: dict[str, Tensor], value) -> dict[str, Tensor]:
+    """What is written for some tensors; those that share memory (tied weights) are copied."""
+    values, storages = {}, set()
+    for name, tensor in tensors.items():
+        values[name] = value(name, tensor)
+        storage = values[name].untyped_storage().data_ptr()
+        if storage in storages:
+            values[name] = values[name].clone()
+        storages.add(storage)
+    return values
+
+
+def write_configs(model: DreamLLM, folder: Path, names: set[str]) -> set[str]:
+    """Writes `config.json`, the component configs and the tokenizer into an empty folder.
+
+    Args:
+        model: whose.
+        folder: where to.
+        names: of all other files of the checkpoint. `config.json` lists all files, so that the next
+            save knows which it may remove.
+
+    Returns:
+        The names of all files.
+    """
     write_json(token_ids(model), folder / "generation_config.json")
     for name, content in component_configs(model).items():
         write_json(content, folder / "component_configs" / name)
     model.tokenizer.save(folder)
+    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    config, all_names = model_config(model), {*names, *written, "config.json"}
+    config["minidream"]["files"] = sorted(all_names)
+    write_json(config, folder / "config.json")
+    return all_names
 
 
 def token_ids(model: DreamLLM) -> dict[str, int]:
