@@ -13,7 +13,7 @@ from minidream.images import as_integer, as_number
     "value",
     [3, 3.0, Fraction(3), np.int8(3), np.float16(3), np.array(3), np.array([[3.0]])]
     + [torch.tensor(3), torch.tensor([3.0], dtype=torch.bfloat16)],
-    ids=repr,
+    ids=lambda value: repr(value).split(" at 0x")[0],
 )
 def test_one_number_is_taken_in_every_form(value):
     assert type(as_integer("n", value, 3, 3)) is int and as_integer("n", value) == 3
@@ -30,7 +30,7 @@ def test_large_integers_stay_exact():
     "value",
     [True, np.bool_(True), torch.tensor(True), "3", b"3", None, [3], (3,), 3j, np.array("3")]
     + [torch.Generator(), torch.tensor([3, 3]), torch.zeros(0), np.array([None])],
-    ids=repr,
+    ids=lambda value: repr(value).split(" at 0x")[0],
 )
 def test_what_is_not_one_number_is_refused(value):
     for check in (as_integer, as_number):
