@@ -240,7 +240,8 @@ def as_index(name: str, index, size: int, there: str) -> int:
         TypeError: if it is not a number.
         ValueError: if it is not whole, or does not exist.
     """
-    number = as_integer(name, index)
+    # A plain int needs no other check: there may be thousands of positions.
+    number = index if type(index) is int else as_integer(name, index)
     if not -size <= number < size:
         raise ValueError(f"{name} {number} was asked for; {there}")
     return number % size

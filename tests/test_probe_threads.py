@@ -164,8 +164,15 @@ def test_two_threads_intervene_at_the_same_time(model):
         assert all_equal(list(pool.map(intervene, blocks)), alone)
 
 
+def hooks_of(model) -> int:
+    return sum(
+        len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()
+    )
+
+
 def test_a_block_lasts_while_others_are_opened_and_closed_elsewhere(model):
     """Also if the other block ends with an exception; hooks are gone when all blocks are."""
+    before = hooks_of(model)
     with probe.watch_image(model) as alone, probe.ablate(model, [3], layer=2):
         plain = dream(model, PROMPTS)
 
@@ -182,4 +189,4 @@ def test_a_block_lasts_while_others_are_opened_and_closed_elsewhere(model):
     assert all_equal(tensors_of(seen), tensors_of(alone))
     with probe.steer(model, torch.ones(model.dream_queries.shape[1:]), layer=2):
         assert torch.equal(painted[0], dream(model, OTHERS))
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert hooks_of(model) == before

@@ -15,6 +15,10 @@
 | `attribution`, `targets`, `answers` | what does a loss, a verdict or an answer depend on? |
 | `map_scores` | do maps agree with the truth, and with one another? |
 | `explorers` | widgets that show some of this interactively |
+| `indices` | which queries or positions did a user name? |
+
+Each acts only in the thread that opened its `with` block, also on compiled models, which run as
+plain code inside of it: see `watch`.
 """
 
 from .answers import answer_attribution
