@@ -295,6 +295,18 @@ def test_batches_of_two_sizes_in_one_block_are_an_error(model):
         model.dream(["a red circle", "a blue square"], num_inference_steps=1)
 
 
+@torch.no_grad()
+def test_latents_of_two_sizes_in_one_block_are_an_error(model):
+    """Also if both have as many cells: 8 x 12 and 12 x 8."""
+    condition = torch.randn(1, 5, model.decoder.unet.config.cross_attention_dim)
+    for size in ((12, 8), (8, 8)):
+        with pytest.raises(RuntimeError, match="8 x 12 cells and 5 queries, now"):
+            with probe.watch_image(model):
+                for height, width in ((8, 12), size):
+                    latents = torch.randn(1, 4, height, width)
+                    model.decoder.predict(latents, torch.tensor([500]), condition)
+
+
 def test_two_hops_by_hand():
     trace = probe.Trace(
         torch.tensor([[[[0.2, 0.8, 0.0], [0.5, 0.0, 0.5]]]]), ["<s>", "red", "circle"]

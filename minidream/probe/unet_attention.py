@@ -208,8 +208,9 @@ def watch_image(model, steps: bool = False, heads: bool = False):
         one another.
 
     Raises:
-        RuntimeError: at the end, if nothing was painted; at once, if the U-Net has no
-            cross-attention.
+        RuntimeError: at once, if the U-Net has no cross-attention; during the pass, for pictures of
+            another number or size than before; at the end, if nothing was painted, or if a layer
+            did not run its hooks (its name).
         ValueError: if a layer's processor is not diffusers' default.
     """
     modules = named_modules(model.decoder.unet)
