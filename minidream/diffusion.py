@@ -303,22 +303,22 @@ def own_scheduler(scheduler: DDIMScheduler, num_inference_steps: int) -> DDIMSch
 
     Raises:
         TypeError: if the number of steps is not a number.
-        ValueError: if it is below 1, or needs a timestep beyond those of training. (So do 1000
-            steps of 1000 with "leading" spacing and an offset of 1; 999 do not.)
+        ValueError: if it is below 1, or leads to a timestep beyond those of training.
     """
-    own, trained = copy.deepcopy(scheduler), scheduler.config.num_train_timesteps
+    own, trained = copy.copy(scheduler), scheduler.config.num_train_timesteps
 
     def first_timestep(steps: int) -> int:
-        own.set_timesteps(steps)
+        own.set_timesteps(steps)  # replaces whatever differs between calls
         # "trailing" spacing counts down to 0, by rounding sometimes to -1 (as with 61 steps).
         own.timesteps = own.timesteps[own.timesteps >= 0]
         return own.timesteps[0].item()
 
-    most = next(steps for steps in range(trained, 0, -1) if first_timestep(steps) < trained)
-    steps = as_integer("num_inference_steps", num_inference_steps, 1, most)
-    if (first := first_timestep(steps)) >= trained:
-        raise ValueError(f"{steps} steps begin at timestep {first}; training had {trained}, from 0")
-    return own
+    steps = as_integer("num_inference_steps", num_inference_steps)
+    if 1 <= steps <= trained and (first := first_timestep(steps)) < trained:
+        return own
+    most = next(most for most in range(trained, 0, -1) if first_timestep(most) < trained)
+    as_integer("num_inference_steps", steps, 1, most)
+    raise ValueError(f"{steps} steps begin at timestep {first}; training had {trained}, from 0")
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

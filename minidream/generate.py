@@ -113,7 +113,7 @@ def paint(
         )
     seeds, steps, scale = as_seeds(seed, len(states)), num_inference_steps, guidance_scale
     options = check_options(model, len(seeds), steps, scale, negative_prompt, latents, output_type)
-    return paint_checked(model, states, seeds, options, progress=progress)
+    return paint_checked(model, states.to(model.device), seeds, options, progress=progress)
 
 
 def check_options(

@@ -64,7 +64,8 @@ class RMSNorm(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Any shape (..., dim) to the same shape and dtype."""
         normed = F.rms_norm(hidden.float(), hidden.shape[-1:], eps=self.eps)
-        return (self.weight * normed.to(hidden.dtype)).to(hidden.dtype)
+        scaled = self.weight * normed.to(hidden.dtype)
+        return scaled if scaled.dtype == hidden.dtype else scaled.to(hidden.dtype)
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> Tensor:
@@ -317,9 +318,7 @@ def real_inputs(
     The cache remembers the answer, so that a padded batch can be continued.
     """
     cached = None if cache is None else cache.mask
-    if mask is None and cached is None:
-        return None
-    if cache is None:
+    if cache is None or (mask is None and cached is None):
         return mask
     if mask is None:
         mask = torch.ones(batch, tokens, dtype=torch.bool, device=device)

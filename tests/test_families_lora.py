@@ -23,6 +23,14 @@ def test_lora_changes_nothing_at_first_and_merges_into_the_same_model():
     torch.testing.assert_close(llm(embeddings), apart, rtol=1e-4, atol=1e-5)
 
 
+def test_lora_is_as_precise_as_the_matrix_that_it_changes():
+    llm = tiny_llm().bfloat16()
+    lora.add_lora(llm, rank=2)
+    assert llm(noise(2, 5, 8)).dtype == torch.bfloat16
+    lora.merge_lora(llm)
+    assert {weight.dtype for weight in llm.parameters()} == {torch.bfloat16}
+
+
 def test_lora_by_hand():
     linear = nn.Linear(3, 2, bias=False)
     detour = lora.LoRA(linear, rank=1)

@@ -27,8 +27,9 @@ class LoRA(nn.Module):
     def __init__(self, linear: nn.Linear, rank: int = RANK):
         super().__init__()
         self.linear = linear
-        self.down = nn.Linear(linear.in_features, rank, bias=False)
-        self.up = nn.Linear(rank, linear.out_features, bias=False)
+        like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
+        self.down = nn.Linear(linear.in_features, rank, bias=False, **like)
+        self.up = nn.Linear(rank, linear.out_features, bias=False, **like)
         nn.init.zeros_(self.up.weight)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -38,9 +39,10 @@ class LoRA(nn.Module):
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """One plain linear layer that computes the same."""
-        merged = nn.Linear(self.linear.in_features, self.linear.out_features, bias=False)
-        merged.weight.copy_(self.linear.weight + self.up.weight @ self.down.weight)
-        return merged.to(self.linear.weight)
+        weight = self.linear.weight + self.up.weight @ self.down.weight
+        merged = nn.Linear(*weight.T.shape, False, weight.device, weight.dtype)
+        merged.weight.copy_(weight)
+        return merged
 
 
 def add_lora(llm: nn.Module, rank: int = RANK) -> list[LoRA]:

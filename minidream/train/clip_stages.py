@@ -16,7 +16,7 @@ from ..weights import toy
 from ..weights.toy import clip_text_states
 from ..world.judge import BACKGROUND_WORDS, Reading, attribute_indices
 from ..world.language import describe, parse_caption
-from ..world.render import render
+from ..world.render import FLOATS, render
 from ..world.scenes import (
     BACKGROUNDS,
     COLOURS,
@@ -279,7 +279,8 @@ class SightStage(ClipStage):
 
     def recolour(self, images, masks, scenes, rng):
         """The same scenes in random colours."""
-        colours = torch.tensor([self.random_colours(scene, rng) for scene in scenes])
+        colours = [self.random_colours(scene, rng) for scene in scenes]
+        colours = torch.tensor(colours, **FLOATS)
         cover = torch.cat([1 - masks.sum(dim=1, keepdim=True), masks], dim=1)
         return einsum(
             cover, colours, "batch layers height width, batch layers rgb -> batch rgb height width"
