@@ -148,7 +148,7 @@ def opens_text(call):
         return True
     if last in ("run", "Popen", "check_output"):
         return bool({"text", "universal_newlines"} & keywords.keys())
-    if last not in ("open", "fdopen") or name == "Image.open":
+    if last not in ("open", "fdopen") or name in ("Image.open", "os.open"):
         return False
     first_is_path = name in ("open", "io.open", "os.fdopen")
     modes = [*call.args[first_is_path : first_is_path + 1], keywords.get("mode")]
@@ -188,6 +188,7 @@ def test_text_without_an_encoding_is_noticed():
         "path.open(mode='wb')",
         "path.open('w', encoding='utf-8')",
         "Image.open(path)",
+        "os.open(path, os.O_RDONLY)",
         "path.read_bytes()",
     ):
         assert not encodingless(right), right

@@ -337,7 +337,7 @@ def test_all_files_and_folders_have_the_rights_that_new_files_have(
 
 
 def test_parts_and_figures_have_them_too(tmp_path, umask):
-    stages.save_part({"one": torch.ones(3)}, tmp_path / "stage.part.safetensors")
+    stages.save_part({"one": torch.ones(3)}, tmp_path / "stage.part.safetensors", {"plan": "{}"})
     write_atomically(lambda path: path.write_text("{}"), tmp_path / "results.json")
     assert rights(tmp_path) == {(False, 0o666 & ~umask)}
     assert load_file(tmp_path / "stage.part.safetensors")["one"].sum() == 3
