@@ -30,8 +30,7 @@ def both(key_value_heads):
         rms_norm_eps=1e-5,
         rope_theta=500.0,
     )
-    # Of five seeds, the one whose weights amplify the rounding of float32 least: 4e-6, not 1.3e-5.
-    torch.manual_seed(30 + key_value_heads)
+    torch.manual_seed(key_value_heads)
     # Large weights: with 0.02, attention would be so flat that a wrong mask could hide under 1e-5.
     theirs = LlamaForCausalLM(
         LlamaConfig(**sizes, initializer_range=0.3, attn_implementation="eager")
@@ -55,6 +54,12 @@ def pair(request):
         yield both(request.param)
 
 
+def assert_same_logits(ours, theirs):
+    """Equal to 1e-5 of the largest logit: float32 is rounded in another order by each processor."""
+    largest = theirs.abs().max()
+    assert_close(ours / largest, theirs / largest, atol=1e-5, rtol=0)
+
+
 def some_ids(*shape):
     return torch.randint(VOCABULARY, shape, generator=torch.Generator().manual_seed(1))
 
@@ -65,7 +70,7 @@ def test_equals_transformers_in_every_hidden_state_it_promises(pair):
     expected = theirs(ids, output_hidden_states=True)
     hidden = ours(ours.embed_tokens(ids))
     assert_close(hidden, expected.hidden_states[-1], atol=1e-5, rtol=0)
-    assert_close(ours.logits(hidden), expected.logits, atol=1e-5, rtol=0)
+    assert_same_logits(ours.logits(hidden), expected.logits)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ def test_cache_changes_nothing(pair, chunks):
     assert key.shape == value.shape == (2, ours.config.num_key_value_heads, 11, 4), (
         "only the shared heads are kept"
     )
-    assert_close(ours.logits(torch.cat(read, dim=1)), theirs(ids).logits, atol=1e-5, rtol=0)
+    assert_same_logits(ours.logits(torch.cat(read, dim=1)), theirs(ids).logits)
 
 
 def left_padded():
