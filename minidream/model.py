@@ -82,6 +82,9 @@ class HookPoint(nn.Module):
 class DreamLLM(nn.Module):
     """One causal language model that reads text and pictures, writes text, and dreams pictures.
 
+    Its parts may be in different precisions: each casts what comes in. Several threads may use one
+    model at once, since its methods leave nothing behind in it.
+
     Args:
         llm: the language model.
         vision: from pictures to LLM inputs.

@@ -147,7 +147,8 @@ class ToyTokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes `words.json`."""
-        (Path(folder) / "words.json").write_text(json.dumps(self.words) + "\n", encoding="utf-8")
+        path = Path(folder).expanduser() / "words.json"
+        path.write_text(json.dumps(self.words) + "\n", encoding="utf-8")
 
     def label(self, token: int) -> str:
         """How a token is written in figures."""
@@ -171,7 +172,7 @@ class LlamaTokenizer:
         eos: int = 2,
         unk: int = 0,
     ):
-        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        content = model if isinstance(model, bytes) else Path(model).expanduser().read_bytes()
         self.pieces = sentencepiece.SentencePieceProcessor(model_proto=content)
         self.added = dict(added)
         self.bos, self.eos, self.unk, self.pad = bos, eos, unk, self.added["[PAD]"]
@@ -224,14 +225,15 @@ class LlamaTokenizer:
             "padding_side": "right",
             "added_tokens_decoder": decoder,
         }
-        (Path(folder) / "tokenizer.model").write_bytes(self.pieces.serialized_model_proto())
+        folder = Path(folder).expanduser()
+        (folder / "tokenizer.model").write_bytes(self.pieces.serialized_model_proto())
         files = {
             "added_tokens": self.added,
             "special_tokens_map": roles,
             "tokenizer_config": settings,
         }
         for name, content in files.items():
-            path = Path(folder) / f"{name}.json"
+            path = folder / f"{name}.json"
             path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     def label(self, token: int) -> str:

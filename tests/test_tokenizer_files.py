@@ -15,7 +15,7 @@ import pytest
 import sentencepiece
 
 import minidream
-from minidream.tokenizers import SPECIAL_TOKENS
+from minidream.tokenizers import SPECIAL_TOKENS, LlamaTokenizer, ToyTokenizer
 from minidream.weights.tokenizer_files import BASIC, model_from_json, read_tokenizer
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -85,6 +85,15 @@ def test_a_checkpoint_with_tokenizer_json_alone_is_loaded_and_saved_officially(c
     minidream.save(model, tmp_path / "saved")
     again = tokenizer_of(tmp_path / "saved")
     assert again.encode(" a  cat") == ids and again.special == tokenizer_of(copy).special
+
+
+def test_a_tokenizer_is_saved_and_read_at_home(official, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    official.save("~")
+    ToyTokenizer(["star"]).save("~")
+    assert {"tokenizer.model", "words.json"} <= {path.name for path in tmp_path.iterdir()}
+    again = LlamaTokenizer("~/tokenizer.model", official.added)
+    assert again.encode("a cat") == official.encode("a cat")
 
 
 def test_the_form_in_which_transformers_4_wrote_it(copy, official):

@@ -211,6 +211,18 @@ def test_a_figure_that_cannot_be_written_does_not_lose_a_part(tmp_path):
     assert (tmp_path / "text.clip_text.safetensors").exists()
 
 
+def test_a_figure_that_a_kill_prevented_is_drawn_by_the_next_start(trained, tmp_path, capsys):
+    folder = copied(trained, tmp_path)
+    (folder / "text.png").unlink()
+    stages.run("text", folder, steps=2, progress=False)
+    assert "finished before" in capsys.readouterr().out
+    assert (folder / "text.png").read_bytes().startswith(b"\x89PNG")
+    (folder / "text.png").unlink()
+    (folder / "text.jsonl").unlink()  # a part that was copied here alone has no losses to draw
+    stages.run("text", folder, steps=2, progress=False)
+    assert not (folder / "text.png").exists()
+
+
 def test_a_figure_that_fails_does_not_lose_a_part(tmp_path, monkeypatch):
     monkeypatch.setattr(curves.plt, "subplots", lambda *_, **__: 1 / 0)
     with pytest.warns(UserWarning, match="could not be drawn: division by zero"):

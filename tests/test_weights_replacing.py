@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from models_shared import in_child, status
 
-from minidream.weights.files import read_json, write_atomically, write_json
+from minidream.weights.files import read_json, write_json
 from minidream.weights.replacing import (
     JOURNAL,
     clear,
@@ -350,7 +350,10 @@ def test_files_that_are_replaced_while_they_are_read_are_noticed(folder):
 
 
 def test_what_is_not_complete_is_cleared(folder):
-    (folder / ".minidream-save-1234" / "new").mkdir(parents=True)
-    write_atomically(lambda path: path.write_text("half"), folder / ".minidream-save-1234/new/one")
+    put_plainly(folder, {".minidream-save-12345678/new/one": "half"})
     finish_replacing(folder)
     assert clear(folder) == (set(), []) and ours(folder) == OLD
+    others = {".minidream-save-notes": "mine", ".minidream-save-1234567/new/one": "mine"}
+    put_plainly(folder, others)
+    put(folder, NEW, OLD)
+    assert ours(folder) == NEW | others, "the names of hidden folders are longer"

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from transformers import CLIPConfig, LlamaConfig
 
 import minidream
-from minidream.weights import building, variants
+from minidream.weights import building, tokenizer_files, variants
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-a"
 CLIP = "component_configs/clip_vision/config.json"
@@ -350,3 +350,33 @@ def test_every_field_is_refused_with_every_value_that_no_table_lists():
             with pytest.raises(ValueError, match=rf"^it\.json: {field} is ") as error:
                 variants.check_fields(Path("it.json"), {field: value}, table)
             assert all(repr(known) in str(error.value) for known in values)
+
+
+def fields_of(config: dict, above: tuple[str, ...] = ()):
+    """The path of keys to every field of a config, those in sections included."""
+    for name, value in config.items():
+        yield (*above, name)
+        if isinstance(value, dict):
+            yield from fields_of(value, (*above, name))
+
+
+@pytest.mark.parametrize("wrong", [None, "x", -1, [], {"x": 1}, True], ids=repr)
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", CLIP, PIXELS, SCHEDULER])
+def test_whatever_a_field_holds_is_read_or_refused_with_the_name_of_a_file(copy, name, wrong):
+    """No other exception, and none without a name; every field in turn."""
+    path = copy / name
+    whole = json.loads(path.read_bytes())
+    for *above, field in fields_of(whole):
+        changed = json.loads(json.dumps(whole))
+        inside = changed
+        for key in above:
+            inside = inside[key]
+        inside[field] = wrong
+        path.write_text(json.dumps(changed), encoding="utf-8")
+        try:
+            config = variants.read_config(copy / "config.json")
+            tokenizer = tokenizer_files.read_tokenizer(copy, config)
+            with building.single_precision(), building.EmptyWeights():
+                building.build(copy / "config.json", config, copy / "component_configs", tokenizer)
+        except ValueError as error:
+            assert str(copy) in str(error), (above, field)

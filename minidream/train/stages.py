@@ -166,6 +166,8 @@ def run(
 ) -> None:
     """Trains one stage, unless it has finished, and saves its parts and a figure of its losses.
 
+    If a finished stage has no figure, as after a kill while it was drawn, it is drawn now.
+
     Args:
         name: of the stage.
         folder: where the parts of earlier stages are, and where everything is saved.
@@ -180,6 +182,7 @@ def run(
         FileNotFoundError: if a part of an earlier stage is missing.
     """
     folder, main = as_path(folder), state().is_main_process
+    figure, log_file = folder / f"{name}.png", folder / f"{name}.jsonl"
     files, built_on = files_of(name, folder), parts_used(name, folder)
     if is_finished(name, folder, seed, steps):
         known = all(plan_of_part(path) for path in files.values())
@@ -188,16 +191,18 @@ def run(
             print(
                 f"{name}: finished before ({', '.join(path.name for path in files.values())}){note}"
             )
+            if log_file.exists() and not figure.exists():
+                write_figure(partial(losses_figure, log_file, name), figure)
         return
     stage = build(name, folder, seed)
-    log = fit(stage, folder, seed, steps, progress=progress, built_on=built_on)
+    fit(stage, folder, seed, steps, progress=progress, built_on=built_on)
     if main:
         metadata = as_metadata(plan_of(RECIPES[name], seed, steps, built_on), name)
         for part, path in files.items():
             tensors = stage.parts()[part].state_dict()
             tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
             save_part(tensors, path, metadata)
-        write_figure(partial(losses_figure, log, name), folder / f"{name}.png")
+        write_figure(partial(losses_figure, log_file, name), figure)
     state().wait_for_everyone()
 
 
@@ -223,11 +228,11 @@ def is_finished(name: str, folder: str | Path, seed: int = 0, steps: int | None 
     return finished
 
 
-def losses_figure(log: list[dict], name: str):
+def losses_figure(log_file: Path, name: str):
     """The losses of a stage, as a figure."""
     from ..plots import plot_losses  # not earlier: with a wrong MPLBACKEND this import fails
 
-    return plot_losses(log, name)
+    return plot_losses(read_log(log_file), name)
 
 
 def save_part(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

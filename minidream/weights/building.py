@@ -1,7 +1,6 @@
 """Builds an empty DreamLLM from the configs of a checkpoint."""
 
 import dataclasses
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -15,6 +14,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from ..diffusion import Decoder, DiffusionConfig
 from ..documents import TEMPLATES
 from ..dream_queries import ConditionProjector
+from ..images import as_number
 from ..llm import LLM, LLMConfig
 from ..model import DreamConfig, DreamLLM
 from ..vision import CLIP_MEAN, CLIP_STD, VisionEncoder
@@ -24,6 +24,7 @@ from .variants import (
     CLIP,
     LLAMA_7B,
     PIXELS,
+    PLUGIN,
     SCHEDULER,
     UNET,
     VAE,
@@ -31,6 +32,7 @@ from .variants import (
     check_fields,
     check_llama,
     read_config,
+    refused,
     rope_theta,
     section,
     whole_number,
@@ -93,8 +95,9 @@ def build(path: Path, config: dict, components: Path, tokenizer) -> DreamLLM:
     plugins = read_plugins(path, section(path, config, "plugins_init_kwargs"), width)
     # Options that the official config does not have.
     toy = section(path, config, "minidream")
-    loss_names = ("loss_weight_lm", "loss_weight_vm", "loss_scale_schedule")
-    loss = {name: config[name] for name in loss_names if name in config}
+    loss = numbers(path, config, "loss_weight_lm", "loss_weight_vm")
+    if "loss_scale_schedule" in config:
+        loss["loss_scale_schedule"] = config["loss_scale_schedule"]
     dream_config = refused(path, DreamConfig, toy.get("template", "vicuna_v1.1"), **loss)
     check_fields(path, toy, {"template": tuple(TEMPLATES)}, "minidream.")
     vision = build_vision(path, plugins["clip_vision_embedding"], components, width)
@@ -105,12 +108,10 @@ def build(path: Path, config: dict, components: Path, tokenizer) -> DreamLLM:
     return DreamLLM(llm, vision, decoder, dream_queries, tokenizer, dream_config)
 
 
-def refused(path: Path, make: Callable, *arguments, **options):
-    """What a constructor returns; whatever it refuses in a config is a ValueError with the file."""
-    try:
-        return make(*arguments, **options)
-    except Exception as error:  # each library has exceptions of its own
-        raise ValueError(f"{path}: {error}") from error
+def numbers(path: Path, config: dict, *names: str) -> dict[str, float]:
+    """Those of some fields that are given; ValueError if one is not a number, 0 or above."""
+    given = [name for name in names if name in config]
+    return {name: refused(path, as_number, name, config[name], 0) for name in given}
 
 
 def llm_config(path: Path, config: dict) -> LLMConfig:
@@ -119,7 +120,7 @@ def llm_config(path: Path, config: dict) -> LLMConfig:
     sizes = LLAMA_7B | {name: config[name] for name in fields if name in config}
     for name, value in sizes.items():
         if fields[name] is int:
-            whole_number(path, name, value)
+            sizes[name] = whole_number(path, name, value)
     check_llama(path, config)
     theta = rope_theta(path, config)
     if theta is not None:
@@ -141,6 +142,7 @@ def read_plugins(path: Path, config: dict, width: int) -> dict[str, dict]:
         )
     plugins = {name: section(path, config, name) for name in PLUGINS}
     for name, plugin in plugins.items():
+        check_fields(path, plugin, PLUGIN, f"{name}.")
         made_for = plugin.get("embed_hidden_size", width)
         if made_for != width:
             raise ValueError(
@@ -159,7 +161,7 @@ def read_plugins(path: Path, config: dict, width: int) -> dict[str, dict]:
 def projector_depth(path: Path, plugin: dict) -> int:
     """The number of layers of a plugin's projector; ValueError for an unknown type."""
     kind, depth = plugin.get("projector_type", "linear"), plugin.get("projector_depth", 1)
-    whole_number(path, "projector_depth", depth)
+    depth = whole_number(path, "projector_depth", depth)
     if (kind, depth) != ("linear", 1) and not (kind == "mlp" and depth > 1):
         raise ValueError(
             f"{path}: a projector of type {kind!r} and depth {depth} is not known; the known ones "
@@ -224,6 +226,8 @@ def read_pixels(path: Path, image_size: int) -> tuple[tuple, tuple]:
     for name, values in (("image_mean", mean), ("image_std", std)):
         if not isinstance(values, list | tuple) or len(values) != 3:
             raise ValueError(f"{path}: {name} is {values!r}; it is a list of three numbers")
+        for value in values:
+            refused(path, as_number, f"each of {name}", value)
     return mean, std
 
 
@@ -243,6 +247,8 @@ def build_decoder(path: Path, plugin: dict, components: Path, llm_dim: int, toy:
     unet_config, vae_config = read_config(unet_path), read_config(vae_path)
     check_fields(unet_path, unet_config, UNET)
     check_fields(vae_path, vae_config, VAE)
+    for name, default in (("sample_size", None), ("cross_attention_dim", 1280)):
+        unet_config[name] = whole_number(unet_path, name, unet_config.get(name, default))
     unet = refused(unet_path, UNet2DConditionModel.from_config, unet_config)
     vae = refused(vae_path, AutoencoderKL.from_config, vae_config)
     channels = vae.config.latent_channels
@@ -252,19 +258,20 @@ def build_decoder(path: Path, plugin: dict, components: Path, llm_dim: int, toy:
                 f"{unet_path}: {name} is {unet.config[name]}; the VAE of {vae_path} has "
                 f"{channels} latent channels"
             )
-    for name in ("sample_size", "cross_attention_dim"):
-        whole_number(unet_path, name, unet.config[name])
     above_zero(vae_path, "scaling_factor", vae.config.scaling_factor)
     scheduler, ancestral = build_scheduler(
         components / "diffusion" / "scheduler" / "scheduler_config.json"
     )
-    training = ("drop_prob", "noise_offset", "input_perturbation")
-    sampling = ("num_inference_steps", "guidance_scale")
+    training = ("drop_prob", "noise_offset", "input_perturbation", "snr_gamma")
+    sampling = numbers(path, toy, "guidance_scale")
+    if "num_inference_steps" in toy:
+        sampling["num_inference_steps"] = whole_number(
+            path, "num_inference_steps", toy["num_inference_steps"]
+        )
     config = DiffusionConfig(
         eta=1.0 if ancestral else 0.0,
-        snr_gamma=plugin.get("snr_gamma"),
-        **{name: plugin[name] for name in training if plugin.get(name)},
-        **{name: toy[name] for name in sampling if name in toy},
+        **numbers(path, plugin, *training),
+        **sampling,
     )
     condition_dim = unet.config.cross_attention_dim
     projector = ConditionProjector(llm_dim, condition_dim, projector_depth(path, plugin))
@@ -283,6 +290,10 @@ def build_scheduler(path: Path) -> tuple[DDIMScheduler, bool]:
     check_fields(path, config, SCHEDULER)
     for name in ("beta_start", "beta_end"):
         above_zero(path, name, config.get(name, 1))
+    for name, default, least in (("num_train_timesteps", 1000, 1), ("steps_offset", 0, 0)):
+        config[name] = whole_number(path, name, config.get(name, default), least)
+    if not isinstance(config.get("trained_betas", []), list):
+        raise ValueError(f"{path}: trained_betas is {config['trained_betas']!r}, not a list")
     if ancestral:
         # The official class clips unless it is told not to.
         check_fields(path, {"clip_sample": True} | config, ANCESTRAL)

@@ -22,7 +22,8 @@ try:
 except ImportError:  # Windows has none; there, two saves at the same time are not noticed
     fcntl = None
 
-HIDDEN = ".minidream-save-"  # the names of hidden folders begin with this
+HIDDEN = ".minidream-save-"  # and eight hexadecimal digits: the names of hidden folders
+ANY_HIDDEN = HIDDEN + 8 * "[0-9a-f]"
 JOURNAL = "journal.json"
 
 
@@ -79,15 +80,15 @@ def finish_replacing(folder: Path) -> None:
         ValueError: if files were changed or removed meanwhile, so that the set is incomplete.
         OSError: if the rights do not suffice.
     """
-    if any(folder.glob(f"{HIDDEN}*/{JOURNAL}")):
+    if any(folder.glob(f"{ANY_HIDDEN}/{JOURNAL}")):
         with locked(folder, wait=True):
-            for journal in folder.glob(f"{HIDDEN}*/{JOURNAL}"):
+            for journal in folder.glob(f"{ANY_HIDDEN}/{JOURNAL}"):
                 move(folder, journal.parent)
 
 
 def was_cut_short(folder: Path) -> bool:
     """Whether a process was killed before all its files were complete."""
-    return any(folder.glob(f"{HIDDEN}*"))
+    return any(folder.glob(ANY_HIDDEN))
 
 
 @contextlib.contextmanager
@@ -141,7 +142,7 @@ def clear(folder: Path) -> tuple[set[str], list[Path]]:
         hidden folders of these.
     """
     names, useless = set(), []
-    for hidden in folder.glob(f"{HIDDEN}*"):
+    for hidden in folder.glob(ANY_HIDDEN):
         if not (hidden / JOURNAL).exists():
             shutil.rmtree(hidden)
             continue
@@ -183,13 +184,16 @@ def complete(folder: Path, hidden: Path, last: str, replaced: set[str]) -> None:
     for name in names:
         check_place(folder, name)
         (new / name).chmod(rights)
-        sync(new / name)
+    for path in (*new.rglob("*"), new):
+        sync(path)
     journal = {
         "files": {name: stamp(new / name) for name in [*sorted(names - {last}), last]},
         "remove": sorted(replaced - names),
         "replaces": stamp(folder / last),
     }
     write_atomically(lambda path: write_json(journal, path), hidden / JOURNAL)
+    for path in (hidden, folder):
+        sync(path)
 
 
 def move(folder: Path, hidden: Path) -> None:

@@ -18,6 +18,7 @@ from .variants import (
     TOKENIZER_JSON,
     check_fields,
     read_config,
+    refused,
     section,
     whole_number,
 )
@@ -164,16 +165,12 @@ def ids_elsewhere(folder: Path, config: dict) -> dict[str, dict[str, int]]:
             found[f"{field} in config.json"] = {token: single_id(folder, field, config[field])}
     if (folder / "added_tokens.json").exists():
         found["added_tokens.json"] = read_config(folder / "added_tokens.json")
-    if (folder / "tokenizer.json").exists():
-        tokens = added_tokens(folder / "tokenizer.json", read_json(folder / "tokenizer.json"))
-        found["tokenizer.json"] = {
-            token["content"]: token["id"] for token in tokens if token["special"]
-        }
-    if (folder / "tokenizer_config.json").exists():
-        decoder = read_config(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
-        found["added_tokens_decoder in tokenizer_config.json"] = {
-            token["content"]: int(index) for index, token in decoder.items() if token["special"]
-        }
+    if (path := folder / "tokenizer.json").exists():
+        found[path.name] = special_of(added_tokens(path, read_config(path).get("added_tokens", [])))
+    if (path := folder / "tokenizer_config.json").exists():
+        decoder = section(path, read_config(path), "added_tokens_decoder")
+        listed = [section(path, decoder, index) | {"id": index} for index in decoder]
+        found[f"added_tokens_decoder in {path.name}"] = special_of(added_tokens(path, listed))
     return found
 
 
@@ -185,13 +182,22 @@ def single_id(folder: Path, field: str, value: int | list[int]) -> int:
     return ids[0]
 
 
-def added_tokens(path: Path, content: dict) -> list[dict]:
-    """The list of tokens in `tokenizer.json` that are never split; ValueError if it is damaged."""
-    tokens = content.get("added_tokens") or []
-    for token in tokens:
-        if not isinstance(token, dict) or not {"id", "content", "special"} <= token.keys():
+def added_tokens(path: Path, listed: list) -> list[tuple[str, int, bool]]:
+    """Tokens that are never split: (token, id, whether it is special); ValueError for others."""
+    if not isinstance(listed, list):
+        raise ValueError(f"{path}: added_tokens is {listed!r}, not a list")
+    for token in listed:
+        if not isinstance(token, dict) or not isinstance(token.get("content"), str):
             raise ValueError(f"{path}: added_tokens holds {token!r}, which is no token with its id")
-    return tokens
+    return [
+        (token["content"], refused(path, int, token.get("id")), token.get("special") is True)
+        for token in listed
+    ]
+
+
+def special_of(tokens: list[tuple[str, int, bool]]) -> dict[str, int]:
+    """The ids of those added tokens that are special."""
+    return {token: index for token, index, special in tokens if special}
 
 
 # --------------------------------------------------------------------------------------------------
@@ -209,21 +215,22 @@ def model_from_json(path: Path) -> bytes:
     spaces = {name: content[name] for name in ("normalizer", "pre_tokenizer") if name in content}
     if spaces not in SPACES:
         raise ValueError(f"{path} is of another tokenizer than LLaMA's: its spaces are {spaces}")
-    model = content.get("model", {})
+    model = section(path, content, "model")
     check_fields(path, {"byte_fallback": False, "fuse_unk": False} | model, TOKENIZER_JSON)
-    vocabulary, added = model.get("vocab"), added_tokens(path, content)
-    special = {token["content"]: token["special"] for token in added}
-    if not isinstance(vocabulary, dict) or "<unk>" not in vocabulary:
+    added = added_tokens(path, content.get("added_tokens", []))
+    special = {token: is_special for token, _, is_special in added}
+    vocabulary = section(path, model, "vocab")
+    if "<unk>" not in vocabulary:
         raise ValueError(f"{path}: model.vocab does not assign an id to each piece and to <unk>")
     # Some versions list the tokens beyond the pieces in the vocabulary, too.
     beyond = set(special) & set(SPECIAL_TOKENS) - set(BASIC)
-    pieces = sorted(set(vocabulary) - beyond, key=vocabulary.get)
+    pieces = refused(path, sorted, set(vocabulary) - beyond, key=vocabulary.get)
     if [vocabulary[piece] for piece in pieces] != list(range(len(pieces))):
         raise ValueError(f"{path}: the ids in model.vocab are not 0 to {len(pieces) - 1}")
     types = {piece: type_of(piece, special) for piece in pieces}
     types["<unk>"] = UNKNOWN
     normal = {piece for piece, kind in types.items() if kind == NORMAL}
-    ranks = ranks_of(path, model.get("merges", []), normal)
+    ranks = refused(path, ranks_of, model.get("merges", []), normal)
     # In sentencepiece, of two neighbours those are joined first whose union has the highest score.
     stored = [
         field(1, field(1, piece.encode()) + field(2, -float(ranks.get(piece, len(ranks) + index))))
@@ -249,7 +256,7 @@ def type_of(piece: str, special: dict[str, bool]) -> int:
     return BYTE if re.fullmatch("<0x[0-9A-F]{2}>", piece) else NORMAL
 
 
-def ranks_of(path: Path, merges: list, normal: set[str]) -> dict[str, int]:
+def ranks_of(merges: list, normal: set[str]) -> dict[str, int]:
     """In which order pieces are put together from two others: {piece: rank}.
 
     sentencepiece puts together whatever pair makes a piece, while `tokenizer.json` lists the pairs.
@@ -270,7 +277,7 @@ def ranks_of(path: Path, merges: list, normal: set[str]) -> dict[str, int]:
     ranks = {piece: rank for rank, piece in enumerate(dict.fromkeys(joined))}
     together = sorted(joined, key=ranks.get) == joined
     if set(pairs) != possible or not together:
-        raise ValueError(f"{path}: model.merges are not those that transformers makes for LLaMA")
+        raise ValueError("model.merges are not those that transformers makes for LLaMA")
     return ranks
 
 

@@ -5,8 +5,10 @@ else than it was trained to. So everything else is refused, by file and field.
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+from ..images import as_integer
 from .files import read_json
 
 # Sizes that a config does not give are those of LLaMA-7B.
@@ -52,6 +54,7 @@ ROPE = {
     "partial_rotary_factor": (1,),
     "factor": (1,),
 }
+PLUGIN = {"use_additional_post_layernorm": (True, False)}
 CLIP = {"model_type": ("clip_vision_model", "clip"), "num_channels": (3,)}
 PIXELS = {
     "do_resize": (True,),
@@ -91,6 +94,7 @@ SCHEDULER = {
     "prediction_type": ("epsilon", "v_prediction"),
     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
     "timestep_spacing": ("leading", "linspace", "trailing"),
+    "set_alpha_to_one": (True, False),
     "use_flow_sigmas": (False,),
 }
 # DDPM sampling is done by the class of DDIM, with fresh noise. The two differ in these.
@@ -164,11 +168,17 @@ def section(path: Path, config: dict, name: str) -> dict:
     return content
 
 
-def whole_number(path: Path, name: str, value) -> int:
-    """A size; ValueError if it is not a whole number, 1 or above."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{path}: {name} is {value!r}; it is a whole number, 1 or above")
-    return value
+def refused(path: Path, make: Callable, *arguments, **options):
+    """What a function returns; whatever it refuses in a config is a ValueError with the file."""
+    try:
+        return make(*arguments, **options)
+    except Exception as error:  # each library has exceptions of its own
+        raise ValueError(f"{path}: {error}") from error
+
+
+def whole_number(path: Path, name: str, value, least: int = 1) -> int:
+    """A size; ValueError if it is not a whole number, `least` or above."""
+    return refused(path, as_integer, name, value, least)
 
 
 def above_zero(path: Path, name: str, value) -> float:

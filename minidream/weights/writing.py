@@ -85,8 +85,12 @@ def write_folder(
         check_folder(folder, written, replaced)
         write_llm(shards, place, value)
         for plugin in PLUGINS:
-            path, content = place / f"{plugin}{plugin_suffix}", values_of(tensors[plugin], value)
-            torch.save(content, path) if plugin_suffix == ".bin" else save_file(content, path)
+            content, path = values_of(tensors[plugin], value), place / f"{plugin}{plugin_suffix}"
+            if plugin_suffix == ".safetensors":
+                save_file(content, path)
+                continue
+            with path.open("wb") as file:  # from a path, torch does not say that the disk is full
+                torch.save(content, file)
         write_others(place)
         return replaced
 

@@ -21,6 +21,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from minidream import plots  # noqa: F401  (so that a fork need not import it)
 from minidream.train import clip_stages, plans, stages
 from minidream.train.loop import fit
 from minidream.weights import parts
