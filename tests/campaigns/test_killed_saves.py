@@ -68,12 +68,12 @@ def ended(model, folder: Path, number: int, wait) -> bool:
 
     def run():
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.write(begin, b"!")
-        try:
+        try:  # the signal may come before the save has begun, or after it
+            os.write(begin, b"!")
             save(model, folder, 150_000)
+            os._exit(0)
         except KeyboardInterrupt:
             os._exit(1)
-        os._exit(0)
 
     child = in_child(run)
     os.read(began, 1)
