@@ -69,15 +69,19 @@ class TurnTokenizer:
 
     def encode(self, text: str, return_tensors: str | None = None, add_special_tokens: bool = True):
         """The turn's ids as a tensor (1, tokens) if tensors are asked for, else a text's ids."""
-        return torch.tensor([self.ids]) if return_tensors else self.tokenizer.encode(text)
+        return (
+            torch.tensor([self.ids], device="cpu")
+            if return_tensors
+            else self.tokenizer.encode(text)
+        )
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
         """A label for each id."""
         return [self.tokenizer.label(token) for token in ids]
 
     def decode(self, ids) -> str:
-        """The text of ids, which are a list or a tensor."""
-        return self.tokenizer.decode([int(token) for token in ids])
+        """The text of ids: a list, a tensor, or one number."""
+        return self.tokenizer.decode(torch.as_tensor(ids, device="cpu").flatten().tolist())
 
 
 @torch.inference_mode(False)
@@ -108,11 +112,12 @@ def answer_attribution(model, turn, answer: str) -> Attribution:
     tokenizer = TurnTokenizer(model, ids)
     text = TextTokenInput("", tokenizer, baselines=special.pad, skip_tokens=list(special.ids))
     answer_ids = torch.tensor(tokenizer.encode(answer), device=model.device)
-    found = LLMAttribution(FeatureAblation(asked), tokenizer).attribute(
-        text, target=answer_ids.cpu(), forward_in_tokens=False
-    )
+    with model.device:  # captum makes tensors on the default device, which could be any
+        found = LLMAttribution(FeatureAblation(asked), tokenizer).attribute(
+            text, target=answer_ids.cpu(), forward_in_tokens=False
+        )
     words = [position for position, token in enumerate(ids) if token not in special.ids]
-    values = torch.zeros(len(ids), dtype=torch.float32)
+    values = torch.zeros(len(ids), dtype=torch.float32, device="cpu")
     values[words] = found.seq_attr.cpu()
 
     def log_probability(prefix: list[int]) -> float:

@@ -136,9 +136,10 @@ def integrated_gradients(
 
     steps, batch = as_integer("steps", steps, 1), as_integer("batch", batch, 1)
     compared = Comparison(model, prompt, target, neutral)
-    values = IntegratedGradients(compared).attribute(
-        compared.embeddings, compared.baseline, n_steps=steps, internal_batch_size=batch
-    )
+    with model.device:  # captum makes tensors on the default device, which could be any
+        values = IntegratedGradients(compared).attribute(
+            compared.embeddings, compared.baseline, n_steps=steps, internal_batch_size=batch
+        )
     return compared.attribution(values[0].sum(dim=-1).detach())
 
 
@@ -161,8 +162,9 @@ def feature_ablation(
     features = torch.zeros(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
     features[:, positions] = torch.arange(1, len(positions) + 1, device=embeddings.device)
     mask = repeat(features, "batch inputs -> batch inputs dim", dim=embeddings.shape[-1])
-    values = FeatureAblation(compared).attribute(
-        embeddings, compared.baseline, feature_mask=mask, perturbations_per_eval=batch
-    )
+    with model.device:  # as above
+        values = FeatureAblation(compared).attribute(
+            embeddings, compared.baseline, feature_mask=mask, perturbations_per_eval=batch
+        )
     # captum gives every number of a feature the feature's value: one of them is enough.
     return compared.attribution(values[0, :, 0].masked_fill(features[0] == 0, 0))

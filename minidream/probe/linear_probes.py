@@ -100,8 +100,9 @@ def linear_probes(
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed), device="cpu")
     accuracies = []
     for taught in (numbers[train], numbers[train][order]):
-        means, scale, weights = fit_ridge(inputs[:, train], taught, len(names), penalty)
-        guessed = (with_constant((inputs[:, test] - means) / scale) @ weights).argmax(dim=-1)
+        with torch.autocast(inputs.device.type, enabled=False):  # which would round the products
+            means, scale, weights = fit_ridge(inputs[:, train], taught, len(names), penalty)
+            guessed = (with_constant((inputs[:, test] - means) / scale) @ weights).argmax(dim=-1)
         share = (guessed == numbers[test]).float().mean(dim=1).cpu()
         accuracies.append(
             rearrange(share, "(layers queries) -> layers queries", layers=len(states))

@@ -168,7 +168,7 @@ class Trace:
     def visible(self) -> Tensor:
         """How many inputs each query can attend to, itself included: shape (queries,)."""
         _, _, queries, inputs = self.weights.shape
-        return torch.arange(inputs - queries + 1, inputs + 1)
+        return torch.arange(inputs - queries + 1, inputs + 1, device="cpu")
 
     def uniform(self) -> Tensor:
         """What `mean` would be if every query attended equally to all that it can see.
@@ -177,7 +177,8 @@ class Trace:
             Shape (queries, inputs).
         """
         visible = rearrange(self.visible, "queries -> queries 1")
-        return (torch.arange(len(self.inputs)) < visible).float() / visible
+        columns = torch.arange(len(self.inputs), device="cpu")
+        return (columns < visible).float() / visible
 
     def evenness(self) -> Tensor:
         """How evenly each row is spread: its entropy divided by that of `uniform`.
@@ -259,7 +260,8 @@ def query_rows(model, embeddings: Tensor, first: int) -> Tensor:
     Returns:
         Shape (layers, heads, queries, inputs), float32 on the CPU.
     """
-    with watch_input(model, torch.arange(first, embeddings.shape[1])) as recorded:
+    rows = torch.arange(first, embeddings.shape[1], device="cpu")
+    with watch_input(model, rows) as recorded:
         model.llm(embeddings)
     return torch.cat(recorded)
 
@@ -278,7 +280,8 @@ def rolled_out(model, embeddings: Tensor) -> Tensor:
         mean = reduce(weights, "1 heads rows inputs -> rows inputs", "mean")
         joined = (mean + identity) / 2 @ joined
 
-    with each_layer(model, torch.arange(embeddings.shape[1]), follow):
+    rows = torch.arange(embeddings.shape[1], device="cpu")
+    with each_layer(model, rows, follow):
         model.llm(embeddings)
     return rearrange(joined, "rows inputs -> 1 1 rows inputs").cpu()
 

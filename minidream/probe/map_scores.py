@@ -100,7 +100,8 @@ def correlations(first: Tensor, second: Tensor) -> Tensor:
     first, second = (
         maps / maps.norm(dim=-1, keepdim=True).clamp(min=1e-12) for maps in (first, second)
     )
-    return first @ second.T
+    with torch.autocast(first.device.type, enabled=False):
+        return first @ second.T
 
 
 def stability(maps: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ def overlap(maps: Tensor) -> Tensor:
         Shape (prompts,). At 0 the maps are disentangled; at 1 all are one map, or its negative.
     """
     flat = rearrange(maps, "prompts queries height width -> prompts queries (height width)")
-    pairs = torch.tensor(list(combinations(range(flat.shape[1]), 2)))
+    pairs = torch.tensor(list(combinations(range(flat.shape[1]), 2)), device="cpu")
     return torch.stack(
         [correlations(one, one).abs()[pairs[:, 0], pairs[:, 1]].mean() for one in flat]
     )
@@ -169,5 +170,5 @@ def separation(maps: Tensor, inside: Tensor) -> Tensor:
     within, outside = maps[:, inside].cpu(), maps[:, ~inside].cpu()
     # The statistic alone is used, so that the fastest way to its p-value is good enough.
     wins = mannwhitneyu(within, outside, axis=1, method="asymptotic").statistic
-    auc = torch.as_tensor(wins) / (within.shape[1] * outside.shape[1])
+    auc = torch.as_tensor(wins, device="cpu") / (within.shape[1] * outside.shape[1])
     return (2 * auc - 1).abs().to(maps)

@@ -27,9 +27,10 @@ def query_stream(model, prompts) -> Tensor:
         TypeError, ValueError: as `DreamLLM.dream`.
         RuntimeError: if a layer did not run its hooks.
     """
-    with watch(model, "llm.layers.*") as outputs:
+    # By the list of layers itself, whose name is another one inside a wrapper such as peft's.
+    with watch(model.llm.layers, "*") as outputs:
         model.encode(prompts)
-    silent = [name for name, each in outputs.items() if not each]
+    silent = [f"llm.layers.{name}" for name, each in outputs.items() if not each]
     if silent:
         raise RuntimeError(
             f"a prompt was encoded, but {', '.join(silent)} did not run their hooks, so that "

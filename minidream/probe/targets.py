@@ -65,6 +65,11 @@ class DenoisingTarget:
 
     def __call__(self, states: Tensor) -> Tensor:
         """States (batch, queries, hidden) to mean squared errors (batch,)."""
+        with torch.autocast(states.device.type, enabled=False):
+            return self.errors(states)
+
+    def errors(self, states: Tensor) -> Tensor:
+        """As the call, in the precision of the decoder."""
         batch, times = len(states), len(self.timesteps)
         condition = repeat(
             self.decoder.projector(states),
@@ -123,6 +128,11 @@ class VerdictTarget:
 
     def __call__(self, states: Tensor) -> Tensor:
         """States (batch, queries, hidden) to log-probabilities (batch,), in nats."""
+        with torch.autocast(states.device.type, enabled=False):
+            return self.log_probabilities(states)
+
+    def log_probabilities(self, states: Tensor) -> Tensor:
+        """As the call, in the precision of decoder and judge."""
         condition, seeds = self.decoder.projector(states), [self.seed] * len(states)
         latents = self.decoder.sample_seeded(condition, self.null, seeds, self.steps, self.scale)
         scores = self.judge(self.decoder.decode(latents))[self.head]

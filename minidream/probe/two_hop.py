@@ -1,5 +1,6 @@
 """Both hops joined: latent cells look at queries, and queries look at words and patches."""
 
+import torch
 from einops import einsum
 from torch import Tensor
 
@@ -48,4 +49,5 @@ def join(cells: Tensor, looked: Tensor) -> Tensor:
     Returns:
         Shape (inputs, height, width). If both hops sum to 1, so does this one, over the inputs.
     """
-    return einsum(cells, looked, "queries height width, queries inputs -> inputs height width")
+    with torch.autocast(cells.device.type, enabled=False):  # which would round the product
+        return einsum(cells, looked, "queries height width, queries inputs -> inputs height width")

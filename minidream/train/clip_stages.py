@@ -68,7 +68,8 @@ class TextStage(SharedStage):
         rng = random.Random(f"{self.name} {seed} {step} {process}")
         captions = [describe(sample_scene(rng), rng).text for _ in range(self.recipe.batch)]
         facts = 3 if step < self.background_from_step else 4
-        return captions, torch.tensor([self.labels_of(caption) for caption in captions]), facts
+        labels = torch.tensor([self.labels_of(caption) for caption in captions], device="cpu")
+        return captions, labels, facts
 
     def labels_of(self, caption: str) -> list[list[int]]:
         """The facts that answer each question: classes of size, colour, shape and background."""

@@ -60,7 +60,7 @@ class DocumentStage(SharedStage):
     def share(self, batch, rows):
         """As `SharedStage.share`; noise has a row for each picture to be painted."""
         own_batch, own = super().share(batch, rows)
-        pictures = torch.tensor([len(layout.queries) for layout in batch[0]])
+        pictures = torch.tensor([len(layout.queries) for layout in batch[0]], device="cpu")
         return own_batch, own.repeat_interleave(pictures)
 
     def forward(self, batch, generator):

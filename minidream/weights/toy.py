@@ -227,8 +227,9 @@ def clip_text_states(text_tower: nn.Module, tokenizer, captions: list[str]) -> T
         raise ValueError(
             f"a caption takes {longest} tokens with <s> and </s>; the text tower reads {length}"
         )
-    ids = torch.tensor([row + [tokenizer.pad] * (length - len(row)) for row in rows])
-    return text_tower(input_ids=ids.to(next(text_tower.parameters()).device)).last_hidden_state
+    ids = [row + [tokenizer.pad] * (length - len(row)) for row in rows]
+    ids = torch.tensor(ids, device=next(text_tower.parameters()).device)
+    return text_tower(input_ids=ids).last_hidden_state
 
 
 def paint_from_text_states(decoder, states: Tensor, null: Tensor) -> Tensor:

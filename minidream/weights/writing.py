@@ -115,7 +115,7 @@ def rotary_frequencies(model: DreamLLM) -> dict[str, Tensor]:
     The official code stores them and expects them in the file, but does not use the values read.
     """
     config = model.llm.config
-    pairs = torch.arange(0, config.head_dim, 2, dtype=torch.float32)
+    pairs = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu")
     return {
         f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": 1
         / config.rope_theta ** (pairs / config.head_dim)
