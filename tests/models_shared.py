@@ -1,6 +1,7 @@
 """What several tests need: the untrained toy, the tiny official checkpoint, other processes."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -51,3 +52,18 @@ def in_child(run) -> int:
 def status(child: int) -> int:
     """Waits for a process; the status that it ended with."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@contextmanager
+def without_privileges(*folders: Path):
+    """As an ordinary user who owns some folders; for root, rights are no limit."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for folder in folders:
+        os.chown(folder, 65534, -1)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

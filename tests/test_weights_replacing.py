@@ -1,13 +1,16 @@
 """Sets of files are replaced in a folder, and interrupted before each step that changes it."""
 
+import errno
 import os
 import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
-from models_shared import in_child, status
+from models_shared import in_child, status, without_privileges
 
-from minidream.weights.files import read_json, write_json
+from minidream.weights.files import check_writable, read_json, write_json
 from minidream.weights.replacing import (
     JOURNAL,
     clear,
@@ -147,7 +150,8 @@ def test_all_files_are_on_the_disk_before_the_journal_and_the_journal_before_any
         return os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
 
     def replaced(source, target):
-        calls.append(f"move {Path(target).name}")
+        kind = "put aside" if "old" in Path(target).parts else "move"
+        calls.append(f"{kind} {Path(target).name}")
         replace(source, target)
 
     monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(f"sync {named(descriptor)}"))
@@ -157,6 +161,8 @@ def test_all_files_are_on_the_disk_before_the_journal_and_the_journal_before_any
     names = [Path(name).name for name in NEW]
     assert {f"sync {name}" for name in names} <= set(calls[:journal])
     assert calls[journal - 1].startswith(f"sync {JOURNAL}")
+    aside = [index for index, call in enumerate(calls) if call.startswith("put aside")]
+    assert min(aside) > journal and calls[min(aside)] == "put aside config.json"
     moves = [call for call in calls if call.startswith("move")]
     assert moves[0] == f"move {JOURNAL}" and moves[-1] == "move config.json"
     assert {f"move {name}" for name in names} == set(moves[1:]) and len(moves) == 1 + len(NEW)
@@ -269,6 +275,135 @@ def test_a_file_that_is_a_link_is_replaced_and_what_it_leads_to_stays(folder, tm
     put(folder, NEW, OLD)
     assert ours(folder) == NEW and not (folder / "one.txt").is_symlink()
     assert (tmp_path / "blob").read_text(encoding="utf-8") == "old one"
+
+
+def everything(folder: Path) -> dict[str, str | None]:
+    """The texts of all files in a folder, None for a subfolder."""
+    found = {path.relative_to(folder).as_posix(): None for path in folder.rglob("*")}
+    return found | texts(folder)
+
+
+@pytest.mark.parametrize("name", sorted({*OLD, *NEW}))
+def test_a_file_that_cannot_be_moved_leaves_the_old_set(folder, monkeypatch, name):
+    """As one that was made immutable, or that another program holds open on Windows."""
+    before, replace = everything(folder), os.replace
+
+    def move(source, target):
+        if folder / name in (source, target):
+            raise PermissionError(errno.EPERM, "not permitted", str(folder / name))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", move)
+        with pytest.raises(PermissionError, match=f"nothing was saved into {folder}.*{name}"):
+            put(folder, NEW, OLD)
+    assert everything(folder) == before
+    finish_replacing(folder)
+    assert everything(folder) == before, "what was refused is not completed later"
+    put(folder, NEW, OLD)
+    assert ours(folder) == NEW
+
+
+def test_a_kill_while_files_are_moved_back_leaves_one_of_the_sets(folder, tmp_path):
+    start, found = shutil.copytree(folder, tmp_path / "start"), []
+    for step in range(20):
+
+        def run(left=step):
+            replace, failed = os.replace, False
+
+            def move(source, target):
+                nonlocal left, failed
+                if target == folder / "config.json" and not failed:
+                    failed = True
+                    raise PermissionError(errno.EPERM, "not permitted")
+                left -= failed
+                if left < 0:
+                    kill()
+                replace(source, target)
+
+            os.replace = move
+            with pytest.raises(PermissionError):
+                put(folder, NEW, OLD)
+            os._exit(0)
+
+        killed = status(in_child(run)) == 1
+        finish_replacing(folder)
+        assert ours(folder) == (NEW if killed else OLD)
+        found.append(killed)
+        if not killed:
+            break
+        shutil.rmtree(folder)
+        shutil.copytree(start, folder)
+    assert found[-1] is False and len(found) > 5
+
+
+def test_what_was_incomplete_before_is_not_made_to_look_complete(folder, monkeypatch):
+    hidden, replace = moved(folder, 1), os.replace
+    (hidden / "new" / "sub" / "two.txt").unlink()
+
+    def move(source, target):
+        if target == folder / "one.txt":
+            raise PermissionError(errno.EPERM, "not permitted")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", move)
+        with pytest.raises(PermissionError, match="cut short"):
+            put(folder, OLD, OLD)
+    assert not (folder / "config.json").exists()
+    finish_replacing(folder)
+    assert ours(folder) == OLD
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs two users")
+@pytest.mark.parametrize("place", ["", "sub"])
+@pytest.mark.parametrize("mine", [False, True])
+def test_files_of_others_in_a_sticky_folder_are_refused_before_anything_is_written(place, mine):
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to others
+        parent, folder = Path(name), Path(name) / "folder"
+        put_plainly(folder, OLD)
+        parent.chmod(0o755)
+        for path in (folder, folder / "sub"):
+            path.chmod(0o777)
+        (folder / place).chmod(0o1777)
+        files = [path for path in (folder / place).iterdir() if path.is_file()]
+        with without_privileges(*(files if mine else [])):
+            if mine:
+                put(folder, NEW, OLD)
+            else:
+                with pytest.raises(PermissionError, match="belongs to user 0, and in .* sticky"):
+                    put(folder, NEW, OLD)
+                with pytest.raises(PermissionError, match="belongs to user 0, and in .* sticky"):
+                    check_writable(files[0])
+        assert everything(folder) == {"sub": None} | OLD if not mine else texts(folder) == NEW
+
+
+@pytest.mark.parametrize(
+    "place, disk",
+    [
+        *[(place, "the same") for place in ("sub", "sub/two.txt", "gone.txt", "config.json")],
+        ("sub", "another"),
+    ],
+)
+def test_what_is_mounted_inside_is_refused_before_anything_is_moved(tmp_path, place, disk):
+    folder, outside = tmp_path / "my models", tmp_path / "outside"
+    put_plainly(folder, OLD)
+    if (folder / place).is_dir():
+        shutil.copytree(folder / place, outside)
+    else:
+        shutil.copy(folder / place, outside)
+    source = ["--bind", outside] if disk == "the same" else ["-t", "tmpfs", "none"]
+    if subprocess.run(["mount", *source, folder / place], capture_output=True).returncode:
+        pytest.skip("only root may mount, and only outside of most containers")
+    try:
+        before = everything(folder)
+        with pytest.raises(OSError, match=f"{folder / place} is a mount"):
+            put(folder, NEW, OLD)
+        assert everything(folder) == before
+    finally:
+        subprocess.run(["umount", "-l", folder / place], check=True)
+    put(folder, NEW, OLD)
+    assert texts(folder) == NEW
 
 
 def test_a_new_folder_is_made_and_removed_again_if_nothing_comes_of_it(tmp_path):

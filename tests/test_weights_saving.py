@@ -5,12 +5,19 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from models_shared import TINY, in_child, same_weights, status, tiny_official, untrained_toy
+from models_shared import (
+    TINY,
+    in_child,
+    same_weights,
+    status,
+    tiny_official,
+    untrained_toy,
+    without_privileges,
+)
 from safetensors.torch import load_file
 
 import minidream
@@ -122,6 +129,16 @@ def test_a_file_is_not_a_folder(official, tmp_path):
     assert contents(tmp_path) == {"file": b"text"}
 
 
+def test_links_that_lead_in_a_circle_are_named(official, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for path in (tmp_path / "loop", tmp_path / "loop" / "model"):
+        with pytest.raises(OSError, match=f"the links of {path} lead in a circle"):
+            minidream.save(official, path)
+        with pytest.raises(OSError, match=f"the links of {path} lead in a circle"):
+            write_atomically(lambda temporary: None, path)
+    assert os.listdir(tmp_path) == ["loop"]
+
+
 def test_hidden_files_and_lost_and_found_do_not_make_a_folder_unusable(official, tmp_path):
     (tmp_path / "lost+found").mkdir()
     (tmp_path / ".git").mkdir()
@@ -180,6 +197,27 @@ def test_files_that_the_new_save_lacks_are_removed(official, other, tmp_path, mo
         "model.safetensors.index.json",
     }
     assert same_weights(load(tmp_path / "one"), other)
+
+
+def test_a_tensor_that_is_a_part_of_a_larger_one_is_written_alone(official, tmp_path):
+    minidream.save(official, tmp_path / "plain")
+    model = tiny_official()
+    for module, name in (
+        (model, "dream_queries"),
+        (model.vision.projector, "weight"),
+        (model.llm.norm, "weight"),
+    ):
+        value = getattr(module, name).detach()
+        larger = torch.full((50, *value.shape), 7.0, dtype=value.dtype)
+        larger[3] = value
+        setattr(module, name, torch.nn.Parameter(larger[3], requires_grad=False))
+    minidream.save(model, tmp_path / "part")
+    sizes = [
+        {path.name: path.stat().st_size for path in (tmp_path / folder).iterdir()}
+        for folder in ("plain", "part")
+    ]
+    assert sizes[0] == sizes[1]
+    assert same_weights(load(tmp_path / "part"), official)
 
 
 def test_a_checkpoint_of_the_official_code_is_replaced(other, tmp_path):
@@ -256,21 +294,6 @@ def test_the_home_folder_may_be_written_as_a_tilde(official, tmp_path, monkeypat
     minidream.save(official, "~/models/one")
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
     assert same_weights(load(tmp_path / "models" / "one"), official)
-
-
-@contextmanager
-def without_privileges(*folders: Path):
-    """As an ordinary user who owns some folders; for root, rights are no limit."""
-    if os.geteuid() != 0:
-        yield
-        return
-    for folder in folders:
-        os.chown(folder, 65534, -1)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_a_writable_folder_inside_a_read_only_one(official, other):

@@ -12,7 +12,7 @@ from .building import EmptyWeights, build, single_precision
 from .files import read_json
 from .layout import PLUGINS, files_of
 from .reading import check_fit
-from .replacing import check_place
+from .replacing import check_places
 from .scanning import StoredPart, StoredTensor
 from .tokenizer_files import read_tokenizer
 from .variants import read_config
@@ -214,10 +214,9 @@ def check_folder(folder: Path, names: set[str], replaced: set[str]) -> None:
     Raises:
         ValueError: if a folder or a link is in the way, or a file that would be read in place of
             one of these.
-        OSError: if the rights do not suffice.
+        OSError: if the rights do not suffice, or something is mounted in the way.
     """
-    for name in sorted(names):
-        check_place(folder, name)
+    check_places(folder, sorted(names | replaced))
     unread = {"tokenizer.json"} if "words.json" in names else set()
     for name in DECISIVE:
         if name not in names | replaced | unread and os.path.lexists(folder / name):

@@ -1,6 +1,7 @@
 """Where data lies; and files read and written so that a killed process leaves the old file."""
 
 import contextlib
+import errno
 import glob
 import json
 import os
@@ -41,6 +42,20 @@ def as_path(path: str | bytes | os.PathLike) -> Path:
     return Path(os.path.expanduser(os.fsdecode(path)))
 
 
+def resolved(path: Path) -> Path:
+    """The path that links lead to; nothing needs to be there.
+
+    Raises:
+        OSError: if links lead in a circle (`Path.resolve` says that in a way of its own).
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, f"the links of {path} lead in a circle") from error
+    return path.resolve()
+
+
 def check_file(path: Path) -> None:
     """Checks that a file is there and has a content of its own.
 
@@ -75,9 +90,9 @@ def write_atomically(write, path: Path) -> None:
     the file that it leads to is replaced. The file has the rights of any new file, whichever rights
     the library that writes it chooses.
     """
-    path = path.resolve()
+    path = resolved(path)
     remove_leftovers(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         rights = make_file(temporary)
         write(temporary)
@@ -86,6 +101,51 @@ def write_atomically(write, path: Path) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Where this process writes a file before it moves it into place."""
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
+
+
+def check_writable(path: Path) -> None:
+    """Tries out whether `write_atomically` can write a file; what is there stays as it is.
+
+    Its folder is made if it does not exist.
+
+    Raises:
+        OSError: if it is a folder or a link to where nothing can be written, or if the rights do
+            not suffice (names the file).
+    """
+    target = resolved(path)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, f"{path} is a folder; a file should go there")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_file(temporary_beside(target))
+        temporary_beside(target).unlink()
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be written: {error}") from error
+    check_owner(target)
+
+
+def check_owner(path: Path) -> None:
+    """Checks that no sticky bit keeps this user from replacing or removing a file.
+
+    In a folder such as /tmp all may write, but only its owner may replace what belongs to a user.
+
+    Raises:
+        PermissionError: if a file of another user is there.
+    """
+    if not hasattr(os, "geteuid") or not os.path.lexists(path):  # Windows has no sticky bits
+        return
+    folder, owner = path.parent.stat(), path.lstat().st_uid
+    if folder.st_mode & stat.S_ISVTX and os.geteuid() not in (0, folder.st_uid, owner):
+        raise PermissionError(
+            errno.EPERM,
+            f"{path} belongs to user {owner}, and in {path.parent}, whose sticky bit is set, user "
+            f"{os.geteuid()} may not replace it",
+        )
 
 
 def remove_leftovers(path: Path) -> None:

@@ -2,20 +2,30 @@
 
 The new files are first written into a hidden folder inside the folder itself. So they are on its
 disk, even if it is a mount point, a link or the working directory. When all are complete, a journal
-lists them, and from then on the set counts as written. The files are moved into place one by one.
-One of them, without which other programs refuse the folder, is removed first and moved last. What a
-killed process left is finished with the help of the journal, as databases do.
+lists them, and from then on the set counts as written. The files are moved into place one by one,
+and the old ones out of the way. One of them, without which other programs refuse the folder, is
+moved out first and in last. What a killed process left is finished with the help of the journal, as
+databases do. If a file cannot be moved, all others are moved back.
 """
 
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .files import make_file, read_json, sync, write_atomically, write_json
+from .files import (
+    check_owner,
+    make_file,
+    read_json,
+    resolved,
+    sync,
+    write_atomically,
+    write_json,
+)
 
 try:
     import fcntl
@@ -38,12 +48,12 @@ def replace_files(folder: Path, last: str, write: Callable[[Path, set[str]], set
             removed. `unfinished` are the names from earlier journals that cannot be followed.
 
     Raises:
-        ValueError: if a folder or a link is where a file should go. This and whatever `write`
-            raises leave the folder as it was.
-        OSError: if another process is saving into the folder, if the rights do not suffice or if
-            the disk is full.
+        ValueError: if a folder or a link is where a file should go.
+        OSError: if another process is saving into the folder, if the rights do not suffice, if a
+            mount is where a file should go, if a file cannot be moved or if the disk is full. These
+            and whatever `write` raises leave the folder as it was.
     """
-    folder = folder.resolve()
+    folder = resolved(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"{folder} is not a folder")
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -55,13 +65,21 @@ def replace_files(folder: Path, last: str, write: Callable[[Path, set[str]], set
             try:
                 (hidden / "new").mkdir(parents=True)
                 replaced = write(hidden / "new", unfinished)
+                made = [*new_folders(folder, hidden / "new"), *made]
                 complete(folder, hidden, last, replaced)
                 for path in useless:
                     shutil.rmtree(path)
                 move(folder, hidden)
-            except BaseException:  # Ctrl-C, too
-                if (hidden / JOURNAL).exists():  # too late to go back, and going on takes no time
-                    move(folder, hidden)
+            except BaseException as error:  # Ctrl-C, too
+                if (hidden / JOURNAL).exists():
+                    # With a useless journal, what was there before was incomplete already.
+                    if isinstance(error, (OSError, ValueError)) and not useless:
+                        move_back(folder, hidden)
+                        reason = f"nothing was saved into {folder}: {error.__cause__ or error}"
+                        if isinstance(error, OSError):
+                            raise OSError(error.errno, reason) from error
+                        raise ValueError(reason) from error
+                    move(folder, hidden)  # going on takes no time
                 raise
             finally:
                 if not (hidden / JOURNAL).exists():
@@ -155,34 +173,71 @@ def clear(folder: Path) -> tuple[set[str], list[Path]]:
     return names, useless
 
 
-def check_place(folder: Path, name: str) -> None:
-    """Checks that a file can be moved into a folder; its name may begin with subfolders.
+def new_folders(folder: Path, new: Path) -> list[Path]:
+    """The subfolders that a set of new files needs and that are not there, deepest first."""
+    needed = [folder / path.relative_to(new) for path in new.rglob("*") if path.is_dir()]
+    return sorted((path for path in needed if not path.exists()), reverse=True)
+
+
+def check_places(folder: Path, names: Iterable[str]) -> None:
+    """Checks that files can be moved into a folder; their names may begin with subfolders.
 
     Raises:
-        ValueError: if the name leads out of the folder, or if a folder or a link is in the way.
-        OSError: if a subfolder is a file or may not be written.
+        ValueError: if a name leads out of the folder, or if a folder or a link is in the way.
+        OSError: if a subfolder is a file or may not be written, if a file may not be replaced, or
+            if something is mounted where it or its subfolder should be.
     """
-    path, parts = folder / name, Path(name).parts
-    if Path(name).is_absolute() or ".." in parts:
-        raise ValueError(f"{name!r} is not a name inside {folder}")
-    effective = os.access in os.supports_effective_ids
-    for parent in path.parents[: len(parts) - 1]:
-        if parent.is_symlink():  # its files may belong to other folders, too
-            raise ValueError(f"{parent} is a link; put a folder of its own in its place")
-        if parent.exists() and not parent.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder")
-        if parent.exists() and not os.access(parent, os.W_OK, effective_ids=effective):
-            raise PermissionError(errno.EACCES, f"{parent} may not be written")
-    if path.is_dir() and not path.is_symlink():
-        raise ValueError(f"{path} is a folder; a file should go there")
+    mounts, effective = mount_points(), os.access in os.supports_effective_ids
+    for name in names:
+        path, parts = folder / name, Path(name).parts
+        if Path(name).is_absolute() or ".." in parts:
+            raise ValueError(f"{name!r} is not a name inside {folder}")
+        for parent in path.parents[: len(parts) - 1]:
+            if parent.is_symlink():  # its files may belong to other folders, too
+                raise ValueError(f"{parent} is a link; put a folder of its own in its place")
+            if not parent.exists():
+                continue
+            if not parent.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder")
+            if not os.access(parent, os.W_OK, effective_ids=effective):
+                raise PermissionError(errno.EACCES, f"{parent} may not be written")
+            if parent in mounts or parent.stat().st_dev != folder.stat().st_dev:
+                raise OSError(
+                    errno.EXDEV,
+                    f"{parent} is a mount of its own, into which no file can be moved from "
+                    f"{folder}; unmount it first, or choose another folder",
+                )
+        if path in mounts:
+            raise OSError(
+                errno.EBUSY,
+                f"{path} is a mount of its own, which no file can replace; unmount it first, or "
+                "choose another folder",
+            )
+        if path.is_dir() and not path.is_symlink():
+            raise ValueError(f"{path} is a folder; a file should go there")
+        check_owner(path)
+
+
+def mount_points() -> set[Path]:
+    """Where something is mounted; only Linux, which also mounts single files, lists that."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return set()
+    places = [line.split(b" ")[4] for line in lines]
+    # Blanks and backslashes are written as the digits of their codes.
+    places = [
+        re.sub(rb"\\(\d{3})", lambda code: bytes([int(code[1], 8)]), place) for place in places
+    ]
+    return {Path(os.fsdecode(place)) for place in places}
 
 
 def complete(folder: Path, hidden: Path, last: str, replaced: set[str]) -> None:
     """Writes all new files out to the disk, and then their journal; errors as `replace_files`."""
     new, rights = hidden / "new", make_file(hidden / "empty")
     names = {path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()}
+    check_places(folder, names | replaced)
     for name in names:
-        check_place(folder, name)
         (new / name).chmod(rights)
     for path in (*new.rglob("*"), new):
         sync(path)
@@ -224,13 +279,11 @@ def move(folder: Path, hidden: Path) -> None:
             f"all files of one checkpoint there and remove {hidden.name}"
         )
     try:
-        for name in (*waiting, *journal["remove"]):
-            check_place(folder, name)
-        if last in waiting:
-            (folder / last).unlink(missing_ok=True)
-        for name in journal["remove"]:
-            (folder / name).unlink(missing_ok=True)
+        check_places(folder, (*waiting, *journal["remove"]))
+        put_aside(folder, hidden, [last] if last in waiting else [])
+        put_aside(folder, hidden, journal["remove"])
         for name in waiting:
+            put_aside(folder, hidden, [name])
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(new / name, folder / name)
         for parent in {(folder / name).parent for name in files}:
@@ -241,6 +294,33 @@ def move(folder: Path, hidden: Path) -> None:
         raise OSError(
             error.errno, f"{cut_short}, and the others cannot be moved: {error}"
         ) from error
+
+
+def put_aside(folder: Path, hidden: Path, names: Iterable[str]) -> None:
+    """Moves those of some files that are there out of the way."""
+    for name in names:
+        if os.path.lexists(folder / name):
+            (hidden / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(folder / name, hidden / "old" / name)
+
+
+def move_back(folder: Path, hidden: Path) -> None:
+    """Undoes what `move` did before it failed; if it is interrupted, `move` can still be repeated.
+
+    Raises:
+        OSError: if a file cannot be moved back; the journal stays then.
+    """
+    files, new, old = read_json(hidden / JOURNAL)["files"], hidden / "new", hidden / "old"
+    last = list(files)[-1]
+    for name in (last, *files):
+        if not (new / name).exists() and stamp(folder / name) == files[name]:
+            os.replace(folder / name, new / name)
+    there = [path for path in old.rglob("*") if path.is_symlink() or not path.is_dir()]
+    for path in sorted(there, key=lambda path: path == old / last):
+        os.replace(path, folder / path.relative_to(old))
+    for parent in {folder, *((folder / path.relative_to(old)).parent for path in there)}:
+        sync(parent)
+    (hidden / JOURNAL).unlink()
 
 
 def stamp(path: Path) -> list[int] | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..model import DreamLLM
 from ..tokenizers import SPECIAL_TOKENS
 from .checking import check_folder, check_loads, files_there, tensors_of
-from .files import as_path, write_json
+from .files import as_path, resolved, write_json
 from .layout import OFFICIAL_CLASSES, PLUGINS
 from .replacing import replace_files
 
@@ -36,15 +36,18 @@ def save(model: DreamLLM, folder: str | Path) -> None:
             example, has to be merged first), or if it is quantized; if the folder holds files but
             no checkpoint, a config of something else, or a file that would be read in place of a
             new one. Nothing is written then.
-        OSError: if the disk has too little room (both numbers), if the folder may not be written,
-            or if another process is saving into it.
+        OSError: if the disk has too little room (both numbers), if the folder or a file in it may
+            not be written, if something is mounted inside it, or if another process is saving into
+            it. The old model stays then.
     """
     write_folder(model, folder)
 
 
 def as_it_is(name: str, tensor: Tensor) -> Tensor:
     """A tensor on the CPU, otherwise unchanged."""
-    return tensor.detach().cpu().contiguous()
+    tensor = tensor.detach().cpu().contiguous()
+    # torch writes the whole memory that a tensor is a part of, with numbers that are not its own.
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
 
 
 def write_folder(
@@ -68,7 +71,7 @@ def write_folder(
     if not isinstance(model, DreamLLM):
         inside = "; its `.module` may be one" if hasattr(model, "module") else ""
         raise TypeError(f"save takes a DreamLLM, not a {type(model).__name__}{inside}")
-    folder, tensors = as_path(folder).resolve(), tensors_of(model)
+    folder, tensors = resolved(as_path(folder)), tensors_of(model)
     listed = [item for content in tensors.values() for item in content.items()]
     if value is as_it_is and (empty := [name for name, tensor in listed if tensor.is_meta]):
         raise ValueError(f"the model is not written, since {empty[0]} has no values (it is meta)")
