@@ -123,10 +123,16 @@ def test_a_run_of_another_plan_in_the_folder_is_not_overwritten(tmp_path):
     assert not made and stored.read_bytes() == before
 
 
-@pytest.mark.parametrize("blocked", ["the file", "its folder"])
+@pytest.mark.parametrize("blocked", ["the file", "its folder", "a link to nowhere"])
 def test_results_that_cannot_be_written_are_found_before_the_first_run(blocked, tmp_path):
     path, made = tmp_path / "results" / "out.json", []
-    path.mkdir(parents=True) if blocked == "the file" else path.parent.write_text("a file")
+    if blocked == "the file":
+        path.mkdir(parents=True)
+    elif blocked == "its folder":
+        path.parent.write_text("a file")
+    else:
+        path.parent.mkdir()
+        path.symlink_to(tmp_path / "not there" / "out.json")
     file = ResultsFile(path, TinyPlan(), keys=("name", "seed"))
     with pytest.raises((OSError, ValueError), match="results"):
         file.complete([("a", 0)], lambda *key: made.append(key), dict, progress=False)

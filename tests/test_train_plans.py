@@ -188,6 +188,45 @@ def test_a_run_that_was_killed_between_two_parts_goes_on(trained, tmp_path, caps
         assert contents(folder)[f"clip.{name}.safetensors"] == whole[f"clip.{name}.safetensors"]
 
 
+def damaged_part(damage: str, path: Path) -> None:
+    """Damages a finished part."""
+    content = path.read_bytes()
+    if damage == "no plan":
+        save_file(load_file(path), path, {"plan": "[2, 0"})
+    elif damage == "another plan":
+        save_file(load_file(path), path, {"plan": "3"})
+    else:
+        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+        kinds = {"empty": b"", "cut short": content[:-50], "header cut": content[:9]}
+        path.write_bytes({**kinds, "pointer": pointer}[damage])
+
+
+@pytest.mark.parametrize("stage", ["text", "clip"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "cut short", "header cut", "pointer", "no plan", "another plan"]
+)
+def test_a_damaged_part_is_named_by_its_stage_and_by_those_built_on_it(
+    trained, tmp_path, capsys, stage, damage
+):
+    folder = copied(trained, tmp_path)
+    path = folder / "text.clip_text.safetensors"
+    damaged_part(damage, path)
+    with pytest.raises(ValueError, match=rf"{path} (is|cannot be)"):
+        stages.run(stage, folder, steps=2, progress=False)
+    with pytest.raises(SystemExit):
+        command_line.main([stage, "--folder", str(folder), "--steps", "2"])
+    assert str(path) in capsys.readouterr().err
+
+
+def test_a_part_with_other_tensors_is_named(trained, tmp_path):
+    path = copied(trained, tmp_path) / "text.clip_text.safetensors"
+    tensors = load_file(path)
+    tensors.popitem()
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match=rf"(?s){path} is of another model.*Missing key"):
+        stages.run("clip", tmp_path, steps=1, progress=False)
+
+
 # --------------------------------------------------------------------------------------------------
 # What goes wrong beside the weights
 
@@ -264,6 +303,60 @@ def test_a_checkpoint_that_was_cut_short_is_named(size, tmp_path):
     path.write_bytes(content[: int(size * len(content)) if size == 0.5 else size])
     with pytest.raises(ValueError, match=r"small\.checkpoint\.pt is damaged.*delete it"):
         fit(SmallStage(), tmp_path, steps=20, progress=False)
+
+
+class Untrained(SmallStage):
+    """Has no first step."""
+
+    def batch(self, seed, step, process):
+        pytest.fail("a step was taken")
+
+
+def test_a_checkpoint_that_cannot_be_written_is_found_before_the_first_step(tmp_path):
+    path = tmp_path / "small.checkpoint.pt"
+    path.symlink_to(tmp_path / "not there" / "small.checkpoint.pt")
+    with pytest.raises(OSError, match=rf"{path} cannot be written"):
+        fit(Untrained(), tmp_path, progress=False)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match=rf"{path} is damaged.*directory"):
+        fit(Untrained(), tmp_path, progress=False)
+
+
+def test_a_part_that_cannot_be_written_is_found_before_the_first_step(tmp_path, monkeypatch):
+    path = tmp_path / "text.clip_text.safetensors"
+    path.symlink_to(tmp_path / "not there" / path.name)
+    monkeypatch.setattr(clip_stages.TextStage, "batch", Untrained.batch)
+    with pytest.raises(OSError, match=rf"{path} cannot be written"):
+        stages.run("text", tmp_path, steps=1, progress=False)
+
+
+@pytest.mark.parametrize("change", ["settings", "step", "log", "trained", "optimizer", "average"])
+def test_a_checkpoint_that_holds_something_else_is_named(tmp_path, change):
+    fit(SmallStage(), tmp_path, steps=20, progress=False)
+    path = tmp_path / "small.checkpoint.pt"
+    whole = torch.load(path, weights_only=True)
+    without = {name: value for name, value in whole.items() if name != change}
+    for wrong in (3, {"settings": {}, "log": []}, without, {**whole, change: "three"}):
+        torch.save(wrong, path)
+        with pytest.raises(ValueError, match=r"small\.checkpoint\.pt is damaged.*delete it"):
+            fit(Untrained(), tmp_path, steps=20, progress=False)
+
+
+@pytest.mark.parametrize("change", [{"trained": []}, {"optimizer": {}}])
+def test_a_checkpoint_of_another_stage_is_named(tmp_path, change):
+    fit(SmallStage(), tmp_path, steps=20, progress=False)
+    path = tmp_path / "small.checkpoint.pt"
+    torch.save({**torch.load(path, weights_only=True), **change}, path)
+    with pytest.raises(ValueError, match=r"small\.checkpoint\.pt is damaged.*delete it"):
+        fit(Untrained(), tmp_path, steps=20, progress=False)
+
+
+@pytest.mark.parametrize("seconds", ["60", None, True, float("nan"), -1])
+def test_a_time_between_checkpoints_that_is_none_is_refused(seconds, tmp_path):
+    with pytest.raises((TypeError, ValueError), match="save_seconds is"):
+        fit(Untrained(), tmp_path / "new", save_seconds=seconds, progress=False)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_log_that_cannot_be_written_is_found_before_the_first_step(tmp_path):

@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from ..weights.files import PACKAGE, data_folder, read_json, write_atomically
+from ..weights.files import PACKAGE, check_writable, data_folder, read_json, write_atomically
 
 COMMITTED = data_folder("results", "notebooks/results")  # what the notebooks read
 # Where studies write: the same folder in a clone, but nothing into an installed package.
@@ -124,19 +123,6 @@ class ResultsFile:
     def run_file(self, key: tuple) -> Path:
         """The file of one run in the folder."""
         return self.folder / "-".join(map(str, key)) / self.path.name
-
-
-def check_writable(path: Path) -> None:
-    """Makes the folder of a results file, if needed.
-
-    Raises:
-        OSError: if no file of this name can be written (says why).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: results go into a file")
-    with tempfile.TemporaryFile(dir=path.parent):
-        pass
 
 
 def load_results(path: Path, plan=None) -> dict:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ..weights import load
 from ..weights.commands import option, parse, parser_for
-from ..weights.files import read_json, write_atomically
+from ..weights.files import check_writable, read_json, write_atomically
 from .intervals import wilson
-from .results import COMMITTED, WRITTEN, check_writable, machine, torch_version
+from .results import COMMITTED, WRITTEN, machine, torch_version
 from .tables import markdown_table
 from .toy_evaluation import ToyEvaluation
 

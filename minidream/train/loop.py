@@ -18,8 +18,8 @@ from diffusers.training_utils import EMAModel
 from tqdm.auto import tqdm
 
 from ..images import as_integer, as_number
-from ..weights.files import as_path, write_atomically
-from .plans import plan_of, read_checkpoint
+from ..weights.files import as_path, check_writable, write_atomically
+from .plans import UNUSABLE, damaged, plan_of, read_checkpoint
 from .processes import SharedNoise, averaged, on_cpu
 
 
@@ -75,7 +75,7 @@ def fit(
         folder: receives `<name>.checkpoint.pt` and `<name>.jsonl` (a line per 20 steps).
         seed: of all batches and noise.
         steps: the length of the whole run; None takes the recipe's.
-        save_seconds: time between two checkpoints.
+        save_seconds: time between two checkpoints, at least 0.
         progress: show a progress bar.
         built_on: what else determines the weights, by name: `plans.parts_used`.
 
@@ -83,13 +83,15 @@ def fit(
         The log, one dict per line. The stage is left with the moving average (EMA) of its weights.
 
     Raises:
-        TypeError, ValueError: for steps that are not a whole number of at least 1.
+        TypeError, ValueError: for steps that are not a whole number of at least 1, and for
+            `save_seconds` that are not a number of at least 0.
         ValueError: if the folder's checkpoint belongs to a run with other settings, or is damaged.
-        OSError: if the folder cannot be written to, which is found before the first step, or the
-            disk is full.
+        OSError: if the log or the checkpoint cannot be written, which is found before the first
+            step, or the disk is full.
         FloatingPointError: if a loss or the gradient is not finite (names the loss and the step).
     """
     folder, recipe = as_path(folder), stage.recipe
+    save_seconds = as_number("save_seconds", save_seconds, least=0)
     plan = plan_of(recipe, seed, steps, built_on)
     seed, steps = plan["seed"], plan["steps"]
     checkpoint, log_file = folder / f"{stage.name}.checkpoint.pt", folder / f"{stage.name}.jsonl"
@@ -110,11 +112,14 @@ def fit(
     average.to(accelerator.device)
     first, log = 0, []
     if saved is not None:
-        with torch.no_grad():
-            for parameter, value in zip(trained, saved["trained"], strict=True):
-                parameter.copy_(value)
-        optimizer.load_state_dict(saved["optimizer"])
-        average.load_state_dict(saved["average"])
+        try:
+            with torch.no_grad():
+                for parameter, value in zip(trained, saved["trained"], strict=True):
+                    parameter.copy_(value)
+            optimizer.load_state_dict(saved["optimizer"])
+            average.load_state_dict(saved["average"])
+        except UNUSABLE as error:
+            raise damaged(checkpoint, error) from error
         average.to(accelerator.device)
         first, log = saved["step"], saved["log"]
 
@@ -157,7 +162,9 @@ def fit(
         return batch, SharedNoise(generator, rows)
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_log()  # before any work, so that a folder that nothing can be written to is found now
+    if accelerator.is_main_process:  # before any work, so that what cannot be written is found now
+        check_writable(checkpoint)
+    write_log()
     stage.train()
     recent = {}  # losses since the last line of the log; a stage need not report all in every step
     last_save = last_line = time.perf_counter()

@@ -15,7 +15,9 @@ import torch
 from safetensors import safe_open
 
 from ..images import LEAST_SEED, MOST_SEED, as_integer
+from ..weights.files import check_file
 from ..weights.parts import NEEDS, part_file
+from ..weights.scanning import DAMAGED
 
 
 def plan_of(recipe, seed: int = 0, steps: int | None = None, built_on: dict | None = None) -> dict:
@@ -65,14 +67,33 @@ def as_metadata(plan: dict, stage: str) -> dict[str, str]:
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file; empty if it has none."""
-    with safe_open(path, "pt") as file:
-        return file.metadata() or {}
+    """The metadata of a safetensors file; empty if it has none.
+
+    Raises:
+        ValueError: if the file is empty, a Git LFS pointer or damaged (names it).
+    """
+    check_file(path)
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except DAMAGED as error:
+        raise ValueError(f"{path} cannot be read, it may be cut short: {error}") from error
 
 
 def plan_of_part(path: Path) -> dict:
-    """The plan that a part was made with; empty if it does not say, as in older files."""
-    return json.loads(metadata_of(path).get("plan", "{}"))
+    """The plan that a part was made with; empty if it does not say, as in older files.
+
+    Raises:
+        ValueError: if the file is damaged, or says something else than a plan (names it).
+    """
+    text = metadata_of(path).get("plan", "{}")
+    try:
+        plan = json.loads(text)
+    except json.JSONDecodeError:
+        plan = None
+    if not isinstance(plan, dict):
+        raise ValueError(f"{path} is damaged: in place of its plan it says {text!r:.60}")
+    return plan
 
 
 def parts_used(stage: str, folder: Path) -> dict[str, str]:
@@ -80,6 +101,9 @@ def parts_used(stage: str, folder: Path) -> dict[str, str]:
 
     A file is described by the steps and the seed that it was trained with and a hash of its
     tensors. Files that are missing are left out.
+
+    Raises:
+        ValueError: if one of them is damaged (names it).
     """
     used = {}
     for part in NEEDS.get(stage, ()):
@@ -103,6 +127,13 @@ def hash_of_tensors(path: Path) -> str:
 # --------------------------------------------------------------------------------------------------
 # Plans in checkpoints
 
+# What a checkpoint holds, and what can go wrong when it is read or when a run goes on from it.
+HOLDS = {
+    **{"settings": dict, "step": int, "log": list},
+    **{"trained": list, "optimizer": dict, "average": dict},
+}
+UNUSABLE = (*DAMAGED, UnpicklingError)
+
 
 def read_checkpoint(path: Path, plan: dict) -> dict | None:
     """The checkpoint of a run, None if there is none yet.
@@ -114,11 +145,18 @@ def read_checkpoint(path: Path, plan: dict) -> dict | None:
         return None
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        stored, _ = saved["settings"], saved["log"]
-    except (OSError, RuntimeError, EOFError, LookupError, TypeError, UnpicklingError) as error:
-        raise ValueError(
-            f"{path} is damaged, or of an older version ({type(error).__name__}: {error}): "
-            "delete it to train from the start"
-        ) from error
-    refuse_another(path, stored, plan)
+        for name, kind in HOLDS.items():
+            if not isinstance(saved[name], kind):
+                raise TypeError(f"{name!r} is a {type(saved[name]).__name__}")
+    except UNUSABLE as error:
+        raise damaged(path, error) from error
+    refuse_another(path, saved["settings"], plan)
     return saved
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """What to raise for a checkpoint with which a run cannot go on, and why."""
+    return ValueError(
+        f"{path} is damaged, or of an older version ({type(error).__name__}: {error}): "
+        "delete it to train from the start"
+    )

@@ -18,7 +18,7 @@ from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
 from ..weights import PRETRAINED, toy, write_folder
 from ..weights.building import single_precision
-from ..weights.files import as_path, write_atomically, write_figure
+from ..weights.files import as_path, check_writable, write_atomically, write_figure
 from ..weights.parts import LEAVES, NEEDS, ORDER, SHIPPED, assemble, load_part, part_file, parts_of
 from ..world.language import VOCABULARY
 from . import batches, clip_stages, pretraining
@@ -178,8 +178,9 @@ def run(
     Raises:
         TypeError, ValueError: for steps that are not a whole number of at least 1.
         ValueError: if the stage was trained in this folder with another seed, recipe or number of
-            steps, or on other parts of earlier stages (both).
+            steps, or on other parts of earlier stages (both); if a part is damaged (names it).
         FileNotFoundError: if a part of an earlier stage is missing.
+        OSError: if a part cannot be written, before the first step; and as `fit`.
     """
     folder, main = as_path(folder), state().is_main_process
     figure, log_file = folder / f"{name}.png", folder / f"{name}.jsonl"
@@ -195,6 +196,8 @@ def run(
                 write_figure(partial(losses_figure, log_file, name), figure)
         return
     stage = build(name, folder, seed)
+    for path in files.values() if main else ():
+        check_writable(path)
     fit(stage, folder, seed, steps, progress=progress, built_on=built_on)
     if main:
         metadata = as_metadata(plan_of(RECIPES[name], seed, steps, built_on), name)

@@ -89,8 +89,16 @@ def part_file(folder: Path, part: str, before: str | None = None) -> Path:
 
 
 def load_part(path: Path, module: nn.Module) -> nn.Module:
-    """Fills a module from a file, strictly, and freezes it."""
-    module.load_state_dict(map_tensors(path), strict=True)
+    """Fills a module from a file, strictly, and freezes it.
+
+    Raises:
+        ValueError: if the file is damaged, or its tensors are not those of the module (names it).
+    """
+    tensors = map_tensors(path)
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{path} is of another model: {error}") from error
     return module.eval().requires_grad_(False)
 
 
