@@ -28,6 +28,7 @@ from .images import as_integer, as_number, cast_inputs, draw, dtype_of, fit_squa
 if TYPE_CHECKING:  # importing diffusers takes two seconds, so it waits until weights are built
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
+MOST_GUIDANCE = 10_000
 # Which rows of the U-Net's batch are conditional, for probes: all, except in a thread that is
 # within `sample` with guidance.
 conditional_rows: ContextVar[slice] = ContextVar("conditional_rows", default=slice(0, None))
@@ -128,11 +129,13 @@ class Decoder(nn.Module):
 
         Raises:
             TypeError: for what is not a number.
-            ValueError: for steps as in `own_scheduler`; for a negative or infinite scale, or nan.
+            ValueError: for steps as in `own_scheduler`; for a scale that is not between 0 and
+                10000, since with larger ones numbers could become infinite.
         """
         steps, scale, config = num_inference_steps, guidance_scale, self.config
         steps = config.num_inference_steps if steps is None else steps
-        scale = as_number("guidance_scale", config.guidance_scale if scale is None else scale, 0)
+        scale = config.guidance_scale if scale is None else scale
+        scale = as_number("guidance_scale", scale, 0, MOST_GUIDANCE)
         return own_scheduler(self.scheduler, steps).num_inference_steps, scale
 
     def predict(self, latents: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def dream(
             batch.
         seed: of the noise. Picture i of a list has seed + i, or its own from a list of seeds, and
             equals the single call with that seed.
-        num_inference_steps, guidance_scale: None is the checkpoint's default.
+        num_inference_steps, guidance_scale: None is the default; a scale is at most 10000.
         negative_prompt: str or Document to push away from; None is the empty prompt.
         latents: initial noise, N(0, 1), shape (batch, channels, height, width), in latent cells.
         output_type: "pil"; "pt", shape (3, height, width), RGB in [0, 1]; or "latent", unit scale.
@@ -285,7 +285,7 @@ def write(
         max_images: writing stops where the model asks for one picture more.
         max_new_tokens: the largest number of sampled tokens.
         seed: of text and pictures; picture i is painted with seed + i.
-        temperature: 0 always takes the likeliest token.
+        temperature: 0 always takes the likeliest token; at most 10000.
         top_p: sample among the likeliest tokens that together have this probability.
         num_inference_steps, guidance_scale, negative_prompt: as in `dream`.
 
@@ -301,7 +301,7 @@ def write(
     prompt, special, tokenizer = as_document(prompt), model.tokenizer.special, model.tokenizer
     max_images = as_integer("max_images", max_images)
     max_new_tokens = as_integer("max_new_tokens", max_new_tokens)
-    temperature, top_p = as_number("temperature", temperature), as_number("top_p", top_p)
+    temperature, top_p = as_number("temperature", temperature, None, 1e4), as_number("top_p", top_p)
     if max_images < 0 or max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
         raise ValueError(
             "write needs max_images >= 0, max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1,"

@@ -2,6 +2,7 @@
 
 import math
 import struct
+import sys
 from contextlib import suppress
 from numbers import Real
 
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1  # torch's generators take no others
+LARGEST = 65504  # number in float16
 
 HOW_TO_MAKE = "PIL.Image.open reads one from a file, PIL.Image.fromarray makes one of an array"
 # The turn that makes a stored picture upright, by its EXIF orientation; 1 is upright already.
@@ -138,6 +140,15 @@ def to_tensor(images: list[Image.Image]) -> Tensor:
     return rearrange(pixels.float() / 255, "batch height width rgb -> batch rgb height width")
 
 
+def unusual(tensor: Tensor) -> str:
+    """What keeps a tensor from holding one number in each place in memory; usually empty."""
+    if tensor.is_nested:
+        return "nested"
+    if tensor.layout != torch.strided:
+        return str(tensor.layout)
+    return "on the meta device, where tensors have no values" if tensor.is_meta else ""
+
+
 def as_number(name: str, value, least: float | None = None, most: float | None = None) -> float:
     """A number that a user gave, as int or float; an array or a tensor of one number is one too.
 
@@ -148,28 +159,55 @@ def as_number(name: str, value, least: float | None = None, most: float | None =
 
     Raises:
         TypeError: for what is not a number, which a bool is not either.
-        ValueError: for nan and infinity, and for a number out of range.
+        ValueError: for nan, infinity and what no float reaches, and for a number out of range.
     """
+    number = in_range(name, plain_number(name, value), least, most)
+    if abs(number) > sys.float_info.max:
+        raise ValueError(f"{name} is a finite number, not {shown(number)}")
+    return number
+
+
+def as_integer(name: str, value, least: int | None = None, most: int | None = None) -> int:
+    """As `as_number`, for whole numbers of any size, which 20.0 is too; ValueError for others."""
+    number = plain_number(name, value)
+    if number != int(number):
+        raise ValueError(f"{name} is a whole number, not {number}")
+    return in_range(name, int(number), least, most)
+
+
+def plain_number(name: str, value) -> int | float:
+    """The int, or the finite float, that is meant; errors as in `as_number`."""
     number = value
+    if isinstance(value, Tensor) and (fault := unusual(value)):
+        raise TypeError(f"{name} is a number, not a Tensor that is {fault}")
     if isinstance(value, (Tensor, np.ndarray, np.generic)) and math.prod(value.shape) == 1:
         number = value.item()
     if isinstance(number, bool) or not isinstance(number, Real):
         raise TypeError(f"{name} is a number, not a {type(value).__name__}: {value!r:.60}")
-    if not -math.inf < number < math.inf:  # which nan is not either
-        raise ValueError(f"{name} is a finite number, not {number}")
+    if not isinstance(number, int):
+        try:
+            number = float(number)
+        except OverflowError:  # of a fraction
+            number = math.inf if number > 0 else -math.inf
+        if not math.isfinite(number):
+            raise ValueError(f"{name} is a finite number, not {number}")
+    return number
+
+
+def in_range(name: str, number, least, most):
+    """The number, if it lies in its range; errors as in `as_number`."""
     if (least is not None and number < least) or (most is not None and number > most):
         allowed = f"between {least} and {most}" if None not in (least, most) else ""
         allowed = allowed or (f"at most {most}" if least is None else f"at least {least}")
-        raise ValueError(f"{name} is {allowed}, and not {number}")
-    return number if isinstance(number, int) else float(number)
+        raise ValueError(f"{name} is {allowed}, and not {shown(number)}")
+    return number
 
 
-def as_integer(name: str, value, least: int | None = None, most: int | None = None) -> int:
-    """As `as_number`, for whole numbers, which 20.0 is too; ValueError for any other."""
-    number = as_number(name, value)
-    if number != int(number):
-        raise ValueError(f"{name} is a whole number, not {number}")
-    return as_number(name, int(number), least, most)
+def shown(number: int | float) -> str:
+    """A number for an error; Python refuses to write out the digits of the largest integers."""
+    if isinstance(number, float) or abs(number) < 10**300:
+        return str(number)
+    return f"{'-' * (number < 0)}2 to the {math.log2(abs(number)):.0f}"
 
 
 def as_seeds(seed, pictures: int) -> list[int]:
@@ -183,6 +221,8 @@ def as_seeds(seed, pictures: int) -> list[int]:
         TypeError: if a seed is not a number.
         ValueError: for a wrong number of seeds (both numbers), or a seed that torch does not take.
     """
+    if isinstance(seed, Tensor) and (fault := unusual(seed)):
+        raise TypeError(f"seed is a number or several, not a tensor that is {fault}")
     if isinstance(seed, (Tensor, np.ndarray)) and seed.ndim > 0 and len(seed) != 1:
         seed = seed.tolist()
     if isinstance(seed, (list, tuple, range)):
@@ -196,16 +236,26 @@ def as_seeds(seed, pictures: int) -> list[int]:
 def as_floats(name: str, value) -> Tensor:
     """A tensor of floating-point numbers that a user gave, perhaps as an array.
 
+    Their range is that of float16, -65504 to 65504: with larger numbers, a model would compute nan.
+
     Raises:
-        TypeError: for another type, or numbers of another kind.
-        ValueError: for nan and infinity.
+        TypeError: for another type, or numbers of another kind or of eight bits; for a tensor that
+            is sparse, nested or on the meta device.
+        ValueError: for nan and infinity, and for a number out of range (it and the range).
     """
-    tensor = torch.tensor(value, device="cpu") if isinstance(value, np.ndarray) else value
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-        kind = tensor.dtype if isinstance(tensor, Tensor) else type(value).__name__
+    kind, tensor = getattr(value, "dtype", type(value).__name__), value
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        # torch reads no array that is reversed, or in another order of bytes, or in 80 bits.
+        size = min(value.dtype.itemsize, 8)
+        tensor = torch.tensor(value.astype(f"=f{size}", order="C"), device="cpu")
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.itemsize < 2:
         raise TypeError(f"{name} are a tensor of floating-point numbers, not of type {kind}")
+    if fault := unusual(tensor):
+        raise TypeError(f"{name} are a tensor of numbers, not one that is {fault}")
     if not tensor.isfinite().all():
         raise ValueError(f"{name} hold nan or infinity")
+    if tensor.numel() and (largest := tensor.abs().max().item()) > LARGEST:
+        raise ValueError(f"{name} lie between {-LARGEST} and {LARGEST}, and one is {largest}")
     return tensor
 
 

@@ -45,6 +45,32 @@ def test_numbers_are_finite(value):
             check("scale", value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [10**400, -(10**5000), Fraction(10**400), -Fraction(10**5000)],
+    ids=["int", "-int", "fraction", "-fraction"],
+)
+def test_numbers_beyond_every_float_are_refused_by_name(value):
+    with pytest.raises(ValueError, match="scale is a finite number, not -?(2 to the |inf)"):
+        as_number("scale", value)
+    for check in (as_integer, as_number):
+        with pytest.raises(
+            ValueError, match="^scale is (between 0 and 9, and|a finite number,) no"
+        ):
+            check("scale", value, 0, 9)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [torch.tensor(3, device="meta"), torch.tensor([3.0]).to_sparse()],
+    ids=["meta", "sparse"],
+)
+def test_a_tensor_without_a_number_in_memory_is_refused_by_name(value):
+    for check in (as_integer, as_number):
+        with pytest.raises(TypeError, match="steps is a number, not a Tensor that is "):
+            check("steps", value)
+
+
 def test_a_range_includes_its_ends_and_errors_give_both_numbers():
     assert as_number("n", 0.5, 0.5) == as_number("n", 0.5, most=0.5) == 0.5
     with pytest.raises(ValueError, match="n is between 1 and 3, and not 4"):

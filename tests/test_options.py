@@ -1,6 +1,7 @@
 """Options of painting and writing: every form of one value is taken, all else refused at once."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -146,7 +147,11 @@ def test_other_numbers_of_steps_are_refused_before_work(idle, value):
         idle.write(SCENE, num_inference_steps=value)
 
 
-@pytest.mark.parametrize("value", [NAN, INFINITY, -INFINITY, -1, "3", True, [3], torch.Generator()])
+NO_GUIDANCE = [NAN, INFINITY, -INFINITY, -1, "3", True, [3], torch.Generator()]
+NO_GUIDANCE += [10_001, 1e38, 1e300, 10**400, Fraction(10**400), torch.tensor(3, device="meta")]
+
+
+@pytest.mark.parametrize("value", NO_GUIDANCE, ids=lambda value: repr(value)[:20])
 def test_other_guidance_is_refused_before_work(idle, value):
     with pytest.raises((TypeError, ValueError), match="guidance_scale is "):
         idle.dream(SCENE, guidance_scale=value)
@@ -157,8 +162,8 @@ def test_other_guidance_is_refused_before_work(idle, value):
     [
         ("max_new_tokens", [*NOT_WHOLE, None, 0, -1]),
         ("max_images", [*NOT_WHOLE, None, -1]),
-        ("temperature", [NAN, INFINITY, -0.5, "1", True, None]),
-        ("top_p", [NAN, INFINITY, 0, 1.5, "1", True, None]),
+        ("temperature", [NAN, INFINITY, -0.5, "1", True, None, 10_001, 1e300, 10**400]),
+        ("top_p", [NAN, INFINITY, 0, 1.5, "1", True, None, 10**400, Fraction(10**400)]),
     ],
 )
 def test_other_numbers_are_refused_before_writing(idle, name, values):
@@ -206,6 +211,8 @@ def test_seeds_by_hand():
         (np.zeros(0), "0 seeds were given for 3 pictures"),
         ([1, 2, None], "a seed is a number, not a NoneType"),
         (torch.zeros(3, 1), "a seed is a number, not a list"),
+        (torch.zeros(3, device="meta"), "seed is .*not a tensor that is on the meta device"),
+        (torch.zeros(3).to_sparse(), "seed is .*not a tensor that is torch.sparse_coo"),
         ("123", "seed is a number, not a str"),
         ({1, 2, 3}, "seed is a number, not a set"),
     ]:
@@ -241,7 +248,9 @@ def test_a_list_of_prompts_equals_single_calls_whatever_the_options(model, numbe
 def test_latents_are_taken_from_numpy_and_in_every_precision(model):
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     wanted = latents_of(model, latents=noise)
-    for given in (noise.double(), noise.numpy(), noise.double().numpy()[..., ::-1][..., ::-1]):
+    flipped, big_endian = noise.flip(-1).numpy()[..., ::-1], noise.numpy().astype(">f4")
+    extended = noise.numpy().astype(np.longdouble)
+    for given in (noise.double(), noise.numpy(), flipped, big_endian, extended):
         assert torch.equal(latents_of(model, latents=given), wanted)
     states = model.encode(SCENE)
     painted = model.paint(
@@ -256,7 +265,13 @@ def test_latents_are_taken_from_numpy_and_in_every_precision(model):
         (torch.full((1, 4, 8, 8), NAN), "hold nan or infinity"),
         (np.full((1, 4, 8, 8), INFINITY), "hold nan or infinity"),
         (torch.zeros(1, 4, 8, 8, dtype=torch.long), "not of type torch.int64"),
-        (np.zeros((1, 4, 8, 8), dtype=bool), "not of type torch.bool"),
+        (np.zeros((1, 4, 8, 8), dtype=bool), "not of type bool"),
+        (np.full((1, 4, 8, 8), "3"), "not of type <U1"),
+        (torch.zeros(1, 4, 8, 8, dtype=torch.float8_e4m3fn), "not of type torch.float8_e4m3fn"),
+        (torch.zeros(1, 4, 8, 8, device="meta"), "not one that is on the meta device"),
+        (torch.zeros(1, 4, 8, 8).to_sparse(), "not one that is torch.sparse_coo"),
+        (torch.full((1, 4, 8, 8), 1e38), "lie between -65504 and 65504, and one is "),
+        (np.full((1, 4, 8, 8), -1e300), "lie between -65504 and 65504, and one is 1e.300"),
         ([[0.0]], "not of type list"),
         ("noise", "not of type str"),
     ],
@@ -266,6 +281,23 @@ def test_other_latents_and_states_are_refused_before_work(idle, value, message):
         idle.dream(SCENE, latents=value)
     with pytest.raises((TypeError, ValueError), match=f"states .*{message}"):
         idle.paint(value)
+
+
+def test_pictures_are_finite_at_the_ends_of_the_ranges(model):
+    sign = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).sign()
+    for latents, guidance_scale in (
+        (65504 * sign, 10_000),
+        (65504 * sign.abs(), 1),
+        (None, 10_000),
+    ):
+        image = model.dream(
+            SCENE,
+            num_inference_steps=2,
+            latents=latents,
+            guidance_scale=guidance_scale,
+            output_type="pt",
+        )
+        assert image.isfinite().all()
 
 
 def test_states_of_no_picture_are_refused(idle):

@@ -163,6 +163,12 @@ def test_what_does_not_fit_is_refused_with_both_numbers(model):
         pass
     with pytest.raises(ValueError, match="a direction of shape"), probe.steer(model, states[0, 0]):
         pass
+    for strength in (1e38, -(10**400)):
+        with (
+            pytest.raises(ValueError, match="strength is between -65504 and 65504, and not -?[12]"),
+            probe.steer(model, states[0], strength),
+        ):
+            pass
     with pytest.raises(RuntimeError, match="no prompt was encoded"), probe.ablate(model, [0]):
         pass
     with pytest.raises(ValueError, match=rf"states have the shape \(batch, {model.queries}, "):

@@ -307,3 +307,10 @@ def test_a_file_that_is_there_passes(tmp_path):
     with pytest.raises(FileNotFoundError, match="none is missing$"):
         check_file(tmp_path / "none")
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("many", ["1", "["], ids=["digits", "brackets"])
+def test_json_with_too_many_digits_or_brackets_is_refused_with_its_name(tmp_path, many):
+    (tmp_path / "it.json").write_text('{"a": ' + 10**5 * many + "}", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"it\.json is not valid JSON"):
+        read_json(tmp_path / "it.json")

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import huggingface_hub
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -301,6 +302,39 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_searched(monkey
     with pytest.raises(ValueError, match="cannot be used; here there are cpu") as error:
         minidream.load("toy", device)
     assert str(device) in str(error.value)
+
+
+@pytest.mark.parametrize("given", ["", b"", 0, False, [], np.zeros(2), torch.zeros(0)], ids=repr)
+@pytest.mark.parametrize("option", ["component_configs", "quantize", "dtype"])
+def test_an_option_that_is_falsy_is_not_ignored(monkeypatch, option, given):
+    monkeypatch.setattr(loading, "find", lambda name: pytest.fail("a folder was searched"))
+    with pytest.raises((TypeError, ValueError), match=f"^{option} is "):
+        minidream.load("toy", **{option: given})
+
+
+def test_component_configs_of_a_training_which_has_none(tmp_path):
+    (tmp_path / "stage3.llm.safetensors").touch()
+    with pytest.raises(ValueError, match="component_configs '/configs' would have no effect"):
+        minidream.load(tmp_path, CPU, component_configs="/configs")
+
+
+@pytest.mark.parametrize("old", [True, False], ids=["old format", "zip"])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (torch.Tensor.to_sparse, "torch.sparse_coo"),
+        (lambda tensor: tensor.to("meta"), "on the meta device"),
+    ],
+    ids=["sparse", "meta"],
+)
+def test_a_tensor_without_all_its_values_is_named_with_its_file(copy, change, said, old):
+    path, name = copy / "dream_embedding.bin", "dream_queries"
+    tensors = torch.load(path, weights_only=True)
+    changed = tensors | {name: change(tensors[name])}
+    torch.save(changed, path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(ValueError) as error:
+        minidream.load(copy, CPU)
+    assert str(error.value).startswith(f"{path}: {name} is {said}"), error.value
 
 
 def test_weights_that_were_quantized_elsewhere_are_refused(copy):

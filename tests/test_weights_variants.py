@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from transformers import CLIPConfig, LlamaConfig
 
 import minidream
+from minidream.images import as_integer
 from minidream.weights import building, tokenizer_files, variants
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-a"
@@ -142,6 +143,7 @@ def test_null_in_the_arguments_of_plugins_means_the_default(copy, official):
         (PIXELS, {"image_mean": None, "image_std": None, "resample": None}),
         (PIXELS, {"size": 32, "crop_size": 32}),  # as the first versions wrote them
         (PIXELS, {"image_processor_type": "CLIPImageProcessorFast", "device": None}),
+        (UNET, {"sample_size": 8.0, "norm_num_groups": 8.0, "resnet_out_scale_factor": 1}),
         (UNET, {"norm_eps": None, "mid_block_type": None, "_class_name": ...}),
         (VAE, {"scaling_factor": None, "act_fn": None, "shift_factor": None}),
         (SCHEDULER, {"prediction_type": None, "num_train_timesteps": None, "thresholding": None}),
@@ -248,6 +250,15 @@ def assert_refused(folder: Path, file: str, fields: dict) -> str:
         {"special_tokens2ids_dict": [1, 2]},
         {"minidream": {"template": "llama2"}},
         {"rms_norm_eps": -1e-6},
+        {"rms_norm_eps": 1e6},
+        {"rope_theta": 10**30},
+        {"layer_types": 3},
+        *({name: 10**30} for name in ("vocab_size", "hidden_size", "intermediate_size")),
+        *({name: 10**30} for name in ("num_hidden_layers", "max_position_embeddings")),
+        *({name: 10**30} for name in ("loss_weight_lm", "loss_weight_vm")),
+        {"loss_weight_vm": -1},
+        {"minidream": {"guidance_scale": 1e38}},
+        {"minidream": {"num_inference_steps": True}},
     ],
     ids=lambda fields: " ".join(f"{name}={value}" for name, value in fields.items()),
 )
@@ -270,6 +281,11 @@ def test_the_old_and_the_new_field_of_the_rotary_base_are_both_named(copy):
         ("stable_diffusion_head", "_target_", "omni.models.dreamllm.StableDiffusionXLHead"),
         ("dream_embedding", "num_dream_queries", 0),
         ("dream_embedding", "num_dream_queries", "8"),
+        ("dream_embedding", "num_dream_queries", 10**30),
+        ("clip_vision_embedding", "select_layer", True),
+        ("clip_vision_embedding", "select_layer", "-2"),
+        ("clip_vision_embedding", "projector_depth", 10**30),
+        ("stable_diffusion_head", "drop_prob", 1.5),
     ],
 )
 def test_an_argument_of_a_plugin_that_is_not_known(copy, plugin, field, value):
@@ -304,6 +320,32 @@ def test_an_argument_of_a_plugin_that_is_not_known(copy, plugin, field, value):
         (UNET, {"cross_attention_dim": [48, 48]}),
         (UNET, {"in_channels": 9}),  # for inpainting
         (UNET, {"out_channels": 8}),  # with a learned variance
+        (UNET, {"norm_eps": -1}),
+        (UNET, {"norm_eps": 1e6}),
+        (UNET, {"norm_num_groups": -1}),
+        (UNET, {"sample_size": 10**30}),
+        (UNET, {"center_input_sample": "no"}),
+        (UNET, {"flip_sin_to_cos": []}),
+        (UNET, {"resnet_out_scale_factor": []}),
+        (UNET, {"mid_block_scale_factor": 0}),
+        (UNET, {"attention_head_dim": -1}),
+        (UNET, {"attention_head_dim": [2, True]}),
+        (UNET, {"transformer_layers_per_block": 10**30}),
+        (UNET, {"layers_per_block": True}),
+        (UNET, {"downsample_padding": -1}),
+        (UNET, {"freq_shift": 10**30}),
+        (UNET, {"block_out_channels": 16}),
+        (CLIP, {"layer_norm_eps": -1e-5}),
+        (CLIP, {"patch_size": 10**30}),
+        (CLIP, {"num_hidden_layers": 10**30}),
+        (PIXELS, {"image_std": [0.5, 0.5, 0]}),
+        (VAE, {"norm_num_groups": -1}),
+        (VAE, {"use_quant_conv": "no"}),
+        (VAE, {"block_out_channels": 16}),
+        (VAE, {"scaling_factor": 1e30}),
+        (SCHEDULER, {"beta_end": 10}),
+        (SCHEDULER, {"trained_betas": [0.5] * 999 + [2]}),
+        (SCHEDULER, {"num_train_timesteps": 10**30}),
         (VAE, {"_class_name": "AutoencoderTiny"}),
         (VAE, {"shift_factor": 0.1159}),
         (VAE, {"latents_mean": [0.0] * 4}),
@@ -339,17 +381,39 @@ def test_a_schedule_that_ends_in_noise_alone_needs_velocities(copy, prediction, 
     assert image.isfinite().all()
 
 
+def allows(field: str, values, value) -> bool:
+    """Whether an entry of a table allows a value."""
+    if isinstance(value, list):
+        return field in variants.LISTS and all(allows(field, values, each) for each in value)
+    if isinstance(values, tuple):
+        return value in values
+    if type(value) not in (int, float) or not values.least <= value <= values.most:
+        return False
+    return values.kind is not as_integer or value == int(value)
+
+
 def test_every_field_is_refused_with_every_value_that_no_table_lists():
     """A property of `check_fields`, over all tables."""
     tables = (variants.LLAMA, variants.UNET, variants.VAE, variants.SCHEDULER, variants.ANCESTRAL)
-    for table in (*tables, variants.PIXELS, variants.CLIP, variants.TOKENIZER):
-        for (field, values), value in itertools.product(table.items(), (True, False, 7, "x", [1])):
-            if value in values:
+    tables += (variants.PIXELS, variants.CLIP, variants.TOKENIZER)
+    tables += (variants.PLUGIN, variants.DREAMLLM, variants.MINIDREAM)
+    tried = (True, False, 7, 1e-5, -1, 10**30, "x", [], [1], ["x"], [[7, True]])
+    for table in tables:
+        for (field, values), value in itertools.product(table.items(), tried):
+            if allows(field, values, value):
                 variants.check_fields(Path("it.json"), {field: value}, table)
                 continue
             with pytest.raises(ValueError, match=rf"^it\.json: {field} is ") as error:
                 variants.check_fields(Path("it.json"), {field: value}, table)
-            assert all(repr(known) in str(error.value) for known in values)
+            ends = [str(values.least), str(values.most)] if hasattr(values, "most") else None
+            assert all(known in str(error.value) for known in ends or map(repr, values))
+
+
+def test_whole_numbers_come_out_as_ints_in_lists_too():
+    given = {"block_out_channels": [16.0, 32], "norm_eps": 1e-5, "other": 8.0, "dropout": 0}
+    found = variants.check_fields(Path("it.json"), given, variants.UNET)
+    assert found == given and list(map(type, found["block_out_channels"])) == [int, int]
+    assert given["block_out_channels"] == [16.0, 32] and type(found["other"]) is float
 
 
 def fields_of(config: dict, above: tuple[str, ...] = ()):

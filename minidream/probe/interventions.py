@@ -11,7 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..images import as_floats, as_number
+from ..images import LARGEST, as_floats, as_number
 from .indices import as_indices
 from .residual_stream import changed
 
@@ -130,10 +130,11 @@ def steer(model, direction: Tensor, strength: float = 1.0, layer: int | None = N
         model: a DreamLLM.
         direction: shape (queries, hidden), such as the difference of two prompts' states; a query
             whose row is zero stays as it is.
-        strength: the factor by which the direction is multiplied: a number, or a tensor of one.
+        strength: the factor by which the direction is multiplied: a number between -65504 and
+            65504, or a tensor of one.
         layer, errors: as in `patch`.
     """
-    factor = as_number("strength", strength)
+    factor = as_number("strength", strength, -LARGEST, LARGEST)
     factor = strength if isinstance(strength, Tensor) else factor  # which may have a gradient
     direction = as_floats("the numbers of a direction", direction)
     size = (model.queries, model.dream_queries.shape[-1])

@@ -12,9 +12,8 @@ from torch.overrides import TorchFunctionMode
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from ..diffusion import Decoder, DiffusionConfig
-from ..documents import TEMPLATES
 from ..dream_queries import ConditionProjector
-from ..images import as_number
+from ..images import as_integer
 from ..llm import LLM, LLMConfig
 from ..model import DreamConfig, DreamLLM
 from ..vision import CLIP_MEAN, CLIP_STD, VisionEncoder
@@ -22,20 +21,21 @@ from .layout import OFFICIAL_CLASSES, PLUGINS
 from .variants import (
     ANCESTRAL,
     CLIP,
+    DREAMLLM,
     LLAMA_7B,
+    MINIDREAM,
     PIXELS,
     PLUGIN,
     SCHEDULER,
     UNET,
     VAE,
-    above_zero,
+    Numbers,
     check_fields,
     check_llama,
     read_config,
     refused,
     rope_theta,
     section,
-    whole_number,
 )
 
 BUILDING = RLock()  # held by the thread that builds modules
@@ -90,42 +90,32 @@ def build(path: Path, config: dict, components: Path, tokenizer) -> DreamLLM:
     """
     if config.get("model_type") != "dreamllm":
         raise ValueError(f"{path} is of a {config.get('model_type')!r} model, not of a 'dreamllm'")
-    llm = LLM(llm_config(path, config))
-    width = llm.config.hidden_size
+    sizes = llm_config(path, config)
+    width = sizes.hidden_size
     plugins = read_plugins(path, section(path, config, "plugins_init_kwargs"), width)
-    # Options that the official config does not have.
-    toy = section(path, config, "minidream")
-    loss = numbers(path, config, "loss_weight_lm", "loss_weight_vm")
-    if "loss_scale_schedule" in config:
-        loss["loss_scale_schedule"] = config["loss_scale_schedule"]
+    toy = check_fields(path, section(path, config, "minidream"), MINIDREAM, "minidream.")
+    loss = chosen(check_fields(path, config, DREAMLLM), *DREAMLLM, "loss_scale_schedule")
     dream_config = refused(path, DreamConfig, toy.get("template", "vicuna_v1.1"), **loss)
-    check_fields(path, toy, {"template": tuple(TEMPLATES)}, "minidream.")
+    llm = LLM(sizes)
     vision = build_vision(path, plugins["clip_vision_embedding"], components, width)
     decoder = build_decoder(path, plugins["stable_diffusion_head"], components, width, toy)
     queries = plugins["dream_embedding"].get("num_dream_queries", 64)
-    queries = whole_number(path, "num_dream_queries", queries)
     dream_queries = nn.Parameter(torch.empty(1, queries, width))
     return DreamLLM(llm, vision, decoder, dream_queries, tokenizer, dream_config)
 
 
-def numbers(path: Path, config: dict, *names: str) -> dict[str, float]:
-    """Those of some fields that are given; ValueError if one is not a number, 0 or above."""
-    given = [name for name in names if name in config]
-    return {name: refused(path, as_number, name, config[name], 0) for name in given}
+def chosen(config: dict, *names: str) -> dict:
+    """Those of some fields that are given."""
+    return {name: config[name] for name in names if name in config}
 
 
 def llm_config(path: Path, config: dict) -> LLMConfig:
     """The sizes of the language model; ValueError if it is another variant of LLaMA."""
-    fields = {field.name: field.type for field in dataclasses.fields(LLMConfig)}
-    sizes = LLAMA_7B | {name: config[name] for name in fields if name in config}
-    for name, value in sizes.items():
-        if fields[name] is int:
-            sizes[name] = whole_number(path, name, value)
-    check_llama(path, config)
+    config = check_llama(path, config)
+    sizes = LLAMA_7B | chosen(config, *(field.name for field in dataclasses.fields(LLMConfig)))
     theta = rope_theta(path, config)
     if theta is not None:
         sizes["rope_theta"] = theta
-    above_zero(path, "rms_norm_eps", sizes.get("rms_norm_eps", 1))
     return refused(path, LLMConfig, **{"num_key_value_heads": sizes["num_attention_heads"]} | sizes)
 
 
@@ -140,9 +130,11 @@ def read_plugins(path: Path, config: dict, width: int) -> dict[str, dict]:
             f"{path} has plugins that are not known here: {', '.join(others)}; the known ones are "
             f"{', '.join(PLUGINS)}"
         )
-    plugins = {name: section(path, config, name) for name in PLUGINS}
+    plugins = {
+        name: check_fields(path, section(path, config, name), PLUGIN, f"{name}.")
+        for name in PLUGINS
+    }
     for name, plugin in plugins.items():
-        check_fields(path, plugin, PLUGIN, f"{name}.")
         made_for = plugin.get("embed_hidden_size", width)
         if made_for != width:
             raise ValueError(
@@ -161,7 +153,6 @@ def read_plugins(path: Path, config: dict, width: int) -> dict[str, dict]:
 def projector_depth(path: Path, plugin: dict) -> int:
     """The number of layers of a plugin's projector; ValueError for an unknown type."""
     kind, depth = plugin.get("projector_type", "linear"), plugin.get("projector_depth", 1)
-    depth = whole_number(path, "projector_depth", depth)
     if (kind, depth) != ("linear", 1) and not (kind == "mlp" and depth > 1):
         raise ValueError(
             f"{path}: a projector of type {kind!r} and depth {depth} is not known; the known ones "
@@ -179,12 +170,9 @@ def build_vision(path: Path, plugin: dict, components: Path, llm_dim: int) -> Vi
     config_path = components / "clip_vision" / "config.json"
     config = refused(config_path, CLIPVisionConfig.from_dict, read_clip(config_path))
     tower = refused(config_path, CLIPVisionModel, config)
-    select_layer, layers = plugin.get("select_layer", -2), config.num_hidden_layers
-    if select_layer not in range(-layers - 1, layers + 1):
-        raise ValueError(
-            f"{path}: select_layer is {select_layer!r}; the tower of {config_path} has {layers} "
-            f"layers, so it lies between {-layers - 1} and {layers}"
-        )
+    layers = config.num_hidden_layers
+    there = {"select_layer": Numbers(as_integer, -layers - 1, layers)}
+    select_layer = check_fields(path, {"select_layer": -2} | plugin, there)["select_layer"]
     return VisionEncoder(
         tower,
         llm_dim,
@@ -208,8 +196,7 @@ def read_clip(path: Path) -> dict:
     if differ := [name for name in first if second.get(name, first[name]) != first[name]]:
         raise ValueError(f"{path}: vision_config and vision_config_dict differ in {differ[0]}")
     config = second | first if whole.get("model_type") == "clip" or first else whole
-    check_fields(path, config, CLIP, "" if config is whole else "vision_config.")
-    return config
+    return check_fields(path, config, CLIP, "" if config is whole else "vision_config.")
 
 
 def read_pixels(path: Path, image_size: int) -> tuple[tuple, tuple]:
@@ -226,8 +213,6 @@ def read_pixels(path: Path, image_size: int) -> tuple[tuple, tuple]:
     for name, values in (("image_mean", mean), ("image_std", std)):
         if not isinstance(values, list | tuple) or len(values) != 3:
             raise ValueError(f"{path}: {name} is {values!r}; it is a list of three numbers")
-        for value in values:
-            refused(path, as_number, f"each of {name}", value)
     return mean, std
 
 
@@ -244,11 +229,13 @@ def build_decoder(path: Path, plugin: dict, components: Path, llm_dim: int, toy:
     unet_path, vae_path = (
         components / "diffusion" / name / "config.json" for name in ("unet", "vae")
     )
-    unet_config, vae_config = read_config(unet_path), read_config(vae_path)
-    check_fields(unet_path, unet_config, UNET)
-    check_fields(vae_path, vae_config, VAE)
-    for name, default in (("sample_size", None), ("cross_attention_dim", 1280)):
-        unet_config[name] = whole_number(unet_path, name, unet_config.get(name, default))
+    # A U-Net whose config gives no size has none.
+    unet_config = check_fields(unet_path, {"sample_size": None} | read_config(unet_path), UNET)
+    vae_config = check_fields(vae_path, read_config(vae_path), VAE)
+    for config_path, config in ((unet_path, unet_config), (vae_path, vae_config)):
+        if not isinstance(config.get("block_out_channels", []), list):
+            widths = config["block_out_channels"]
+            raise ValueError(f"{config_path}: block_out_channels is {widths}, not a list")
     unet = refused(unet_path, UNet2DConditionModel.from_config, unet_config)
     vae = refused(vae_path, AutoencoderKL.from_config, vae_config)
     channels = vae.config.latent_channels
@@ -258,20 +245,14 @@ def build_decoder(path: Path, plugin: dict, components: Path, llm_dim: int, toy:
                 f"{unet_path}: {name} is {unet.config[name]}; the VAE of {vae_path} has "
                 f"{channels} latent channels"
             )
-    above_zero(vae_path, "scaling_factor", vae.config.scaling_factor)
     scheduler, ancestral = build_scheduler(
         components / "diffusion" / "scheduler" / "scheduler_config.json"
     )
     training = ("drop_prob", "noise_offset", "input_perturbation", "snr_gamma")
-    sampling = numbers(path, toy, "guidance_scale")
-    if "num_inference_steps" in toy:
-        sampling["num_inference_steps"] = whole_number(
-            path, "num_inference_steps", toy["num_inference_steps"]
-        )
     config = DiffusionConfig(
         eta=1.0 if ancestral else 0.0,
-        **numbers(path, plugin, *training),
-        **sampling,
+        **chosen(plugin, *training),
+        **chosen(toy, "guidance_scale", "num_inference_steps"),
     )
     condition_dim = unet.config.cross_attention_dim
     projector = ConditionProjector(llm_dim, condition_dim, projector_depth(path, plugin))
@@ -285,13 +266,8 @@ def build_scheduler(path: Path) -> tuple[DDIMScheduler, bool]:
     process and takes each step's noise as an argument, so that every picture can have its own.
     A config that names DDIM itself is the toy's.
     """
-    config = read_config(path)
+    config = check_fields(path, read_config(path), SCHEDULER)
     ancestral = config.get("_class_name") != "DDIMScheduler"
-    check_fields(path, config, SCHEDULER)
-    for name in ("beta_start", "beta_end"):
-        above_zero(path, name, config.get(name, 1))
-    for name, default, least in (("num_train_timesteps", 1000, 1), ("steps_offset", 0, 0)):
-        config[name] = whole_number(path, name, config.get(name, default), least)
     if not isinstance(config.get("trained_betas", []), list):
         raise ValueError(f"{path}: trained_betas is {config['trained_betas']!r}, not a list")
     if ancestral:

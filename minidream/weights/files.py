@@ -204,7 +204,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
     check_file(path)
     try:
         content = json.loads(path.read_bytes())  # finds out the encoding
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of too many digits or brackets
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, kind):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a {kind.__name__}")

@@ -47,17 +47,20 @@ def load(
         ValueError: for an unknown name, dtype or device (says what exists), a config of another
             model or variant (its file and field), a checkpoint with missing, extra or misshapen
             tensors (their names), a file that is damaged, empty or a Git LFS pointer, a pickle that
-            holds more than tensors, or a folder that is saved into meanwhile.
+            holds more than tensors, a folder that is saved into meanwhile, or component configs
+            for a folder that has none.
+        TypeError: for component configs that are no path.
         FileNotFoundError: if a file is missing.
         MemoryError: if the weights take more memory than is free (both numbers), before any of
             them is read.
         ImportError: if torchao is needed and not installed.
     """
-    if quantize not in (None, "int8"):
+    if quantize is not None and not (isinstance(quantize, str) and quantize == "int8"):
         raise ValueError(f'quantize is None or "int8", not {quantize!r}')
     if quantize:
         quantize_matrices = int8_quantizer()  # fails here, not after minutes of reading
     device, dtype = as_device(device), as_dtype(dtype)
+    component_configs = as_components(component_configs)
     folder = find(name)
     if dtype == "auto":
         dtype = dtype_of_config(folder / "config.json")
@@ -66,11 +69,32 @@ def load(
     if is_there(folder / "config.json"):
         with unchanged(folder, "config.json"):
             model = read_folder(folder, device, dtype, component_configs, quantize)
+    elif component_configs is not None:
+        raise ValueError(
+            f"{folder} was written by minidream.train, whose models have no component configs; "
+            f"component_configs {str(component_configs)!r} would have no effect"
+        )
     else:
         model = assemble(folder).to(dtype=dtype)
     if quantize:
         quantize_matrices(model.llm.layers, device)
     return model.to(device).eval().requires_grad_(False)
+
+
+def as_components(folder: str | os.PathLike | None) -> Path | None:
+    """The folder of component configs that a user named; None stays None.
+
+    Raises:
+        TypeError, ValueError: if it is no path, or an empty one.
+    """
+    if folder is None:
+        return None
+    try:
+        if os.fsdecode(folder):
+            return as_path(folder)
+    except TypeError as error:
+        raise TypeError(f"component_configs is a folder or None, not {folder!r:.60}") from error
+    raise ValueError(f"component_configs is a folder or None, not {folder!r}")
 
 
 def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | str | None:
@@ -79,7 +103,7 @@ def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | str | None:
     Raises:
         ValueError: for any other name, and for a dtype that models do not compute in.
     """
-    if dtype is None or dtype == "auto":
+    if dtype is None or (isinstance(dtype, str) and dtype == "auto"):
         return dtype
     found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or found not in DTYPES:

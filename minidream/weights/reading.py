@@ -1,7 +1,6 @@
 """Reading a checkpoint: scan it, refuse what does not fit, then map or convert each tensor."""
 
 import math
-import os
 from pathlib import Path
 
 import psutil
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from ..model import DreamLLM
 from .building import EmptyWeights, build, single_precision
-from .files import as_path
 from .layout import OLD_VAE_ATTENTION, DreamQueriesModule, files_of
 from .scanning import StoredPart, StoredTensor, can_be_mapped, map_tensors, scan_folder
 from .tokenizer_files import read_tokenizer
@@ -142,7 +140,7 @@ def read_folder(
     folder: Path,
     device: torch.device,
     dtype: torch.dtype | None,
-    component_configs: str | os.PathLike | None,
+    component_configs: Path | None,
     quantize: str | None,
 ) -> DreamLLM:
     """A DreamLLM from a folder in the official layout.
@@ -151,8 +149,8 @@ def read_folder(
     on the CPU, so that the device needs room only for their quantized form.
     """
     config = read_config(folder / "config.json")
-    components = as_path(component_configs or folder / "component_configs")
-    if not component_configs and not components.exists():
+    components = component_configs or folder / "component_configs"
+    if component_configs is None and not components.exists():
         components = SHIPPED_CONFIGS
     with single_precision(), EmptyWeights():
         model = build(folder / "config.json", config, components, read_tokenizer(folder, config))

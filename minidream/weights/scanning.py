@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..images import unusual
 from .files import as_path, check_file, read_json
 from .layout import PLUGINS, official_name
 
@@ -76,8 +77,9 @@ def map_tensors(path: Path, location: str = "cpu") -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is empty, a Git LFS pointer or damaged, or is a pickle that holds
-            more than tensors; code in a pickle is never run.
+        ValueError: if the file is empty, a Git LFS pointer or damaged, is a pickle that holds more
+            than tensors (code in a pickle is never run), or holds a tensor that is sparse or has no
+            values.
     """
     check_file(path)
     mappable = can_be_mapped(path)
@@ -104,6 +106,10 @@ def map_tensors(path: Path, location: str = "cpu") -> dict[str, Tensor]:
     ]
     if others:
         raise ValueError(f"{path} holds more than named tensors: {others[:5]}")
+    for name, value in tensors.items():
+        fault = unusual(value)
+        if fault and not (value.is_meta and location == "meta"):
+            raise ValueError(f"{path}: {name} is {fault}; weights are stored with all their values")
     return tensors
 
 

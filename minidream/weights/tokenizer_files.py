@@ -16,11 +16,11 @@ from .variants import (
     LLAMA_7B,
     TOKENIZER,
     TOKENIZER_JSON,
+    WIDTH,
     check_fields,
     read_config,
     refused,
     section,
-    whole_number,
 )
 
 BASIC = ("<s>", "</s>", "<unk>")  # special tokens that are pieces, too
@@ -57,8 +57,9 @@ def read_tokenizer(folder: Path, config: dict) -> ToyTokenizer | LlamaTokenizer:
             tokenizer.
         FileNotFoundError: if there is none.
     """
-    size = LLAMA_7B["vocab_size"]
-    size = whole_number(folder / "config.json", "vocab_size", config.get("vocab_size", size))
+    size = check_fields(folder / "config.json", LLAMA_7B | config, {"vocab_size": WIDTH})[
+        "vocab_size"
+    ]
     if (folder / "words.json").exists():
         tokenizer = read_words(folder / "words.json")
     else:
