@@ -28,9 +28,8 @@ from .images import as_integer, as_number, cast_inputs, draw, dtype_of, fit_squa
 if TYPE_CHECKING:  # importing diffusers takes two seconds, so it waits until weights are built
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
-MOST_GUIDANCE = 10_000
-# Which rows of the U-Net's batch are conditional, for probes: all, except in a thread that is
-# within `sample` with guidance.
+MOST_GUIDANCE = 10_000  # far beyond any use; much larger ones lead to infinite numbers
+# Which rows of the U-Net's batch are conditional, for probes: in a guided `sample`, not all.
 conditional_rows: ContextVar[slice] = ContextVar("conditional_rows", default=slice(0, None))
 
 
@@ -129,8 +128,7 @@ class Decoder(nn.Module):
 
         Raises:
             TypeError: for what is not a number.
-            ValueError: for steps as in `own_scheduler`; for a scale that is not between 0 and
-                10000, since with larger ones numbers could become infinite.
+            ValueError: for steps as in `own_scheduler`; for a scale not between 0 and 10000.
         """
         steps, scale, config = num_inference_steps, guidance_scale, self.config
         steps = config.num_inference_steps if steps is None else steps

@@ -57,7 +57,7 @@ def dream(
             equals the single call with that seed.
         num_inference_steps, guidance_scale: None is the default; a scale is at most 10000.
         negative_prompt: str or Document to push away from; None is the empty prompt.
-        latents: initial noise, N(0, 1), shape (batch, channels, height, width), in latent cells.
+        latents: initial noise, N(0, 1), within ±65504, shape (batch, channels, height, width).
         output_type: "pil"; "pt", shape (3, height, width), RGB in [0, 1]; or "latent", unit scale.
         progress: show a bar.
 
