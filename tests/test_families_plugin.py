@@ -9,7 +9,8 @@ from minidream.families import plugin, samples
 from minidream.tokenizers import ToyTokenizer
 from minidream.train.batches import pictures
 from minidream.weights import toy
-from minidream.world.language import DESCRIBE, VOCABULARY
+from minidream.world.language import VOCABULARY
+from minidream.world.questions import DESCRIBE
 from minidream.world.scenes import Scene, SceneObject
 
 

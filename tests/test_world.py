@@ -26,6 +26,7 @@ from minidream.world import (
     edit_of,
     is_held_out,
     parse_caption,
+    parse_prompt,
     read_by_colour,
     relation_between,
     render,
@@ -37,16 +38,14 @@ from minidream.world import (
 )
 from minidream.world.judge import HEADS, add_blur_and_noise, answers_of_scenes, judge_batch
 from minidream.world.language import (
-    DESCRIBE,
-    QUESTION_KINDS,
     RELATION_SYNONYMS,
     RELATIONS_AFTER_WITH,
     SIZE_SYNONYMS,
     VOCABULARY,
-    ask_side,
     noun_phrase,
     referring_expression,
 )
+from minidream.world.questions import DESCRIBE, QUESTION_KINDS, ask_side
 from minidream.world.render import DISTANCES
 from minidream.world.scenes import (
     HELD_OUT_ARRANGEMENTS,
@@ -839,3 +838,72 @@ def test_stories_and_edits_keep_the_count_that_is_asked_for(sample, held_out):
             assert {len(scene.objects) for scene in story.scenes} == {count} and is_held_out(
                 story.scenes[-1]
             ) == held_out
+
+
+# --------------------------------------------------------------------------------------------------
+# Prompts that say less than everything
+
+
+@pytest.mark.parametrize(
+    "prompt, facts",
+    [
+        (
+            "a red star and a blue ring",
+            (None, None, ((None, "red", "star"), (None, "blue", "ring"))),
+        ),
+        ("a circle", (None, None, ((None, None, "circle"),))),
+        ("a large circle", (None, None, (("large", None, "circle"),))),
+        (
+            "a star right of a pink ring on a gray background",
+            ("gray", "left of", ((None, "pink", "ring"), (None, None, "star"))),
+        ),
+        ("a story about nothing", None),
+        ("a star, a ring and a cross", None),
+        ("a star left of a ring above it", None),
+    ],
+)
+def test_a_prompt_asks_for_what_it_says(prompt, facts):
+    assert parse_prompt(prompt) == facts
+    assert parse_caption(prompt) is None, "a caption says everything"
+
+
+def test_what_a_prompt_does_not_say_may_be_anything():
+    reading = Reading(PAIR.facts)
+    background, relation, (first, second) = PAIR.facts
+    assert reading.agrees((None, None, (first, second)))
+    assert reading.agrees((None, None, (second, first))), "any arrangement"
+    assert not reading.agrees((None, relation, (second, first)))
+    assert not reading.agrees((None, None, (first, first)))
+    assert not reading.agrees((None, None, (first,))) and not reading.agrees(
+        (None, None, (first, second, second))
+    )
+    for attribute in range(3):
+        vague = tuple(None if index == attribute else word for index, word in enumerate(first))
+        assert reading.agrees((background, relation, (vague, second)))
+    other = (first[0], "cyan" if first[1] != "cyan" else "red", None)
+    assert not reading.agrees((None, relation, (other, second)))
+
+
+def test_two_objects_are_joined_by_and_where_no_relation_is_named():
+    phrase = describe(PAIR, relation=False)
+    assert " and " in phrase.text
+    background, relation, looks = PAIR.facts
+    rng, orders = random.Random(0), set()
+    for _ in range(20):
+        facts = parse_prompt(describe(PAIR, rng, relation=False).text)
+        assert facts[0] in (None, background) and facts[1] is None
+        assert set(facts[2]) == set(looks)
+        orders.add(facts[2])
+    assert len(orders) == 2
+    alone = Scene(PAIR.objects[:1])
+    assert describe(alone, relation=False) == describe(alone)
+
+
+def test_a_phrase_without_some_words_keeps_its_roles_and_grammar():
+    item = SceneObject("star", "orange", "small")
+    phrase = describe(Scene((item,), "gray"), background=True)
+    assert phrase.without("size").text == "an orange star on a gray background"
+    assert phrase.without("size", "colour").text == "a star on a gray background"
+    assert phrase.without().text == phrase.text
+    kept = phrase.without("colour")
+    assert kept.roles[1] == ("size", 0) and len(kept.roles) == len(kept.words)

@@ -22,7 +22,7 @@ from ..model import DreamLLM
 from ..train.batches import description, dialogue
 from ..train.loop import Recipe
 from ..weights.toy import paint_from_captions
-from ..world.language import DESCRIBE
+from ..world.questions import DESCRIBE
 from .encode_only import instructions
 from .family import Family, FamilyPlan, base_model, with_new_words
 from .samples import IMAGE_KINDS, TEXT_KINDS, Sample

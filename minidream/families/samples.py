@@ -13,7 +13,8 @@ from PIL import Image
 
 from ..train.batches import description, document_of, pictures
 from ..weights import toy
-from ..world.language import DESCRIBE, ask, describe, parse_caption
+from ..world.language import describe, parse_caption
+from ..world.questions import DESCRIBE, ask
 from ..world.render import render
 from ..world.scenes import Scene, place_objects, sample_scene
 from ..world.stories import Story, sample_edit, sample_story

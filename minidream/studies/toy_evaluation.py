@@ -11,7 +11,8 @@ from ..train.batches import document_of
 from ..weights import toy
 from ..weights.toy import clip_text_states
 from ..world.judge import Reading, read_by_colour
-from ..world.language import DESCRIBE, ask, describe, parse_caption
+from ..world.language import describe, parse_caption
+from ..world.questions import DESCRIBE, ask
 from ..world.render import render
 from ..world.scenes import Scene, sample_scene
 from ..world.stories import sample_edit, sample_story

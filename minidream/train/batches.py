@@ -7,16 +7,14 @@ documents beside long ones would be mostly padding.
 """
 
 import random
-import re
 
 from ..documents import TEMPLATES, Document, lay_out, turn_layout
 from ..images import to_pil
-from ..world.language import DESCRIBE, Phrase, ask, ask_side, describe
+from ..world.language import Phrase, describe
+from ..world.questions import DESCRIBE, NOW, ask, ask_side
 from ..world.render import render
 from ..world.scenes import Scene, sample_scene
 from ..world.stories import Story, sample_copy, sample_edit, sample_story, sample_subject
-
-NOW = "what is there now?"
 
 # ---------------------------------------------------------------------------------------------
 # Captions
@@ -92,12 +90,7 @@ def prompt_for(scene: Scene, rng: random.Random, leading: float, between: float)
     caption = varied_caption(scene, rng, leading, between)
     if rng.random() < 7 / 8:
         return caption.text
-    words = [
-        word
-        for word, role in zip(caption.words, caption.roles)
-        if role is None or role[0] != "size"
-    ]
-    return re.sub(r"\ba (?=orange)", "an ", re.sub(r" ,", ",", " ".join(words)))
+    return caption.without("size").text
 
 
 # ---------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from ..images import to_pil, to_tensor
 from .judge import Judge, Reading, read_by_colour
-from .language import Phrase, ask, describe, parse_caption
+from .language import Phrase, describe, parse_caption, parse_prompt
+from .questions import ask
 from .render import render
 from .scenes import (
     BACKGROUNDS,
@@ -35,6 +36,7 @@ __all__ = [
     "edit_of",
     "is_held_out",
     "parse_caption",
+    "parse_prompt",
     "read_by_colour",
     "relation_between",
     "render",

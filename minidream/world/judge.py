@@ -49,13 +49,24 @@ class Reading:
     facts: tuple | None
 
     def agrees(self, wanted: tuple) -> bool:
-        """Whether every attribute and relation of `wanted` (as `Scene.facts`) was found.
+        """Whether everything that `wanted` says was found.
 
-        A background of None in `wanted` agrees with every background.
+        Args:
+            wanted: as `Scene.facts`; None in it agrees with everything. Without a relation, two
+                objects may be in any arrangement.
         """
-        if self.facts is None:
+        if self.facts is None or len(self.facts[2]) != len(wanted[2]):
             return False
-        return self.facts[1:] == wanted[1:] and wanted[0] in (None, self.facts[0])
+        *asked, looks = wanted
+        arrangements = [looks] if asked[1] else [looks, looks[::-1]]
+        return _says(asked, self.facts[:2]) and any(
+            all(map(_says, arrangement, self.facts[2])) for arrangement in arrangements
+        )
+
+
+def _says(asked, found) -> bool:
+    """Whether everything that is asked for, that is not None, was found."""
+    return all(want in (None, have) for want, have in zip(asked, found, strict=True))
 
 
 class Judge(nn.Module):

@@ -1,4 +1,4 @@
-"""Text about scenes: captions with the role of every word, a caption parser, and questions.
+"""Text about scenes: captions with the role of every word, and a caption parser.
 
 All text is lower case and consists of words and punctuation marks that `tokenizers.py` splits.
 Captions come in many phrasings, so that the position of a word says nothing about its role.
@@ -11,14 +11,9 @@ from dataclasses import dataclass
 from .scenes import (
     BACKGROUNDS,
     COLOURS,
-    HELD_OUT_ARRANGEMENTS,
-    HELD_OUT_COMBINATIONS,
-    OPPOSITE,
-    RELATIONS,
     SHAPES,
     Scene,
     SceneObject,
-    is_held_out,
     ordered_facts,
 )
 
@@ -36,7 +31,6 @@ RELATIONS_AFTER_WITH = {
     "above": "above it",
     "below": "below it",
 }
-DESCRIBE = "describe the picture."
 # Every word and punctuation mark of captions, questions, stories and edits, in the order of the
 # token ids.
 VOCABULARY = (
@@ -69,6 +63,25 @@ class Phrase:
         """The words as a sentence, with punctuation joined to the word before it."""
         return re.sub(r" ([.,:?])", r"\1", " ".join(self.words))
 
+    def without(self, *kinds: str) -> "Phrase":
+        """The same without the words of these kinds of roles: "a large circle", without colours."""
+        kept = [
+            pair for pair in zip(self.words, self.roles) if not pair[1] or pair[1][0] not in kinds
+        ]
+        following = [word for word, _ in kept[1:]] + [""]
+        return Phrase(
+            tuple(
+                article_for(after) if word in ("a", "an") else word
+                for (word, _), after in zip(kept, following)
+            ),
+            tuple(role for _, role in kept),
+        )
+
+
+def article_for(word: str) -> str:
+    """ "an" before a vowel, else "a"."""
+    return "an" if word[:1] in tuple("aeiou") else "a"
+
 
 def phrase(text: str, role: tuple | None = None) -> Phrase:
     """Words that all have the same role, or none."""
@@ -85,28 +98,40 @@ def noun_phrase(item: SceneObject, index: int, rng: random.Random | None = None)
         rng: samples a synonym of the size; None takes the size word itself.
     """
     size = rng.choice(SIZE_SYNONYMS[item.size]) if rng else item.size
-    article = "an" if size[0] in "aeiou" else "a"
-    words = phrase(article) + phrase(size, ("size", index))
+    words = phrase(article_for(size)) + phrase(size, ("size", index))
     return words + phrase(item.colour, ("colour", index)) + phrase(item.shape, ("shape", index))
 
 
+def referring_expression(scene: Scene, index: int) -> str:
+    """The shortest name of an object: "circle", or "red circle" if both objects are circles."""
+    item = scene.objects[index]
+    alike = [other for other in scene.objects if other.shape == item.shape]
+    return item.shape if len(alike) == 1 else f"{item.colour} {item.shape}"
+
+
 def describe(
-    scene: Scene, rng: random.Random | None = None, background: bool | None = None
+    scene: Scene,
+    rng: random.Random | None = None,
+    background: bool | None = None,
+    relation: bool = True,
 ) -> Phrase:
-    """A caption that states the appearance of every object and the relation.
+    """A caption that states the appearance of every object, and how they are arranged.
 
     Args:
         scene: what to describe.
         rng: samples the phrasing and which object comes first; None gives the plainest caption.
         background: whether to name the background; None samples it (without rng: not named).
+        relation: whether to say where the objects are; if not, they are joined by "and".
     """
     name_background = background if background is not None else bool(rng and rng.random() < 0.5)
     order = [0, 1][: len(scene.objects)]
-    relation = scene.relation
     if rng and len(order) == 2 and rng.random() < 0.5:
-        order, relation = order[::-1], OPPOSITE[relation]
-    names = [noun_phrase(scene.objects[index], index, rng) for index in order]
-    body = names[0] if relation is None else _join(*names, relation, rng)
+        order = order[::-1]
+    body, *more = (noun_phrase(scene.objects[index], index, rng) for index in order)
+    if more and relation:
+        body = _join(body, *more, scene.relation_of(order[0]), rng)
+    elif more:
+        body += phrase("and") + more[0]
     opening = rng.choice(("", "", "there is", "a picture of")) if rng else ""
     if body.words[0] in ("a", "an"):
         body = phrase(opening) + body
@@ -143,20 +168,20 @@ _RELATION = {
 }
 
 
-def parse_caption(text: str) -> tuple | None:
-    """The facts that a caption states, as `Scene.facts`; a background that is not named is None.
+def parse_prompt(text: str) -> tuple | None:
+    """The facts that a text asks for, as `Scene.facts`; whatever it does not say is None.
 
-    Returns None if the text is not a caption of one or two objects: an attribute or the relation is
-    missing, or there are too many objects.
+    "a red star and a blue ring" names neither sizes nor a relation nor the background.
+
+    Returns None if the text does not name one or two objects, or contradicts itself.
     """
     words = re.findall(r"[a-z]+", text.lower())
     appearances, relation, objects_before, background = [], None, None, None
     for position, word in enumerate(words):
         if word in SHAPES:
-            size, colour = words[position - 2 : position] if position >= 2 else ("", "")
-            if size not in _SIZE or colour not in COLOURS:
-                return None
-            appearances.append((_SIZE[size], colour, word))
+            before = ["", "", *words[:position]]
+            colour = before.pop() if before[-1] in COLOURS else None
+            appearances.append((_SIZE.get(before[-1]), colour, word))
         elif word in _RELATION:
             if relation:
                 return None
@@ -167,97 +192,21 @@ def parse_caption(text: str) -> tuple | None:
             background = words[position - 1]
     if len(appearances) == 1 and relation is None:
         return ordered_facts(background, None, appearances[0])
-    if len(appearances) != 2 or relation is None:
+    if len(appearances) != 2:
         return None
     # Between the two objects, the relation is that of the first to the second. Before both, or
     # after both ("with ... to its left"), it is that of the second to the first.
-    if objects_before != 1:
+    if relation and objects_before != 1:
         appearances.reverse()
     return ordered_facts(background, relation, *appearances)
 
 
-# --------------------------------------------------------------------------------------------------
-# Questions
+def parse_caption(text: str) -> tuple | None:
+    """As `parse_prompt`, for texts that say everything, except perhaps the background.
 
-QUESTION_KINDS = ("colour", "shape", "size", "count", "existence", "relation", "background")
-
-
-def referring_expression(scene: Scene, index: int) -> str:
-    """The shortest name of an object: "circle", or "red circle" if both objects are circles."""
-    item = scene.objects[index]
-    alike = [other for other in scene.objects if other.shape == item.shape]
-    return item.shape if len(alike) == 1 else f"{item.colour} {item.shape}"
-
-
-def ask(scene: Scene, rng: random.Random, kind: str | None = None) -> tuple[str, str]:
-    """A question about a scene, and its answer in one word.
-
-    Args:
-        scene: what the question is about.
-        rng: samples the object, the phrasing and the kind.
-        kind: one of `QUESTION_KINDS`. If the scene does not allow this kind (a relation with one
-            object), the question asks for the number of objects.
+    Returns None if anything else is missing.
     """
-    kind = kind or rng.choice(QUESTION_KINDS)
-    index = rng.randrange(len(scene.objects))
-    item = scene.objects[index]
-    unique_shape = sum(other.shape == item.shape for other in scene.objects) == 1
-    unique_colour = sum(other.colour == item.colour for other in scene.objects) == 1
-    spelling = rng.choice(("color", "colour"))
-    noun = rng.choice(("thing", "object"))
-    if kind == "colour" and unique_shape:
-        return f"what {spelling} is the {item.shape}?", item.colour
-    if kind == "shape" and unique_colour:
-        name = f"{item.colour} {noun}"
-        question = rng.choice((f"what shape is the {name}?", f"what is the shape of the {name}?"))
-        return question, item.shape
-    if kind == "size":
-        name = f"{item.colour} {item.shape}"
-        return rng.choice((f"what size is the {name}?", f"how large is the {name}?")), item.size
-    if kind == "existence":
-        return _ask_existence(scene, item, rng)
-    if kind == "relation" and len(scene.objects) == 2:
-        return _ask_relation(scene, index, rng)
-    if kind == "background":
-        return f"what {spelling} is the background?", scene.background
-    return f"how many {noun}s are there?", ("one", "two")[len(scene.objects) - 1]
-
-
-SIDES = {"left of": "on the left", "right of": "on the right", "above": "above", "below": "below"}
-
-
-def ask_side(scene: Scene, index: int) -> tuple[str, str]:
-    """A question about a side: "what thing is on the left?", and "a small red circle"."""
-    question = f"what thing is {SIDES[scene.relation_of(index)]}?"
-    return question, noun_phrase(scene.objects[index], index).text
-
-
-def _ask_existence(scene: Scene, item: SceneObject, rng: random.Random) -> tuple[str, str]:
-    shape, colour = item.shape, item.colour
-    if rng.random() >= 0.5:
-        return f"is there a {colour} {shape}?", "yes"
-    existing = {(other.shape, other.colour) for other in scene.objects}
-    forbidden = existing if is_held_out(scene) else existing | HELD_OUT_COMBINATIONS
-    while (shape, colour) in forbidden:
-        # Often a near miss: the shape of one object in the colour of the other.
-        shape = rng.choice([other.shape for other in scene.objects] + [rng.choice(SHAPES)])
-        any_colour = rng.choice(list(COLOURS))
-        colour = rng.choice([other.colour for other in scene.objects] + [any_colour])
-    return f"is there a {colour} {shape}?", "no"
-
-
-def _ask_relation(scene: Scene, index: int, rng: random.Random) -> tuple[str, str]:
-    item, other_item = scene.objects[index], scene.objects[1 - index]
-    name, other = referring_expression(scene, index), referring_expression(scene, 1 - index)
-    relation = scene.relation_of(index)
-    if rng.random() < 0.4:
-        return f"what is {relation} the {other}?", item.shape
-    asked = relation
-    if rng.random() >= 0.5:
-        asked = rng.choice([word for word in RELATIONS if word != relation])
-    _, stated, (first, second) = ordered_facts(None, asked, item.appearance, other_item.appearance)
-    if not is_held_out(scene) and (first[2], stated, second[2]) in HELD_OUT_ARRANGEMENTS:
-        asked = (
-            relation  # training texts never name a held-out arrangement, not even as a false one
-        )
-    return f"is the {name} {asked} the {other}?", "yes" if asked == relation else "no"
+    facts = parse_prompt(text)
+    if facts is None or None in sum(facts[2], ()) or (len(facts[2]) == 2 and not facts[1]):
+        return None
+    return facts

@@ -123,8 +123,8 @@ def edit_of(scene: Scene, kind: str, rng: random.Random) -> tuple[Scene, str, st
     return after, sentence, instruction
 
 
-def _sample_edit_of(
-    scene: Scene, rng: random.Random, held_out: bool, count: int | None = None
+def sample_edit_of(
+    scene: Scene, rng: random.Random, held_out: bool = False, count: int | None = None
 ) -> tuple[Scene, str, str]:
     """A random edit whose result is held out or not, and has `count` objects (None: any number)."""
     while True:
@@ -159,7 +159,7 @@ def sample_story(
     items = [f"a story: {describe(scene, rng).text}.", scene]
     for index in range(1, number):
         is_last = index == number - 1
-        scene, sentence, _ = _sample_edit_of(scene, rng, held_out and is_last, count)
+        scene, sentence, _ = sample_edit_of(scene, rng, held_out and is_last, count)
         # A filler calls for no picture, so a model cannot simply paint after every sentence.
         filler = f"{rng.choice(FILLERS)} " if rng.random() < 0.2 else ""
         items += [filler + sentence, scene]
@@ -182,7 +182,7 @@ def sample_edit(rng: random.Random, held_out: bool = False, count: int | None = 
     The arguments are those of `sample_story`.
     """
     scene = sample_scene(rng, count=count or rng.choice((1, 2)))
-    after, _, instruction = _sample_edit_of(scene, rng, held_out, count)
+    after, _, instruction = sample_edit_of(scene, rng, held_out, count)
     return Story((scene, instruction, after), given=(0,))
 
 
