@@ -6,7 +6,7 @@ dream queries and `<dream_end>`, whose hidden states paint it; then as `<im_star
 "joint" documents.)
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -26,6 +26,9 @@ TEMPLATES = {
         " ASSISTANT:",
     ),
 }
+
+# The words with which the model begins to say what it will paint (`think=True`), by template.
+THOUGHTS = {"toy": "now there is", "vicuna_v1.1": "The picture shows"}
 
 
 class Document:
@@ -110,6 +113,16 @@ class Document:
         targets = [target for target in self.targets if target < image]
         return Document(self.items[: places[image]], targets)
 
+    def with_thought(self, opening: str, thought: str = "") -> "Document":
+        """The document, continued by words that say what is to be painted after it.
+
+        Args:
+            opening: of the thought; after text without an end, a full stop comes first.
+            thought: the words after it.
+        """
+        items = [*self.items, f"{set_off(opening, self.items)} {thought}".rstrip()]
+        return Document(items, self.targets)
+
     def show(self) -> None:
         """Displays text and images one below the other, in a notebook."""
         from IPython.display import Markdown, display
@@ -120,6 +133,12 @@ class Document:
     def __repr__(self) -> str:
         text = ("[image]" if isinstance(item, Image.Image) else item for item in self.items)
         return f"Document({' '.join(text)!r})"
+
+
+def set_off(opening: str, items: list) -> str:
+    """The opening of a thought, with a full stop before it if the text before has no end."""
+    last = items[-1] if items else ""
+    return f". {opening}" if isinstance(last, str) and last.rstrip()[-1:].isalnum() else opening
 
 
 def checked_item(place: int, item) -> str | Image.Image:
@@ -209,7 +228,7 @@ def lay_out(
     tokenizer,
     queries: int,
     patches: int,
-    learn_text: bool = True,
+    learn_text: bool | Sequence[bool] = True,
     read_last: bool = True,
     end: bool = True,
 ) -> Layout:
@@ -219,25 +238,28 @@ def lay_out(
         document: text and images.
         tokenizer: of the model.
         queries, patches: positions that a painted and a read image take.
-        learn_text: whether text, `<dream_start>` and `</s>` are targets of the language loss.
+        learn_text: whether text, `<dream_start>` and `</s>` are targets of the language loss; or
+            this for each item, the entry of a target image meaning its `<dream_start>`, and that
+            of the last item also the `</s>`.
         read_last: with False, a target image at the end of the document is only painted, since
             nothing follows that could refer to it.
         end: whether `</s>` is appended; False leaves the sequence open, to be continued.
     """
     special, layout = tokenizer.special, Layout()
     layout.add([special.bos], learned=False)
-    image = -1
+    image, learned = -1, learn_text
     for place, item in enumerate(document.items):
+        learned = learn_text if isinstance(learn_text, bool) else learn_text[place]
         if isinstance(item, str):
-            layout.add(tokenizer.encode(item), learn_text)
+            layout.add(tokenizer.encode(item), learned)
             continue
         image += 1
         if image in document.targets:
-            layout.add_dream(image, special, queries, learn_text)
+            layout.add_dream(image, special, queries, learned)
         if image not in document.targets or read_last or place + 1 < len(document.items):
             layout.add_image(image, special, patches)
     if end:
-        layout.add([special.eos], learn_text)
+        layout.add([special.eos], learned)
     return layout
 
 

@@ -1,4 +1,4 @@
-"""The heart of DreamLLM: dream queries, and the projector from what they gather to the U-Net.
+"""The heart of DreamLLM: dream queries, and how what they gather becomes a picture.
 
 A dream query is a learned vector that takes the place of a word embedding. By itself it means
 nothing. The language model processes it like a word and so lets it attend to everything before it,
@@ -7,10 +7,14 @@ of the states of a text encoder. Nothing says what a query should gather: its on
 denoising loss, through the U-Net, which stays frozen in training. (Paper, section 2.2, figure 2.)
 """
 
+from dataclasses import dataclass
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from .documents import Document, Layout, as_document
+from .images import as_floats, as_seeds, to_pil
 from .vision import new_projector
 
 
@@ -92,3 +96,114 @@ class ConditionProjector(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """(batch, queries, llm_dim) to (batch, queries, condition_dim)."""
         return self.projector(states)
+
+
+# --------------------------------------------------------------------------------------------------
+# Painting what was gathered: the functions take the model, and `paint` is a method of it
+
+
+@dataclass(frozen=True)
+class PaintingOptions:
+    """Options of painting, checked and with the checkpoint's defaults filled in.
+
+    The fields are arguments of `dream`; `negative` is the negative prompt and its layout.
+    """
+
+    num_inference_steps: int
+    guidance_scale: float
+    negative: tuple[Document, Layout]
+    latents: Tensor | None = None
+    output_type: str = "pil"
+
+
+@torch.no_grad()
+def paint(
+    model,
+    states: Tensor,
+    seed: int | list[int] = 0,
+    *,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt=None,
+    latents: Tensor | None = None,
+    output_type: str = "pil",
+    progress: bool = False,
+) -> list:
+    """Paints from states: the second half of `dream`, which is `paint(encode(prompts))`.
+
+    Args:
+        states: as from `encode`, possibly changed since, shape (batch, queries, hidden).
+        seed: as in `dream`.
+        num_inference_steps, guidance_scale, negative_prompt, latents, output_type, progress: as in
+            `dream`.
+
+    Returns:
+        A list of pictures.
+
+    Raises:
+        TypeError, ValueError: as `dream`, and for states of another shape.
+    """
+    states, (queries, hidden) = as_floats("states", states), model.dream_queries.shape[1:]
+    if states.dim() != 3 or not len(states) or tuple(states.shape[1:]) != (queries, hidden):
+        raise ValueError(
+            f"states have the shape (batch, {queries}, {hidden}), not {tuple(states.shape)}"
+        )
+    seeds, steps, scale = as_seeds(seed, len(states)), num_inference_steps, guidance_scale
+    options = check_options(model, len(seeds), steps, scale, negative_prompt, latents, output_type)
+    return paint_checked(model, states.to(model.device), seeds, options, progress=progress)
+
+
+def check_options(
+    model,
+    pictures: int,
+    num_inference_steps: int | None,
+    guidance_scale: float | None,
+    negative_prompt,
+    latents: Tensor | None = None,
+    output_type: str = "pil",
+) -> PaintingOptions:
+    """Checks the options of `pictures` pictures before any work is done; errors as `dream`."""
+    if output_type not in ("pil", "pt", "latent"):
+        raise ValueError(f'output_type is "pil", "pt" or "latent", not {output_type!r}')
+    if latents is not None:
+        latents, shape = as_floats("latents", latents), (pictures, *model.decoder.latent_shape)
+        if tuple(latents.shape) != shape:
+            raise ValueError(
+                f"latents of shape {tuple(latents.shape)} were given; these prompts need {shape}"
+            )
+    steps, scale = model.decoder.sampling_options(num_inference_steps, guidance_scale)
+    document = as_document("" if negative_prompt is None else negative_prompt)
+    negative = (document, model.prompt_layout(document))
+    return PaintingOptions(steps, scale, negative, latents, output_type)
+
+
+def null_condition(model, options: PaintingOptions) -> Tensor | None:
+    """The projected null condition, (1, queries, condition_dim); None where nothing is guided."""
+    if options.guidance_scale <= 1:
+        return None
+    document, layout = options.negative
+    return model.decoder.projector(model.states_of_layouts([document], [layout]))
+
+
+def paint_checked(
+    model,
+    states: Tensor,
+    seeds: list[int],
+    options: PaintingOptions,
+    null: Tensor | None = None,
+    progress: bool = False,
+) -> list:
+    """As `paint`, with checked options; `null` is the null condition, if it is known already."""
+    latents = model.decoder.sample_seeded(
+        model.decoder.projector(states),
+        null_condition(model, options) if null is None else null,
+        seeds,
+        options.num_inference_steps,
+        options.guidance_scale,
+        options.latents,
+        progress,
+    )
+    if options.output_type == "latent":
+        return [each.clone() for each in latents]  # no views: they could not be changed in training
+    images = model.decoder.decode(latents)
+    return to_pil(images) if options.output_type == "pil" else [each.clone() for each in images]

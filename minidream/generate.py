@@ -1,38 +1,32 @@
 """What a trained model does: it paints prompts, answers turns, and writes illustrated documents.
 
-`dream`, `paint`, `chat` and `write` are the methods of `DreamLLM` with these names. The official
+`dream`, `chat` and `write` are the methods of `DreamLLM` with these names. The official
 repository has no interleaved inference: `write` is the procedure that its training layout implies
 (paper, section 2.3 and figure 2). Only text, `<dream_start>` and `</s>` were ever targets in
 training, so everything else is inserted, not sampled.
 """
 
-from dataclasses import dataclass
-
 import torch
 from PIL import Image
 from torch import Tensor
 
-from . import dream_queries
-from .documents import Document, Layout, as_document, as_documents, collate, turn_layout
-from .images import LEAST_SEED, MOST_SEED, as_floats, as_integer, as_number, as_seeds, to_pil
+from .documents import (
+    THOUGHTS,
+    Document,
+    Layout,
+    as_document,
+    as_documents,
+    collate,
+    turn_layout,
+)
+from .dream_queries import check_options, gather, null_condition, paint_checked
+from .images import LEAST_SEED, MOST_SEED, as_integer, as_number, as_seeds
 from .llm import Cache
+
+THOUGHT_TOKENS = 64  # the longest thought
 
 # --------------------------------------------------------------------------------------------------
 # Painting
-
-
-@dataclass(frozen=True)
-class PaintingOptions:
-    """Options of painting, checked and with the checkpoint's defaults filled in.
-
-    The fields are arguments of `dream`; `negative` is the negative prompt and its layout.
-    """
-
-    num_inference_steps: int
-    guidance_scale: float
-    negative: tuple[Document, Layout]
-    latents: Tensor | None = None
-    output_type: str = "pil"
 
 
 @torch.no_grad()
@@ -41,6 +35,8 @@ def dream(
     prompts,
     seed: int | list[int] = 0,
     *,
+    think: bool = False,
+    return_thought: bool = False,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     negative_prompt=None,
@@ -55,6 +51,9 @@ def dream(
             batch.
         seed: of the noise. Picture i of a list has seed + i, or its own from a list of seeds, and
             equals the single call with that seed.
+        think: first continue each prompt by saying, in the likeliest words, what the picture will
+            show; the dream queries then see the prompt and the thought.
+        return_thought: also return these words, without their opening.
         num_inference_steps, guidance_scale: None is the default; a scale is at most 10000.
         negative_prompt: str or Document to push away from; None is the empty prompt.
         latents: initial noise, N(0, 1), within ±65504, shape (batch, channels, height, width).
@@ -62,114 +61,36 @@ def dream(
         progress: show a bar.
 
     Returns:
-        A picture, or a list of pictures.
+        A picture, or a list of pictures. With `return_thought`, (picture, thought), or a list of
+        pictures and a list of thoughts.
 
     Raises:
         TypeError: for a prompt that is neither str nor Document (put a bare image into a Document),
             and for an option of another type.
         ValueError: for an empty list, an unknown output type, text with a special token, a prompt
-            longer than the context, a number out of range, or latents of another shape or with nan.
+            longer than the context, a number out of range, latents of another shape or with nan, or
+            `return_thought` without `think`.
     """
     documents, steps, scale = as_documents(prompts), num_inference_steps, guidance_scale
     seeds = as_seeds(seed, len(documents))
     options = check_options(model, len(seeds), steps, scale, negative_prompt, latents, output_type)
+    if return_thought and not think:
+        raise ValueError("return_thought=True needs think=True: nothing is thought without it")
+    thoughts, opening = [], THOUGHTS[model.config.template]
     layouts = [model.prompt_layout(document) for document in documents]
+    if think:
+        opened = [document.with_thought(opening) for document in documents]
+        layouts = [model.prompt_layout(document) for document in opened]  # refuses before any work
+        thoughts = [thought_after(model, document) for document in opened]
+        pairs = zip(documents, thoughts)
+        documents = [document.with_thought(opening, thought) for document, thought in pairs]
+        layouts = [model.prompt_layout(document) for document in documents]
     states = model.encode_layouts(documents, layouts)
     images = paint_checked(model, states, seeds, options, progress=progress)
-    return images if isinstance(prompts, (list, tuple)) else images[0]
-
-
-@torch.no_grad()
-def paint(
-    model,
-    states: Tensor,
-    seed: int | list[int] = 0,
-    *,
-    num_inference_steps: int | None = None,
-    guidance_scale: float | None = None,
-    negative_prompt=None,
-    latents: Tensor | None = None,
-    output_type: str = "pil",
-    progress: bool = False,
-) -> list:
-    """Paints from states: the second half of `dream`, which is `paint(encode(prompts))`.
-
-    Args:
-        states: as from `encode`, possibly changed since, shape (batch, queries, hidden).
-        seed: as in `dream`.
-        num_inference_steps, guidance_scale, negative_prompt, latents, output_type, progress: as in
-            `dream`.
-
-    Returns:
-        A list of pictures.
-
-    Raises:
-        TypeError, ValueError: as `dream`, and for states of another shape.
-    """
-    states, (queries, hidden) = as_floats("states", states), model.dream_queries.shape[1:]
-    if states.dim() != 3 or not len(states) or tuple(states.shape[1:]) != (queries, hidden):
-        raise ValueError(
-            f"states have the shape (batch, {queries}, {hidden}), not {tuple(states.shape)}"
-        )
-    seeds, steps, scale = as_seeds(seed, len(states)), num_inference_steps, guidance_scale
-    options = check_options(model, len(seeds), steps, scale, negative_prompt, latents, output_type)
-    return paint_checked(model, states.to(model.device), seeds, options, progress=progress)
-
-
-def check_options(
-    model,
-    pictures: int,
-    num_inference_steps: int | None,
-    guidance_scale: float | None,
-    negative_prompt,
-    latents: Tensor | None = None,
-    output_type: str = "pil",
-) -> PaintingOptions:
-    """Checks the options of `pictures` pictures before any work is done; errors as `dream`."""
-    if output_type not in ("pil", "pt", "latent"):
-        raise ValueError(f'output_type is "pil", "pt" or "latent", not {output_type!r}')
-    if latents is not None:
-        latents, shape = as_floats("latents", latents), (pictures, *model.decoder.latent_shape)
-        if tuple(latents.shape) != shape:
-            raise ValueError(
-                f"latents of shape {tuple(latents.shape)} were given; these prompts need {shape}"
-            )
-    steps, scale = model.decoder.sampling_options(num_inference_steps, guidance_scale)
-    document = as_document("" if negative_prompt is None else negative_prompt)
-    negative = (document, model.prompt_layout(document))
-    return PaintingOptions(steps, scale, negative, latents, output_type)
-
-
-def null_condition(model, options: PaintingOptions) -> Tensor | None:
-    """The projected null condition, (1, queries, condition_dim); None where nothing is guided."""
-    if options.guidance_scale <= 1:
-        return None
-    document, layout = options.negative
-    return model.decoder.projector(model.states_of_layouts([document], [layout]))
-
-
-def paint_checked(
-    model,
-    states: Tensor,
-    seeds: list[int],
-    options: PaintingOptions,
-    null: Tensor | None = None,
-    progress: bool = False,
-) -> list:
-    """As `paint`, with checked options; `null` is the null condition, if it is known already."""
-    latents = model.decoder.sample_seeded(
-        model.decoder.projector(states),
-        null_condition(model, options) if null is None else null,
-        seeds,
-        options.num_inference_steps,
-        options.guidance_scale,
-        options.latents,
-        progress,
-    )
-    if options.output_type == "latent":
-        return [each.clone() for each in latents]  # no views: they could not be changed in training
-    images = model.decoder.decode(latents)
-    return to_pil(images) if options.output_type == "pil" else [each.clone() for each in images]
+    results = (images, thoughts) if return_thought else (images,)
+    if not isinstance(prompts, (list, tuple)):
+        results = [result[0] for result in results]
+    return tuple(results) if return_thought else results[0]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -220,6 +141,37 @@ class Reader:
         """Whether that many more tokens fit into the context."""
         return len(self.cache) + tokens <= self.model.llm.config.max_position_embeddings
 
+    def likeliest(self, most: int, banned: tuple[int, ...]) -> list[int]:
+        """The likeliest tokens up to `</s>` or `<dream_start>`.
+
+        Args:
+            most: the largest number of tokens.
+            banned: tokens that are never chosen.
+        """
+        special, tokens = self.model.tokenizer.special, []
+        while len(tokens) < most:
+            token = self.next_logits(banned).argmax().item()
+            if token in (special.eos, special.dream_start):
+                break
+            tokens.append(token)
+            if not self.room(1):
+                break
+            self.read_token(token)
+        return tokens
+
+
+def thought_after(model, opened: Document) -> str:
+    """How a model completes a prompt that ends with the opening of a thought.
+
+    It leaves room in the context for `<dream_start>` and the queries.
+    """
+    layout, reader = model.open_layout(opened), Reader(model)
+    reader.read(layout, [opened.images[image] for image, _ in layout.patches])
+    context = model.llm.config.max_position_embeddings
+    most = min(THOUGHT_TOKENS, context - len(layout.ids) - 1 - model.queries)
+    tokens = reader.likeliest(most, model.tokenizer.special.never_sampled)
+    return model.tokenizer.decode(tokens).strip()
+
 
 @torch.no_grad()
 def chat(model, turn, max_new_tokens: int = 128) -> str:
@@ -233,18 +185,10 @@ def chat(model, turn, max_new_tokens: int = 128) -> str:
         TypeError, ValueError: for an empty turn, items of another type, or one beyond the context.
     """
     max_new_tokens = as_integer("max_new_tokens", max_new_tokens, 1)
-    reader, special, tokens = Reader(model), model.tokenizer.special, []
+    reader, special = Reader(model), model.tokenizer.special
     reader.read(*turn_layout(model, turn))
-    while len(tokens) < max_new_tokens:
-        logits = reader.next_logits((*special.never_sampled, special.dream_start))
-        token = logits.argmax().item()
-        if token == special.eos:
-            break
-        tokens.append(token)
-        if not reader.room(1):
-            break
-        reader.read_token(token)
-    return model.tokenizer.decode(tokens).strip()
+    banned = (*special.never_sampled, special.dream_start)
+    return model.tokenizer.decode(reader.likeliest(max_new_tokens, banned)).strip()
 
 
 def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> int:
@@ -274,6 +218,7 @@ def write(
     temperature: float = 0.8,
     top_p: float = 0.95,
     *,
+    think: bool = False,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     negative_prompt=None,
@@ -287,6 +232,7 @@ def write(
         seed: of text and pictures; picture i is painted with seed + i.
         temperature: 0 always takes the likeliest token; at most 10000.
         top_p: sample among the likeliest tokens that together have this probability.
+        think: before each picture, say in words what it will show; the words become text.
         num_inference_steps, guidance_scale, negative_prompt: as in `dream`.
 
     Returns:
@@ -315,6 +261,8 @@ def write(
     reader.read(opening, [prompt.images[image] for image, _ in opening.patches])
     document, tokens = Document(prompt.items, prompt.targets), []
     painted, null, image_block = 0, None, 4 + model.queries + model.vision.patches
+    thought = tokenizer.encode(THOUGHTS[model.config.template]) if think else []
+    thinking = False  # whether the words since the last picture are a thought
     try:
         for _ in range(max_new_tokens):
             token = choose(reader.next_logits(special.never_sampled), temperature, top_p, generator)
@@ -327,12 +275,18 @@ def write(
                 continue
             if painted == max_images:
                 break
+            if thought and not thinking and reader.room(len(thought) + image_block):
+                thinking = True
+                tokens += thought
+                reader.read(Layout(thought, thought), [])
+                continue
             document.add_text(tokenizer.decode(tokens))
             tokens.clear()
+            thinking = False
             query_block, picture_block = Layout(), Layout()
             query_block.add_dream(0, special, model.queries, learned=False)
             hidden = reader.read(query_block, [])
-            states = dream_queries.gather(hidden, model.queries, query_block.queries)
+            states = gather(hidden, model.queries, query_block.queries)
             if null is None:
                 null = null_condition(model, options)
             image = paint_checked(model, states, [seed + painted], options, null)[0]

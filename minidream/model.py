@@ -71,6 +71,14 @@ class Losses:
     diffusion: Tensor
 
 
+@dataclass
+class Features:
+    """What the frozen networks make of the pictures of a batch; None without any."""
+
+    patches: Tensor | None = None  # of images to be read, shape (images, patches, vision_dim)
+    latents: Tensor | None = None  # of images to be painted: (images, channels, height, width)
+
+
 class HookPoint(nn.Module):
     """Runs a function; forward hooks on this module can observe its result or replace it."""
 
@@ -82,8 +90,8 @@ class HookPoint(nn.Module):
 class DreamLLM(nn.Module):
     """One causal language model that reads text and pictures, writes text, and dreams pictures.
 
-    Its parts may be in different precisions: each casts what comes in. Several threads may use one
-    model at once, since its methods leave nothing behind in it.
+    Its parts may be in different precisions: each casts what comes in. Several threads may use it
+    at once, since its methods leave nothing behind in it.
 
     Args:
         llm: the language model.
@@ -125,20 +133,23 @@ class DreamLLM(nn.Module):
     # ----------------------------------------------------------------------------------------------
     # From documents to hidden states
 
-    def embed(self, batch: Batch, images: list[Image.Image]) -> Tensor:
+    def embed(self, batch: Batch, images: list[Image.Image], seen: Tensor | None = None) -> Tensor:
         """Embeddings of a batch, with patches and dream queries inserted.
 
         Args:
             batch: padded layouts.
             images: one per block of patches, in the order of `batch.patches`.
+            seen: `Features.patches` of these images, if they are known.
 
         Returns:
             Shape (batch, tokens, dim).
         """
         embeddings = self.llm.embed_tokens(batch.ids)
         embeddings = dream_queries.insert(embeddings, self.dream_queries, batch.queries)
+        if images and seen is None:
+            seen = self.vision.features(self.vision.pixels(images))
         if images:
-            patches = self.vision(self.vision.pixels(images))
+            patches = self.vision.project(seen)
             embeddings = dream_queries.insert(embeddings, patches, batch.patches)
         return embeddings
 
@@ -248,17 +259,31 @@ class DreamLLM(nn.Module):
             raise ValueError("the loss of no documents is not defined: give at least one")
         if generator is None:
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
-        documents, patches = as_documents(documents), self.vision.patches
-        layouts = [
-            lay_out(document, self.tokenizer, self.queries, patches) for document in documents
-        ]
+        documents = as_documents(documents)
+        sizes = self.tokenizer, self.queries, self.vision.patches
+        layouts = [lay_out(document, *sizes) for document in documents]
         return self.loss_of_layouts(layouts, documents, generator)
 
+    @torch.no_grad()
+    def features(self, layouts: list[Layout], documents: list[Document]) -> Features:
+        """The part of a loss that needs no gradient while vision tower and VAE are frozen."""
+        images = pictures_of(documents, [layout.patches for layout in layouts])
+        targets = pictures_of(documents, [layout.queries for layout in layouts])
+        patches = self.vision.features(self.vision.pixels(images)) if images else None
+        return Features(patches, self.decoder.latents_of(targets) if targets else None)
+
     def loss_of_layouts(
-        self, layouts: list[Layout], documents: list[Document], generator: torch.Generator
+        self,
+        layouts: list[Layout],
+        documents: list[Document],
+        generator: torch.Generator,
+        features: Features = Features(),
     ) -> Losses:
-        """As `loss`, for documents that are laid out already, for example with other labels."""
-        batch, hidden = self.read(layouts, documents)
+        """As `loss`, for documents that are laid out already, for example with other labels.
+
+        What `features` has of their pictures is not computed again.
+        """
+        batch, hidden = self.read(layouts, documents, features.patches)
         language = diffusion = hidden.float().sum() * 0.0  # zero, but with a gradient
         learned = batch.labels[:, 1:] != IGNORED
         if learned.any():
@@ -267,12 +292,15 @@ class DreamLLM(nn.Module):
         if targets := pictures_of(documents, [layout.queries for layout in layouts]):
             states = dream_queries.gather(hidden, self.queries, batch.queries)
             states = self.drop_conditions(states, generator)
-            latents = self.decoder.latents_of(targets)
+            latents = features.latents
+            latents = self.decoder.latents_of(targets) if latents is None else latents
             diffusion = self.decoder.loss(latents, self.decoder.projector(states), generator)
         return self.config.losses(language, diffusion)
 
-    def read(self, layouts: list[Layout], documents: list[Document]) -> tuple[Batch, Tensor]:
-        """Pads laid-out documents on the right to one batch and reads it.
+    def read(
+        self, layouts: list[Layout], documents: list[Document], seen: Tensor | None = None
+    ) -> tuple[Batch, Tensor]:
+        """Pads laid-out documents on the right and reads them; `seen` as in `embed`.
 
         Returns:
             The batch, and its final-norm hidden states, shape (batch, tokens, dim).
@@ -290,15 +318,14 @@ class DreamLLM(nn.Module):
         batch = collate(layouts, self.tokenizer.special.pad, device=self.device)
         images = pictures_of(documents, [layout.patches for layout in layouts])
         # Padding on the right comes after all real tokens: causal attention never sees it.
-        return batch, self.llm(self.embed(batch, images))
+        return batch, self.llm(self.embed(batch, images, seen))
 
     def drop_conditions(self, states: Tensor, generator: torch.Generator) -> Tensor:
         """For a random share of pictures, replaces all query states by those of an empty prompt.
 
-        So the U-Net learns the unconditional prediction that guidance needs.
-        The null condition is the queries after an empty prompt, in training as in sampling. (The
-        official training code uses placeholder embeddings instead, and the published weights were
-        trained without dropping.)
+        So the U-Net learns the prediction that guidance needs: the queries after an empty prompt,
+        in training as in sampling. (The official code trains with placeholder embeddings instead;
+        the published weights were trained without dropping.)
 
         Args:
             states: shape (pictures, queries, hidden).
@@ -317,6 +344,7 @@ class DreamLLM(nn.Module):
         )
 
     # ----------------------------------------------------------------------------------------------
-    # Use: these methods are written in `generate.py`
+    # Use: these methods are written in `generate.py` and `dream_queries.py`
 
-    dream, paint, chat, write = generate.dream, generate.paint, generate.chat, generate.write
+    dream, chat, write = generate.dream, generate.chat, generate.write
+    paint = dream_queries.paint

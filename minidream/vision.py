@@ -103,12 +103,19 @@ class VisionEncoder(nn.Module):
         device = next(self.projector.parameters()).device
         return clip_pixels(to_tensor(cropped).to(device), self.mean, self.std)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(batch, 3, height, width) to (batch, patches, llm_dim), patches row by row."""
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the tower sees: (batch, 3, height, width) to (batch, patches, dim), row by row."""
         pixels = pixels.to(dtype_of(self.tower))
         states = self.tower(pixel_values=pixels, output_hidden_states=True).hidden_states
-        patches = states[self.select_layer][:, 1:]  # without the class token
-        embeddings = self.projector(patches.to(dtype_of(self.projector)))
+        return states[self.select_layer][:, 1:]  # without the class token
+
+    def project(self, features: Tensor) -> Tensor:
+        """(batch, patches, dim) to inputs of the language model, (batch, patches, llm_dim)."""
+        embeddings = self.projector(features.to(dtype_of(self.projector)))
         if self.post_layernorm is None:
             return embeddings
         return self.post_layernorm(embeddings.to(dtype_of(self.post_layernorm)))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(batch, 3, height, width) to (batch, patches, llm_dim), patches row by row."""
+        return self.project(self.features(pixels))

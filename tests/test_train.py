@@ -20,7 +20,7 @@ import minidream
 from minidream import weights
 from minidream.tokenizers import ToyTokenizer
 from minidream.train import batches, clip_stages, stages
-from minidream.train.loop import Recipe, fit, step_seed
+from minidream.train.loop import Recipe, fit, made_ahead, step_seed
 from minidream.weights import parts, toy
 from minidream.weights.files import write_atomically
 from minidream.world.language import VOCABULARY
@@ -290,3 +290,48 @@ def test_recoloured_pictures_never_show_a_held_out_look():
     assert torch.allclose(recoloured[0, :, 0, -1], torch.tensor(ground)) and torch.allclose(
         recoloured[0, :, 16, 9], torch.tensor(thing)
     )
+
+
+def test_the_next_batch_is_made_while_one_is_used_and_no_other():
+    made = []
+
+    def make(step):
+        made.append(step)
+        if step == 7:
+            raise ValueError("step 7 cannot be made")
+        return step * 10
+
+    steps = made_ahead(make, range(3, 6))
+    assert next(steps) == 30
+    assert list(steps) == [40, 50] and made == [3, 4, 5], "each once, in order, none too many"
+    assert list(made_ahead(make, range(4, 4))) == []
+    failing = made_ahead(make, range(6, 8))
+    assert next(failing) == 60
+    with pytest.raises(ValueError, match="step 7"):
+        next(failing)
+
+
+def test_what_frozen_networks_make_of_a_batch_changes_no_loss():
+    model = toy.new_model(ToyTokenizer(VOCABULARY))
+    for task in (batches.stories, batches.edits, batches.captions, batches.text_only):
+        layouts, documents = task(random.Random(0), 3, model)
+        losses = [
+            model.loss_of_layouts(layouts, documents, torch.Generator().manual_seed(1), *known)
+            for known in ([], [model.features(layouts, documents)])
+        ]
+        assert torch.equal(losses[0].total, losses[1].total), task.__name__
+        gradients = [torch.autograd.grad(each.total, model.llm.norm.weight) for each in losses]
+        assert torch.equal(*(gradient for (gradient,) in gradients))
+    nothing = model.features(*batches.text_only(random.Random(0), 2, model))
+    assert nothing.patches is None and nothing.latents is None
+
+
+def test_a_stage_is_compiled_on_request(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda module, **options: compiled.append((module, options))
+    )
+    stage = stages.build("llm", tmp_path, seed=0, compiled=True)
+    assert compiled == [(stage.model.llm, {"dynamic": True})]
+    stages.build("llm", tmp_path, seed=0)
+    assert len(compiled) == 1

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ..weights import parts
 from ..weights.commands import option, parse, parser_for
 from . import stages
@@ -22,6 +24,7 @@ class Options:
     seed: int = option(0, "of initial weights, batches and noise")
     steps: int | None = option(None, "number of steps, instead of the recipe's")
     quiet: bool = option(False, "no progress bar")
+    compile: bool = option(False, "compile the language model (on a GPU this is always done)")
 
     def __post_init__(self):
         if self.steps is not None and self.steps < 1:
@@ -52,7 +55,14 @@ def main(arguments: list[str] | None = None) -> None:
     if options.stage == "ship":
         return stages.ship(options.folder)
     for name in options.names:
-        stages.run(name, options.folder, options.seed, options.steps, progress=not options.quiet)
+        stages.run(
+            name,
+            options.folder,
+            options.seed,
+            options.steps,
+            progress=not options.quiet,
+            compiled=options.compile or torch.cuda.is_available(),
+        )
 
 
 if __name__ == "__main__":

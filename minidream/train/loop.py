@@ -9,8 +9,11 @@ go on with another number of processes (see `processes.py`).
 import json
 import math
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -55,6 +58,17 @@ def step_seed(seed: int, step: int, process: int = 0) -> int:
     return ((seed * 1_000_003 + step) * 8191 + process) % 2**62
 
 
+def made_ahead(make: Callable[[int], Any], steps: range) -> Iterator[Any]:
+    """`make(step)` for each step; while a result is used, a thread makes the next one."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        coming = [thread.submit(make, step) for step in steps[:1]]
+        for step in steps:
+            made = coming.pop().result()
+            if step + 1 in steps:
+                coming.append(thread.submit(make, step + 1))
+            yield made
+
+
 def fit(
     stage: torch.nn.Module,
     folder: str | Path,
@@ -69,9 +83,11 @@ def fit(
     Args:
         stage: a module with `name`, `recipe`, `batch(seed, step, process)` and
             `forward(batch, generator)`, which returns a dict of scalar losses with "total" first.
-            The parameters that require a gradient are trained. Of several processes each draws a
-            batch of its own, and their gradients are averaged; unless the stage has `share` (see
-            `SharedStage`), with which they share the batch of process 0.
+            The parameters that require a gradient are trained. While one batch is learned, a thread
+            makes the next: `batch` may only depend on its arguments and on frozen parameters. Of
+            several processes each draws a batch of its own, and their gradients are averaged;
+            unless the stage has `share` (see `SharedStage`), with which they share the batch of
+            process 0. `prepare(batch)`, if there is one, is what frozen networks make of a batch.
         folder: receives `<name>.checkpoint.pt` and `<name>.jsonl` (a line per 20 steps).
         seed: of all batches and noise.
         steps: the length of the whole run; None takes the recipe's.
@@ -104,10 +120,17 @@ def fit(
     )
     process, processes = accelerator.process_index, accelerator.num_processes
     trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
+    on_gpu = accelerator.device.type == "cuda"
     optimizer = torch.optim.AdamW(
-        trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
+        trained,
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        betas=(0.9, 0.98),
+        fused=on_gpu,
     )
     wrapped, optimizer = accelerator.prepare(stage, optimizer)
+    if on_gpu:
+        stage.to(memory_format=torch.channels_last)  # of convolutions, which tensor cores prefer
     average = EMAModel(trained, decay=recipe.ema)
     average.to(accelerator.device)
     first, log = 0, []
@@ -156,10 +179,11 @@ def fit(
         drawn_by = 0 if shared else process
         batch = stage.batch(seed, step, drawn_by)
         generator = torch.Generator().manual_seed(step_seed(seed, step, drawn_by))
-        if not shared:
-            return batch, generator
-        batch, rows = stage.share(batch, slice(process, None, processes))
-        return batch, SharedNoise(generator, rows)
+        if shared:
+            batch, rows = stage.share(batch, slice(process, None, processes))
+            generator = SharedNoise(generator, rows)
+        prepare = getattr(stage, "prepare", None)
+        return prepare(batch) if prepare else batch, generator
 
     folder.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:  # before any work, so that what cannot be written is found now
@@ -175,10 +199,10 @@ def fit(
         desc=stage.name,
         disable=not progress or not accelerator.is_main_process,
     )
-    for step in bar:
+    for step, (batch, generator) in zip(bar, made_ahead(inputs, range(first, steps))):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(step, steps)
-        losses = wrapped(*inputs(step))
+        losses = wrapped(batch, generator)
         accelerator.backward(losses["total"])
         for name, value in averaged(losses).items():
             recent.setdefault(name, []).append(value)

@@ -14,6 +14,7 @@ import torch
 import torch.distributed
 from accelerate import PartialState
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
 from ..documents import IGNORED, Document, Layout
 from ..images import draw
@@ -97,22 +98,6 @@ def joined_weights(*counts) -> Tensor:
     return own * processes / totals.clamp(min=1e-12)
 
 
-class SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes, through which gradients flow back to each of them."""
-
-    @staticmethod
-    def forward(context, own: Tensor) -> Tensor:
-        """The same sum on every process."""
-        total = own.clone()
-        torch.distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(context, gradient: Tensor) -> Tensor:
-        """Every process's loss depends on every process's tensor."""
-        return SumOverProcesses.forward(context, gradient.contiguous())
-
-
 def joined_rows(own: Tensor, samples: int) -> Tensor:
     """Rows of this process's samples to rows of all samples of a shared batch, with gradients.
 
@@ -126,14 +111,15 @@ def joined_rows(own: Tensor, samples: int) -> Tensor:
     if state().num_processes == 1:
         return own
     rows = own_rows(samples).to(own.device)
-    return SumOverProcesses.apply(own.new_zeros(samples, own.shape[1]).index_copy(0, rows, own))
+    # This all_reduce is differentiable: each process's loss depends on the rows of all.
+    return all_reduce(own.new_zeros(samples, own.shape[1]).index_copy(0, rows, own))
 
 
 def joined_losses(
-    model: DreamLLM, layouts: list[Layout], documents: list[Document], generator
+    model: DreamLLM, layouts: list[Layout], documents: list[Document], features, generator
 ) -> Losses:
     """`DreamLLM.loss_of_layouts`, weighted by this process's share of the tokens and pictures."""
-    losses = model.loss_of_layouts(layouts, documents, generator)
+    losses = model.loss_of_layouts(layouts, documents, generator, features)
     if state().num_processes == 1:
         return losses
     tokens = sum(label != IGNORED for layout in layouts for label in layout.labels[1:])

@@ -19,7 +19,18 @@ from ..tokenizers import ToyTokenizer
 from ..weights import PRETRAINED, toy, write_folder
 from ..weights.building import single_precision
 from ..weights.files import as_path, check_writable, write_atomically, write_figure
-from ..weights.parts import LEAVES, NEEDS, ORDER, SHIPPED, assemble, load_part, part_file, parts_of
+from ..weights.parts import (
+    LEAVES,
+    NEEDS,
+    ORDER,
+    SHIPPED,
+    assemble,
+    files_of,
+    load_part,
+    part_file,
+    parts_of,
+    read_log,
+)
 from ..world.language import VOCABULARY
 from . import batches, clip_stages, pretraining
 from .loop import Recipe, fit
@@ -62,6 +73,10 @@ class DocumentStage(SharedStage):
         own_batch, own = super().share(batch, rows)
         pictures = torch.tensor([len(layout.queries) for layout in batch[0]], device="cpu")
         return own_batch, own.repeat_interleave(pictures)
+
+    def prepare(self, batch):
+        """Adds what the frozen vision tower and VAE make of all pictures, in one call of each."""
+        return *batch, self.model.features(*batch)
 
     def forward(self, batch, generator):
         """The losses of the paper's equation 7."""
@@ -123,7 +138,7 @@ RECIPES = {
 
 
 @single_precision()
-def build(name: str, folder: Path, seed: int) -> nn.Module:
+def build(name: str, folder: Path, seed: int, compiled: bool = False) -> nn.Module:
     """A stage, ready to be trained, on top of the parts that earlier stages left in a folder.
 
     Raises:
@@ -158,11 +173,19 @@ def build(name: str, folder: Path, seed: int) -> nn.Module:
             text,
             tokenizer,
         )
-    return DocumentStage(name, assemble(folder, name, NEEDS.get(name, ())))
+    model = assemble(folder, name, NEEDS.get(name, ()))
+    if compiled:
+        model.llm.compile(dynamic=True)  # lengths differ from batch to batch
+    return DocumentStage(name, model)
 
 
 def run(
-    name: str, folder: str | Path, seed: int = 0, steps: int | None = None, progress: bool = True
+    name: str,
+    folder: str | Path,
+    seed: int = 0,
+    steps: int | None = None,
+    progress: bool = True,
+    compiled: bool = False,
 ) -> None:
     """Trains one stage, unless it has finished, and saves its parts and a figure of its losses.
 
@@ -174,6 +197,7 @@ def run(
         seed: of initial weights, batches and noise.
         steps: None takes the recipe's number.
         progress: show a progress bar.
+        compiled: compile the language model first, which takes a minute.
 
     Raises:
         TypeError, ValueError: for steps that are not a whole number of at least 1.
@@ -195,7 +219,7 @@ def run(
             if log_file.exists() and not figure.exists():
                 write_figure(partial(losses_figure, log_file, name), figure)
         return
-    stage = build(name, folder, seed)
+    stage = build(name, folder, seed, compiled)
     for path in files.values() if main else ():
         check_writable(path)
     fit(stage, folder, seed, steps, progress=progress, built_on=built_on)
@@ -207,11 +231,6 @@ def run(
             save_part(tensors, path, metadata)
         write_figure(partial(losses_figure, log_file, name), figure)
     state().wait_for_everyone()
-
-
-def files_of(name: str, folder: Path) -> dict[str, Path]:
-    """The files of a stage's parts, by part."""
-    return {part: folder / f"{name}.{part}.safetensors" for part in LEAVES[name]}
 
 
 def is_finished(name: str, folder: str | Path, seed: int = 0, steps: int | None = None) -> bool:
@@ -325,19 +344,3 @@ def summary(folder: Path) -> dict:
             "losses": losses,
         }
     return found
-
-
-def read_log(path: Path) -> list[dict]:
-    """The lines of a finished stage's log.
-
-    Raises:
-        ValueError: if it is empty or damaged (names it).
-    """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    try:
-        log = [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not log:
-        raise ValueError(f"{path} is empty: its stage has not finished")
-    return log

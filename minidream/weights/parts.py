@@ -1,5 +1,6 @@
 """The parts that training stages leave, and DreamLLMs put together from them."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -86,6 +87,27 @@ def part_file(folder: Path, part: str, before: str | None = None) -> Path:
             "every stage"
         )
     return path
+
+
+def files_of(name: str, folder: Path) -> dict[str, Path]:
+    """The files of a stage's parts, by part."""
+    return {part: folder / f"{name}.{part}.safetensors" for part in LEAVES[name]}
+
+
+def read_log(path: Path) -> list[dict]:
+    """The lines of a finished stage's log.
+
+    Raises:
+        ValueError: if it is empty or damaged (names it).
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        log = [json.loads(line) for line in lines]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not log:
+        raise ValueError(f"{path} is empty: its stage has not finished")
+    return log
 
 
 def load_part(path: Path, module: nn.Module) -> nn.Module:
