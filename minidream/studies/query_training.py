@@ -29,6 +29,7 @@ class ImitationStage(stages.DocumentStage):
     """
 
     share = None  # of several processes, each takes captions of its own
+    prepare = None  # pictures are not used
 
     def __init__(self, model: DreamLLM, text_tower: torch.nn.Module):
         super().__init__("stage1-creation", model)

@@ -116,10 +116,10 @@ def joined_rows(own: Tensor, samples: int) -> Tensor:
 
 
 def joined_losses(
-    model: DreamLLM, layouts: list[Layout], documents: list[Document], features, generator
+    model: DreamLLM, layouts: list[Layout], documents: list[Document], generator, *features
 ) -> Losses:
     """`DreamLLM.loss_of_layouts`, weighted by this process's share of the tokens and pictures."""
-    losses = model.loss_of_layouts(layouts, documents, generator, features)
+    losses = model.loss_of_layouts(layouts, documents, generator, *features)
     if state().num_processes == 1:
         return losses
     tokens = sum(label != IGNORED for layout in layouts for label in layout.labels[1:])

@@ -80,7 +80,8 @@ class DocumentStage(SharedStage):
 
     def forward(self, batch, generator):
         """The losses of the paper's equation 7."""
-        losses = joined_losses(self.model, *batch, generator)
+        layouts, documents, *features = batch  # none, if the batch was not prepared
+        losses = joined_losses(self.model, layouts, documents, generator, *features)
         return {"total": losses.total, "language": losses.language, "diffusion": losses.diffusion}
 
     def parts(self):
