@@ -5,6 +5,7 @@ Each test copies the tiny official checkpoint and changes one field of one confi
 
 import itertools
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -424,13 +425,16 @@ def fields_of(config: dict, above: tuple[str, ...] = ()):
             yield from fields_of(value, (*above, name))
 
 
-@pytest.mark.parametrize("wrong", [None, "x", -1, [], {"x": 1}, True], ids=repr)
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", CLIP, PIXELS, SCHEDULER])
-def test_whatever_a_field_holds_is_read_or_refused_with_the_name_of_a_file(copy, name, wrong):
-    """No other exception, and none without a name; every field in turn."""
+def test_whatever_a_field_holds_is_read_or_refused_with_the_name_of_a_file(copy, name):
+    """No other exception, and none without a name; every field, with two of six wrong values."""
     path = copy / name
     whole = json.loads(path.read_bytes())
-    for *above, field in fields_of(whole):
+    rng, wrong_values = random.Random(name), (None, "x", -1, [], {"x": 1}, True)
+    fields = list(fields_of(whole))
+    for (*above, field), wrong in [
+        (place, wrong) for place in fields for wrong in rng.sample(wrong_values, 2)
+    ]:
         changed = json.loads(json.dumps(whole))
         inside = changed
         for key in above:

@@ -263,7 +263,7 @@ def with_an_option_of_another_type(model):
         (without_values, ("model.norm.weight has no values",)),
         (for_several_gpus, ("vision is a DataParallel", ".module")),
         (between_two_samplers, ("eta is 0.5 and would become 1.0",)),
-        (with_an_option_of_another_type, ("snr_gamma is a number, not a str: '5'",)),
+        (with_an_option_of_another_type, ("snr_gamma is '5'", "numbers between 0 and")),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

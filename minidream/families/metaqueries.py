@@ -72,7 +72,7 @@ class BidirectionalDreamLLM(DreamLLM):
         for layer in self.llm.layers:
             layer.self_attn.attend = BidirectionalQueries(layer.self_attn.attend)
 
-    def embed(self, batch: Batch, images: list) -> Tensor:
+    def embed(self, batch: Batch, images: list, seen: Tensor | None = None) -> Tensor:
         """As `DreamLLM.embed`.
 
         The language model reads a batch right after it is embedded. Therefore the layers get the
@@ -81,7 +81,7 @@ class BidirectionalDreamLLM(DreamLLM):
         for layer in self.llm.layers:
             attention = layer.self_attn.attend
             attention.blocks, attention.queries = batch.queries, self.queries
-        return super().embed(batch, images)
+        return super().embed(batch, images, seen)
 
 
 class Connector(nn.Module):
