@@ -17,6 +17,7 @@ from .documents import (
     as_document,
     as_documents,
     collate,
+    pictures_of,
     turn_layout,
 )
 from .dream_queries import check_options, gather, null_condition, paint_checked
@@ -76,21 +77,20 @@ def dream(
     options = check_options(model, len(seeds), steps, scale, negative_prompt, latents, output_type)
     if return_thought and not think:
         raise ValueError("return_thought=True needs think=True: nothing is thought without it")
-    thoughts, opening = [], THOUGHTS[model.config.template]
-    layouts = [model.prompt_layout(document) for document in documents]
+    thoughts = []
     if think:
+        opening = THOUGHTS[model.config.template]
         opened = [document.with_thought(opening) for document in documents]
-        layouts = [model.prompt_layout(document) for document in opened]  # refuses before any work
-        thoughts = [thought_after(model, document) for document in opened]
+        layouts = [model.open_layout(document) for document in opened]  # refuses before any work
+        thoughts = [thought_after(model, *pair) for pair in zip(opened, layouts)]
         pairs = zip(documents, thoughts)
         documents = [document.with_thought(opening, thought) for document, thought in pairs]
-        layouts = [model.prompt_layout(document) for document in documents]
+    layouts = [model.prompt_layout(document) for document in documents]
     states = model.encode_layouts(documents, layouts)
     images = paint_checked(model, states, seeds, options, progress=progress)
-    results = (images, thoughts) if return_thought else (images,)
-    if not isinstance(prompts, (list, tuple)):
-        results = [result[0] for result in results]
-    return tuple(results) if return_thought else results[0]
+    if isinstance(prompts, (list, tuple)):
+        return (images, thoughts) if return_thought else images
+    return (images[0], thoughts[0]) if return_thought else images[0]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -160,13 +160,17 @@ class Reader:
         return tokens
 
 
-def thought_after(model, opened: Document) -> str:
+def thought_after(model, opened: Document, layout: Layout) -> str:
     """How a model completes a prompt that ends with the opening of a thought.
 
     It leaves room in the context for `<dream_start>` and the queries.
+
+    Args:
+        opened: the prompt with the opening.
+        layout: its open layout.
     """
-    layout, reader = model.open_layout(opened), Reader(model)
-    reader.read(layout, [opened.images[image] for image, _ in layout.patches])
+    reader = Reader(model)
+    reader.read(layout, pictures_of([opened], [layout.patches]))
     context = model.llm.config.max_position_embeddings
     most = min(THOUGHT_TOKENS, context - len(layout.ids) - 1 - model.queries)
     tokens = reader.likeliest(most, model.tokenizer.special.never_sampled)
@@ -258,7 +262,7 @@ def write(
     options = check_options(model, 1, num_inference_steps, guidance_scale, negative_prompt)
     opening = model.open_layout(prompt)
     reader, generator = Reader(model), torch.Generator().manual_seed(seed)
-    reader.read(opening, [prompt.images[image] for image, _ in opening.patches])
+    reader.read(opening, pictures_of([prompt], [opening.patches]))
     document, tokens = Document(prompt.items, prompt.targets), []
     painted, null, image_block = 0, None, 4 + model.queries + model.vision.patches
     thought = tokenizer.encode(THOUGHTS[model.config.template]) if think else []

@@ -69,8 +69,8 @@ def test_each_prompt_of_a_batch_has_its_own_thought(toy_model):
 
 def test_a_thought_is_the_likeliest_continuation(toy_model):
     opened = Document([f"a red star. {OPENING}"])
-    thought = generate.thought_after(toy_model, opened)
     layout = toy_model.open_layout(opened)
+    thought = generate.thought_after(toy_model, opened, layout)
     special, ids = toy_model.tokenizer.special, list(layout.ids)
     for _ in range(5):  # by reading everything again for each token
         hidden = toy_model.llm(toy_model.llm.embed_tokens(torch.tensor([ids])))
@@ -106,7 +106,8 @@ def test_the_official_layout_thinks_in_its_own_words():
     opening = THOUGHTS[model.config.template]
     _, thought = model.dream("a red star", think=True, return_thought=True, **OPTIONS)
     opened = Document(["a red star"]).with_thought(opening)
-    assert isinstance(thought, str) and thought == generate.thought_after(model, opened)
+    expected = generate.thought_after(model, opened, model.open_layout(opened))
+    assert isinstance(thought, str) and thought == expected
 
 
 def test_write_says_before_each_picture_what_it_shows(monkeypatch, toy_model):
