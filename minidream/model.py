@@ -117,8 +117,8 @@ class DreamLLM(nn.Module):
         self.llm, self.vision, self.decoder = llm, vision, decoder
         self.dream_queries = dream_queries
         self.tokenizer, self.config = tokenizer, config
-        # Interventions act here: on `encode` and `dream`, not on `write`, `loss` or null states.
-        self.query_states = HookPoint()
+        # Probes tell by these what is encoded for a picture, and what for the null condition.
+        self.query_states, self.null_query_states = HookPoint(), HookPoint()
 
     @property
     def device(self) -> torch.device:
@@ -221,8 +221,12 @@ class DreamLLM(nn.Module):
         Returns:
             Shape (1, queries, hidden).
         """
-        document = as_document("" if negative_prompt is None else negative_prompt)
-        return self.states_of_layouts([document], [self.prompt_layout(document)])
+        return self.encode_null("" if negative_prompt is None else negative_prompt)
+
+    def encode_null(self, prompt) -> Tensor:
+        """As `null_states`, with gradients."""
+        documents, layouts = [as_document(prompt)], [self.prompt_layout(prompt)]
+        return self.null_query_states(lambda: self.states_of_layouts(documents, layouts))
 
     def states_of_layouts(self, documents: list[Document], layouts: list[Layout]) -> Tensor:
         """Final-norm states at the queries that end each layout: (batch, queries, hidden)."""
@@ -338,10 +342,7 @@ class DreamLLM(nn.Module):
         dropped = shares.to(states.device) < drop_prob
         if not dropped.any():
             return states
-        empty = Document([])
-        return torch.where(
-            dropped, self.states_of_layouts([empty], [self.prompt_layout(empty)]), states
-        )
+        return torch.where(dropped, self.encode_null(""), states)
 
     # ----------------------------------------------------------------------------------------------
     # Use: these methods are written in `generate.py` and `dream_queries.py`

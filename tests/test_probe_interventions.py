@@ -42,11 +42,11 @@ def test_the_last_picture_of_the_lens_is_the_dream(model):
 
 def test_ablation_puts_zeros_or_means_and_touches_no_other_query(model):
     before, means = model.encode(PROMPTS), torch.randn(model.queries, model.dream_queries.shape[-1])
-    for values in (None, means):
+    for values in (0, means):
         with probe.ablate(model, [2, 0], values):
             after = model.encode(PROMPTS)
         expected = before.clone()
-        expected[:, [0, 2]] = 0 if values is None else values[[0, 2]]
+        expected[:, [0, 2]] = means[[0, 2]] if values is means else 0
         assert_close(after, expected)
     assert_close(model.encode(PROMPTS), before)  # nothing stays
 
@@ -80,7 +80,7 @@ def test_each_prompt_may_get_states_of_its_own(model):
         after = model.encode(PROMPTS)
     assert_close(after[:, 1], given[:, 1])
     with (
-        pytest.raises(ValueError, match="states of 2 prompts were given for 1"),
+        pytest.raises(ValueError, match="states of shape .* were given; queries takes .* a batch of 1 before"),
         probe.patch(model, [1], given),
     ):
         model.encode(PROMPTS[0])
@@ -129,7 +129,7 @@ def test_foreign_hooks_stay_and_an_exception_restores_everything(model):
     calls = []
     foreign = model.llm.layers[0].register_forward_hook(lambda *_: calls.append(1))
     before = model.encode(PROMPTS)
-    with pytest.raises(ZeroDivisionError), probe.ablate(model, [0], layer=0):
+    with pytest.raises(ZeroDivisionError), probe.ablate(model, [0], 0, layer=0):
         raise ZeroDivisionError
     with pytest.raises(ValueError, match="in pairs"), probe.swap(model, [0], layer=0):
         model.encode(PROMPTS[0])
@@ -157,11 +157,11 @@ def test_what_does_not_fit_is_refused_with_both_numbers(model):
         ):
             pass
     with (
-        pytest.raises(ValueError, match="states of shape .* were given; it takes"),
+        pytest.raises(ValueError, match="states of shape .* were given; queries takes"),
         probe.patch(model, [0], states[..., 1:]),
     ):
         pass
-    with pytest.raises(ValueError, match="a direction of shape"), probe.steer(model, states[0, 0]):
+    with pytest.raises(ValueError, match="of shape"), probe.steer(model, states[0, 0, 1:]):
         pass
     for strength in (1e38, -(10**400)):
         with (

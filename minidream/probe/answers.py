@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .. import dream_queries as dreams
 from ..documents import collate, turn_layout
 from .attribution import Attribution
-from .llm_attention import labels_of
+from .positions import labels_of
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import dream_queries as dreams
 from ..documents import as_document, collate
 from ..images import as_integer
-from .llm_attention import labels_of
+from .positions import labels_of
 
 Target = Callable[[Tensor], Tensor]  # states (batch, queries, hidden) to numbers (batch,)
 

@@ -1,13 +1,37 @@
-"""Lens: the picture that the queries would give if the language model ended after a certain layer.
+"""Lens: what the model would say, or paint, if the language model ended after a certain layer.
 
-The logit lens (nostalgebraist 2020) reads words from inner layers through the model's own output
-layer. Here, pictures are read through the final norm, the projector and the U-Net.
+The logit lens (nostalgebraist 2020) reads words from inner layers through the model's own final
+norm and LM head. In the same way, pictures are read through final norm, projector and U-Net.
 """
 
 import torch
 from torch import Tensor
 
+from .hooks import run_with_cache
 from .residual_stream import query_stream
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def logit_lens(model, prompt, positions=None) -> Tensor:
+    """The logits of the next token after each layer.
+
+        logits = probe.logit_lens(model, "a red star")
+        [model.tokenizer.label(token) for token in logits.argmax(dim=-1)[:, -1].tolist()]
+
+    Args:
+        model: a DreamLLM.
+        prompt: str or Document, read as by `encode`: it ends in dream queries.
+        positions: as in `hooks`; None is all.
+
+    Returns:
+        Shape (layers, positions, vocabulary), float32. The last layer's are the model's own.
+
+    Raises:
+        TypeError, ValueError: as `hooks` and `encode`.
+    """
+    cache = run_with_cache(model, [prompt], "llm.*.resid_post", positions)
+    return model.llm.logits(model.llm.norm(torch.cat(list(cache.values()))))
 
 
 @torch.inference_mode(False)

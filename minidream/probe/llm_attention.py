@@ -14,9 +14,10 @@ from einops import rearrange, reduce
 from PIL import Image
 from torch import Tensor
 
-from ..documents import as_document, collate
+from ..documents import Document, Layout, as_documents, collate, pictures_of
 from ..images import as_index, as_integer
 from .indices import as_indices
+from .positions import labels_of
 from .watch import hooked, recording_mode
 
 
@@ -212,7 +213,7 @@ class Trace:
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def dream_attention(model, prompt, image: int = -1, rollout: bool = False) -> Trace:
+def dream_attention(model, prompt, image: int = -1, rollout: bool = False) -> "Trace | list[Trace]":
     """Where the dream queries of one picture look, from one forward pass.
 
     Only the rows of the queries are recorded.
@@ -220,50 +221,77 @@ def dream_attention(model, prompt, image: int = -1, rollout: bool = False) -> Tr
     Args:
         model: a DreamLLM.
         prompt: str or Document. Without a painted image it gets a query block at its end, as for
-            `dream`.
+            `dream`. A list of prompts is read in one pass, and gives a list of traces.
         image: which of the document's painted images; -1 is the last.
         rollout: follow attention through all layers instead (Abnar & Zuidema 2020): the input that
             a query attends to in one layer has itself attended to others in the layer before. Heads
             are averaged, and half of every step stays at its position, as the residual stream does.
-            This computes every row, one layer at a time.
+            This computes every row, one layer and one prompt at a time.
 
     Raises:
         TypeError: for another prompt, or an image that is not a number.
-        ValueError: if the document has fewer painted images (both numbers).
+        ValueError: for an empty list; if a document has fewer painted images (both numbers).
     """
-    image = as_integer("painted image", image)
-    document = opening = as_document(prompt)
-    painted = len(document.targets)
+    several = isinstance(prompt, (list, tuple))
+    documents = as_documents(prompt if several else [prompt])
+    openings = [opening_of(document, image) for document in documents]
+    layouts = [model.prompt_layout(opening) for opening in openings]
+    follow = rolled_rows if rollout else query_rows
+    traces = [
+        Trace(weights, labels_of(layout, model), document.images)
+        for weights, layout, document in zip(follow(model, documents, layouts), layouts, documents)
+    ]
+    return traces if several else traces[0]
+
+
+def opening_of(document: Document, image: int) -> Document:
+    """What comes before a painted image; errors as `dream_attention`."""
+    image, painted = as_integer("painted image", image), len(document.targets)
     if painted:
         image = as_index("painted image", image, painted, f"the document has {painted}")
-        opening = document.before(document.targets[image])
-    elif image not in (0, -1):
+        return document.before(document.targets[image])
+    if image not in (0, -1):
         raise ValueError(
             f"painted image {image} was asked for; a document without targets has one query block, "
             "at its end"
         )
-    layout = model.prompt_layout(opening)
-    first = layout.queries[-1][1]
-    batch = collate([layout], model.tokenizer.special.pad, device=model.device)
-    embeddings = model.embed(batch, [document.images[index] for index, _ in layout.patches])
-    weights = (
-        rolled_out(model, embeddings)[:, :, first:].clone()  # a view would keep every row
-        if rollout
-        else query_rows(model, embeddings, first)
-    )
-    return Trace(weights, labels_of(layout, model), document.images)
+    return document
 
 
-def query_rows(model, embeddings: Tensor, first: int) -> Tensor:
-    """Weights of the rows from `first` on, of one forward pass.
+def embedded(model, documents: list[Document], layouts: list[Layout]) -> tuple[Tensor, Tensor]:
+    """The embeddings of layouts that are padded on the left, and what is no padding."""
+    pad = model.tokenizer.special.pad
+    batch = collate(layouts, pad, side="left", device=model.device)
+    images = pictures_of(documents, [layout.patches for layout in layouts])
+    return model.embed(batch, images), batch.mask
+
+
+def query_rows(model, documents: list[Document], layouts: list[Layout]) -> list[Tensor]:
+    """Weights of the rows of the last dream queries, of one forward pass.
 
     Returns:
-        Shape (layers, heads, queries, inputs), float32 on the CPU.
+        For each document, shape (layers, heads, queries, inputs), float32 on the CPU.
     """
-    rows = torch.arange(first, embeddings.shape[1], device="cpu")
+    embeddings, mask = embedded(model, documents, layouts)
+    tokens = embeddings.shape[1]
+    rows = torch.arange(tokens - model.queries, tokens, device="cpu")
     with watch_input(model, rows) as recorded:
-        model.llm(embeddings)
-    return torch.cat(recorded)
+        model.llm(embeddings, None if mask.all() else mask)
+    if len(layouts) == 1:
+        return [torch.cat(recorded)]
+    return [
+        torch.stack([layer[row, ..., -len(layout.ids) :] for layer in recorded])
+        for row, layout in enumerate(layouts)
+    ]
+
+
+def rolled_rows(model, documents: list[Document], layouts: list[Layout]) -> list[Tensor]:
+    """As `query_rows`, with attention followed through all layers; one layer and one head."""
+    return [
+        # A view would keep every row.
+        rolled_out(model, embedded(model, [document], [layout])[0])[:, :, -model.queries :].clone()
+        for document, layout in zip(documents, layouts)
+    ]
 
 
 def rolled_out(model, embeddings: Tensor) -> Tensor:
@@ -284,17 +312,3 @@ def rolled_out(model, embeddings: Tensor) -> Tensor:
     with each_layer(model, rows, follow):
         model.llm(embeddings)
     return rearrange(joined, "rows inputs -> 1 1 rows inputs").cpu()
-
-
-def labels_of(layout, model) -> list:
-    """A label for each position of a layout.
-
-    It is the token's text, (image, patch row, patch column), or a query's index.
-    """
-    labels: list = [model.tokenizer.label(token) for token in layout.ids]
-    for image, first in layout.patches:
-        for patch in range(model.vision.patches):
-            labels[first + patch] = (image, *divmod(patch, model.vision.grid))
-    for _, first in layout.queries:
-        labels[first : first + model.queries] = range(model.queries)
-    return labels

@@ -128,30 +128,35 @@ def named_modules(model: nn.Module) -> dict[str, nn.Module]:
     return modules
 
 
-def matching_modules(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
-    """The modules whose dotted name matches a pattern, in the order of `model.named_modules()`.
+def matching(pattern: str, names: Iterable[str], kind: str) -> list[str]:
+    """The names that match a pattern, in their order.
 
     Args:
-        model: any module; the names are those of its `named_modules()` before `torch.compile`.
         pattern: a dotted name in which the wildcards of `fnmatch` (`*`, `?`, `[...]`) match within
             one part: "llm.layers.*" matches "llm.layers.0", but not "llm.layers.0.mlp".
+        names: all that there are.
+        kind: of what they name, for errors.
 
     Raises:
         ValueError: if nothing matches; the message gives the nearest names.
     """
-    parts = pattern.split(".")
+    names, parts = list(names), pattern.split(".")
 
     def matches(name: str) -> bool:
         own = name.split(".")
         return len(own) == len(parts) and all(map(fnmatchcase, own, parts))
 
+    if found := [name for name in names if matches(name)]:
+        return found
+    near = get_close_matches(pattern, names, n=5, cutoff=0.5)
+    near = near or [name for name in names if "." not in name] or names[:5]
+    raise ValueError(f"no {kind} matches {pattern!r}; the nearest names are {', '.join(near)}")
+
+
+def matching_modules(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
+    """The modules whose dotted name matches a pattern; names and errors as in `matching`."""
     modules = {name: module for name, module in named_modules(model).items() if name}
-    found = {name: module for name, module in modules.items() if matches(name)}
-    if not found:
-        near = get_close_matches(pattern, modules, n=5, cutoff=0.5)
-        near = near or [name for name in modules if "." not in name]
-        raise ValueError(f"no module matches {pattern!r}; the nearest names are {', '.join(near)}")
-    return found
+    return {name: modules[name] for name in matching(pattern, modules, "module")}
 
 
 def main_output(name: str, output) -> Tensor:
@@ -176,7 +181,7 @@ def watch(model: nn.Module, pattern: str):
 
     Args:
         model: any module, such as a DreamLLM.
-        pattern: as in `matching_modules`: `*` matches within one part of a dotted name.
+        pattern: as in `matching`: `*` matches within one part of a dotted name.
 
     Yields:
         {name: list of tensors, one for each call}, in the order of `model.named_modules()`. The
