@@ -182,7 +182,7 @@ def null_condition(model, options: PaintingOptions) -> Tensor | None:
     if options.guidance_scale <= 1:
         return None
     document, layout = options.negative
-    return model.decoder.projector(model.states_of_layouts([document], [layout]))
+    return model.decoder.projector(model.encode_null(document, layout))
 
 
 def paint_checked(

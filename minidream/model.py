@@ -216,17 +216,14 @@ class DreamLLM(nn.Module):
     def null_states(self, negative_prompt=None) -> Tensor:
         """What guidance pushes away from: the queries after the empty (or negative) prompt.
 
-        Interventions leave these states as they are.
-
-        Returns:
-            Shape (1, queries, hidden).
+        Shape (1, queries, hidden). Probes leave these states as they are.
         """
-        return self.encode_null("" if negative_prompt is None else negative_prompt)
+        document = as_document("" if negative_prompt is None else negative_prompt)
+        return self.encode_null(document, self.prompt_layout(document))
 
-    def encode_null(self, prompt) -> Tensor:
+    def encode_null(self, document: Document, layout: Layout) -> Tensor:
         """As `null_states`, with gradients."""
-        documents, layouts = [as_document(prompt)], [self.prompt_layout(prompt)]
-        return self.null_query_states(lambda: self.states_of_layouts(documents, layouts))
+        return self.null_query_states(lambda: self.states_of_layouts([document], [layout]))
 
     def states_of_layouts(self, documents: list[Document], layouts: list[Layout]) -> Tensor:
         """Final-norm states at the queries that end each layout: (batch, queries, hidden)."""
@@ -342,7 +339,8 @@ class DreamLLM(nn.Module):
         dropped = shares.to(states.device) < drop_prob
         if not dropped.any():
             return states
-        return torch.where(dropped, self.encode_null(""), states)
+        null = self.encode_null(Document([]), self.prompt_layout(""))
+        return torch.where(dropped, null, states)
 
     # ----------------------------------------------------------------------------------------------
     # Use: these methods are written in `generate.py` and `dream_queries.py`

@@ -15,6 +15,7 @@ from functools import partial
 
 from torch import Tensor
 
+from .attention import forget_all_weights
 from .indices import several
 from .points import Point, points
 from .visits import Passes, Visit
@@ -45,8 +46,11 @@ def visits(model, visitors: list[tuple[str, Callable]], positions=None, heads=No
         for name, function in visitors
         for point in named(model, name).values()
     ]
-    with hooked(passes.hooks(made), recomputed=True):
-        yield passes
+    try:
+        with hooked(passes.hooks(made), recomputed=True):
+            yield passes
+    finally:
+        forget_all_weights()
     silent = [visit.point.name for visit in made if not visit.count]
     if silent and all(name.startswith("queries") for name in silent) and not passes.encoded:
         raise RuntimeError(

@@ -33,8 +33,9 @@ def patch(model, positions, states: Tensor, layer: int | None = None, at="querie
         positions: which to replace, as in `hooks`; at "queries", the indices of dream queries; None
             is all.
         states: what takes their place, such as `encode`, `query_stream(...)[layer]` or
-            `run_with_cache` give it: of the named positions and heads, or of all that there are;
-            with a batch before, each prompt gets its own.
+            `run_with_cache` give it, of the named positions and heads; where the number of
+            positions is fixed, as of dream queries, also of all of them. With a batch before, each
+            prompt gets its own; one of shape (dim,) serves for all positions.
         layer: after which layer, -1 is the last: short for `at="queries.3"`.
         at: the name of a point.
         heads: which to replace; None is all.

@@ -27,9 +27,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
+from .attention import forget_weights, visit_attention
 from .watch import main_output, named_modules
 
 HEADS, PATTERN = "batch heads {} head_dim", "batch heads {} {}"
@@ -144,10 +145,13 @@ def at_the_end(set_hooks: Callable, count: int, visit) -> list:
 def attended(attend: nn.Module, visit) -> list:
     """Visits the attention of `llm.DotProductAttention`."""
 
-    def hook(module, inputs: tuple, output: Tensor):
-        return visit.attention(*inputs, output)
+    def begin(module, inputs: tuple):
+        forget_weights(attend)
 
-    return [(attend.register_forward_hook, hook)]
+    def hook(module, inputs: tuple, output: Tensor):
+        return visit_attention(attend, visit, *inputs, output)
+
+    return [(attend.register_forward_pre_hook, begin), (attend.register_forward_hook, hook)]
 
 
 def attended_between(projections: dict[str, nn.Module], out: nn.Module, heads: int, visit) -> list:
@@ -162,6 +166,7 @@ def attended_between(projections: dict[str, nn.Module], out: nn.Module, heads: i
     held = {}
 
     def keep(name: str, value: Tensor) -> None:
+        forget_weights(out)
         held[name] = value
 
     hooks = []
@@ -169,7 +174,8 @@ def attended_between(projections: dict[str, nn.Module], out: nn.Module, heads: i
         hooks += in_heads(partial(outputs, module), heads, partial(keep, name))
 
     def after(gathered: Tensor):
-        return visit.attention(*(held.pop(name) for name in "qkv"), None, gathered)
+        query, key, value = (held.pop(name) for name in "qkv")
+        return visit_attention(out, visit, query, key, value, None, gathered)
 
     return hooks + in_heads(partial(argument, out), heads, after)
 
@@ -296,38 +302,3 @@ def attention_points(
         Point(f"{name}.pattern", PATTERN.format(*axes[:2]), between, **sizes),
         Point(f"{name}.z", HEADS.format(axes[0]), gathered, **sizes),
     ]
-
-
-# --------------------------------------------------------------------------------------------------
-# Attention, computed as the models do
-
-
-def attention_weights(query: Tensor, key: Tensor, allowed: Tensor | None) -> Tensor:
-    """softmax(query key / sqrt(head_dim)), in float32.
-
-    Args:
-        query: shape (batch, heads, rows, head_dim).
-        key: shape (batch, key heads, inputs, head_dim); consecutive groups of heads share one.
-        allowed: True where a row may attend; a shape that broadcasts to that of the result.
-
-    Returns:
-        Shape (batch, heads, rows, inputs).
-    """
-    with torch.autocast(query.device.type, enabled=False):
-        scores = (
-            query.float()
-            * query.shape[-1] ** -0.5
-            @ for_each_head(key.float(), query.shape[1]).transpose(-1, -2)
-        )
-        if allowed is not None:
-            scores = scores.masked_fill(~allowed, -torch.inf)
-        return scores.softmax(dim=-1)
-
-
-def for_each_head(shared: Tensor, heads: int) -> Tensor:
-    """Keys or values, of which consecutive groups of heads share one, repeated for each head."""
-    groups = heads // shared.shape[1]
-    if groups == 1:
-        return shared
-    each = "batch shared inputs head_dim -> batch (shared groups) inputs head_dim"
-    return repeat(shared, each, groups=groups)

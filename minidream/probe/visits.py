@@ -11,8 +11,9 @@ from torch import Tensor
 from ..diffusion import conditional_rows
 from ..images import as_integer
 from ..llm import causal_mask
+from .attention import attention_weights, for_each_head
 from .indices import as_indices, several
-from .points import Point, attention_weights, for_each_head
+from .points import Point
 
 
 class Passes:
@@ -112,32 +113,37 @@ class Visit:
         after = self.call(chosen.take(value, axis), chosen.columns)
         return None if after is None else chosen.put(value, axis, after)
 
-    def attention(self, query: Tensor, key: Tensor, value: Tensor, mask, gathered: Tensor):
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, mask, gathered, before):
         """Visits the weights of an attention; only those of the named positions are computed.
 
         Args:
             query, key, value, mask: as in `llm.DotProductAttention`.
             gathered: what the heads gather, shape (batch, heads, rows, head_dim).
+            before: the weights as an earlier visitor changed them, or None.
 
         Returns:
-            What they gather with the changed weights, or None.
+            What the heads gather with the changed weights, and all weights; or None.
         """
         chosen = self.choose(query) if self.active else None
         if chosen is None:
             return None
-        asked, key, value = chosen.take(query, 2), key[chosen.rows], value[chosen.rows]
-        allowed, heads = mask, gathered.shape[1]
+        heads = gathered.shape[1]
+        key, value = for_each_head(key, heads), for_each_head(value, heads)
         if mask is None and self.point.part == "llm":
             real = torch.ones(1, key.shape[2], dtype=torch.bool, device=key.device)
-            allowed = causal_mask(real, query.shape[2])
-        if allowed is not None:
-            allowed = allowed.expand(len(key), heads, -1, -1)
-            allowed = chosen.take(allowed, 2)
-        key, value = (chosen.of_heads(for_each_head(each, heads)) for each in (key, value))
-        after = self.call(attention_weights(asked, key, allowed), chosen.columns)
+            mask = causal_mask(real, query.shape[2])
+        if before is not None:
+            part = chosen.take(before, 2)
+        else:
+            allowed = mask if mask is None else mask.expand(len(key), heads, -1, -1)
+            allowed = allowed if mask is None else chosen.take(allowed, 2)
+            part = attention_weights(chosen.take(query, 2), chosen.part(key), allowed)
+        after = self.call(part, chosen.columns)
         if after is None:
             return None
-        return chosen.put(gathered, 2, (after.to(value) @ value).to(gathered))
+        whole = attention_weights(query, key, mask) if before is None else before
+        mixed = (after.to(value) @ chosen.part(value)).to(gathered)
+        return chosen.put(gathered, 2, mixed), chosen.put(whole, 2, after)
 
     def call(self, value: Tensor, columns: list[int] | None) -> Tensor | None:
         """Calls the function.
@@ -229,18 +235,19 @@ class Chosen:
     index: Tensor | None
     columns: list[int] | None
 
-    def of_heads(self, value: Tensor) -> Tensor:
-        """These heads of a value with the axes batch and heads."""
+    def part(self, value: Tensor) -> Tensor:
+        """These rows and heads of a value, at all positions."""
+        value = value[self.rows]
         return value if self.heads is None else value[:, self.heads]
 
     def take(self, value: Tensor, axis: int) -> Tensor:
         """This part of a value whose positions are along an axis."""
-        value = self.of_heads(value[self.rows]) if value.dim() == 4 else value[self.rows]
+        value = self.part(value)
         return value if self.index is None else value.take_along_dim(self.along(value, axis), axis)
 
     def put(self, value: Tensor, axis: int, after: Tensor) -> Tensor:
         """A value with this part replaced."""
-        whole, part = value.clone(), self.of_heads(value[self.rows])
+        whole, part = value.clone(), self.part(value)
         if self.index is not None:
             index = self.along(part, axis).expand_as(after)
             after = part.scatter(axis, index, after)
