@@ -80,7 +80,7 @@ def test_each_prompt_may_get_states_of_its_own(model):
         after = model.encode(PROMPTS)
     assert_close(after[:, 1], given[:, 1])
     with (
-        pytest.raises(ValueError, match="states of shape .* were given; queries takes .* a batch of 1 before"),
+        pytest.raises(ValueError, match="states of shape .*; queries takes .* of 1 before"),
         probe.patch(model, [1], given),
     ):
         model.encode(PROMPTS[0])

@@ -116,3 +116,73 @@ def test_bootstrap_intervals_by_hand_and_against_scipy():
     mean, low, high = intervals.bootstrap_interval(values, resamples=9999)
     assert mean == pytest.approx(np.mean(values))
     assert (low, high) == pytest.approx((found.low, found.high), abs=0.005)
+
+
+def test_intervals_of_clusters_hold_what_they_promise_where_plain_ones_do_not():
+    rng, hits = np.random.default_rng(1), {"clustered": 0, "plain": 0}
+    clusters = [cluster for cluster in range(40) for _ in range(5)]
+    for study in range(400):  # what the values of a cluster share is as large as what differs
+        values = (rng.normal(size=40).repeat(5) + rng.normal(size=200)).tolist()
+        _, low, high = intervals.clustered_interval(values, clusters, 400, seed=study)
+        hits["clustered"] += low < 0 < high
+        _, low, high = intervals.bootstrap_interval(values, 200, seed=study)
+        hits["plain"] += low < 0 < high
+    assert 0.9 <= hits["clustered"] / 400 <= 0.98 and hits["plain"] / 400 < 0.8
+
+
+def test_every_value_a_cluster_is_the_plain_bootstrap_of_scipy():
+    values = np.random.default_rng(1).random(30)
+    settings = {"n_resamples": 9999, "method": "percentile", "rng": np.random.default_rng(0)}
+    found = stats.bootstrap((values,), np.mean, **settings).confidence_interval
+    mean, low, high = intervals.clustered_interval(values, range(30), 9999)
+    assert mean == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx((found.low, found.high), abs=0.005)
+
+
+def test_clusters_weigh_by_their_values():
+    mean, low, high = intervals.clustered_interval([True, False, False, False], "abbb")
+    assert mean == 0.25 and low == 0 and high == 1
+    with pytest.raises(ValueError, match="3 values have 2 clusters"):
+        intervals.clustered_interval([1, 2, 3], "ab")
+    for values in ([], [1, 2]):
+        with pytest.raises(ValueError, match="takes at least 2 of them, not"):
+            intervals.clustered_interval(values, "a" * len(values))
+
+
+def test_pairs_show_a_difference_that_unpaired_shares_hide():
+    first = [True] * 60 + [False] * 40
+    second = [True] * 50 + [False] * 50  # wrong wherever the first is, and ten times more
+    mean, low, high = intervals.paired_interval(first, second)
+    assert mean == pytest.approx(0.1) and low > 0
+    low_unpaired, _ = intervals.newcombe((60, 100), (50, 100))
+    assert low_unpaired < 0
+    values = np.array(first, float) - np.array(second, float)
+    found = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0))
+    assert (low, high) == pytest.approx(tuple(found.confidence_interval), abs=0.01)
+    with pytest.raises(ValueError, match="2 results cannot be paired with 1"):
+        intervals.paired_interval([1, 2], [1])
+
+
+def test_mcnemar_asks_whether_disagreements_are_a_fair_coin():
+    first = [True] * 50 + [True] * 8 + [False] * 1 + [False] * 20
+    second = [True] * 50 + [False] * 8 + [True] * 1 + [False] * 20
+    # 8 of 9: two-sided, twice the chance of at least 8 heads in 9 throws.
+    assert intervals.mcnemar(first, second) == pytest.approx(2 * (9 + 1) / 2**9)
+    assert intervals.mcnemar(first, first) == 1
+    rng, small = np.random.default_rng(0), 0
+    for _ in range(400):
+        right = rng.random((2, 60)) < 0.6
+        small += intervals.mcnemar(*right.tolist()) <= 0.05
+    assert small / 400 <= 0.06  # exact tests find less than they may
+    with pytest.raises(ValueError, match="2 results cannot be paired with 1"):
+        intervals.mcnemar([True, True], [True])
+
+
+def test_holm_by_hand():
+    given = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
+    adjusted = {"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02}
+    assert intervals.holm(given) == pytest.approx(adjusted)
+    assert list(intervals.holm(given)) == list(given) and intervals.holm({}) == {}
+    assert intervals.holm({"one": 0.9, "two": 0.8}) == {"one": 1.0, "two": 1.0}
+    with pytest.raises(ValueError, match="the p value of 'one' is 1.5"):
+        intervals.holm({"one": 1.5})
