@@ -38,8 +38,14 @@ def named(model, names) -> dict[str, Point]:
 
 
 @contextmanager
-def visits(model, visitors: list[tuple[str, Callable]], positions=None, heads=None):
-    """As `hooks`, with functions of a `Visit`; yields the `Passes`."""
+def visits(
+    model,
+    visitors: list[tuple[str, Callable]],
+    positions=None,
+    heads=None,
+    recomputed: bool = True,
+):
+    """As `hooks`, with functions of a `Visit`; yields the `Passes`; `recomputed` as in `hooked`."""
     passes = Passes(model)
     made = [
         Visit(point, function, positions, heads, passes)
@@ -47,7 +53,7 @@ def visits(model, visitors: list[tuple[str, Callable]], positions=None, heads=No
         for point in named(model, name).values()
     ]
     try:
-        with hooked(passes.hooks(made), recomputed=True):
+        with hooked(passes.hooks(made), recomputed):
             yield passes
     finally:
         forget_all_weights()
@@ -116,7 +122,8 @@ def record(model, names, positions=None, heads=None):
     def keep(name: str, value: Tensor, columns) -> None:
         cache[name].append(value)
 
-    with visits(model, [(name, partial(keep, name)) for name in cache], positions, heads):
+    visitors = [(name, partial(keep, name)) for name in cache]
+    with visits(model, visitors, positions, heads, recomputed=False):
         yield cache
 
 
