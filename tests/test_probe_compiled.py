@@ -211,13 +211,13 @@ def test_the_stance_that_a_user_chose_is_back_after_the_block(model, backend):
 def test_a_block_inside_a_compiled_function_is_refused(plain, backend):
     @torch.compile(backend=backend)
     def ablated(prompt):
-        with probe.ablate(plain, [0]):
+        with probe.ablate(plain, [0], 0):
             return plain.encode(prompt)
 
     with pytest.raises(RuntimeError, match="cannot be opened inside a compiled function"):
         ablated(PROMPTS[0])
     before = plain.encode(PROMPTS[0])
-    with probe.ablate(plain, [0]):
+    with probe.ablate(plain, [0], 0):
         after = plain.encode(PROMPTS[0])
     assert not after[:, 0].any() and before[:, 0].any()
 
@@ -230,8 +230,8 @@ def run_without_hooks(module, monkeypatch):
 
 def test_hooks_that_never_run_are_an_error_that_names_the_layer(model, monkeypatch):
     run_without_hooks(model.llm.layers[1], monkeypatch)
-    with pytest.raises(RuntimeError, match="layer 0 .* nothing was changed"):
-        with probe.steer(model, torch.ones(model.dream_queries.shape[1:]), layer=0):
+    with pytest.raises(RuntimeError, match="reached queries.1"):
+        with probe.steer(model, torch.ones(model.dream_queries.shape[1:]), layer=1):
             model.encode(PROMPTS)
     with pytest.raises(RuntimeError, match=r"llm\.layers\.1 did not run"):
         probe.query_stream(model, PROMPTS)
@@ -265,5 +265,5 @@ def test_names_are_those_of_the_model_before_it_was_compiled(plain):
     assert list(matching_modules(wrapped, "llm.layers.*")) == [f"llm.layers.{n}" for n in range(2)]
     with pytest.raises(ValueError, match="nearest names are 0"):
         matching_modules(torch.compile(nn.Sequential(nn.Identity())), "nothing.like.it")
-    with probe.ablate(wrapped, [1], layer=0), probe.ablate(plain, [3]):
+    with probe.ablate(wrapped, [1], layer=0), probe.ablate(plain, [3], 0):
         assert not wrapped.encode(PROMPTS)[:, 3].any()

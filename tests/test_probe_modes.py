@@ -70,6 +70,31 @@ def read_linearly(model, folder):
     return probe.linear_probes(states, ["star", "ring"] * 4, held_out=2).accuracy
 
 
+def recorded_points(model, folder):
+    where = probe.positions(model, PROMPT).words("square")
+    cache = probe.run_with_cache(model, PROMPT, ["llm.*.z", "llm.0.pattern"], where, heads=[1])
+    with probe.record(model, "unet.0.cross.pattern") as steps:
+        model.dream(PROMPT, num_inference_steps=1)
+    return torch.cat([*cache.values()], dim=-1).sum(), steps["unet.0.cross.pattern"][0].sum()
+
+
+def intervened(model, folder):
+    where = probe.positions(model, PROMPT)
+    with probe.cut(model, where.queries, where.words("red"), at="llm.1"):
+        cut = model.encode(PROMPT)
+    with probe.ablate(model, where.words("red"), at="llm.0.z", heads=0):
+        ablated = model.encode(PROMPT)
+    return cut.sum(), ablated.sum(), probe.logit_lens(model, PROMPT, -1).sum()
+
+
+def patched_everywhere(model, folder):
+    names = ["llm.0.z", "queries"]
+    estimates = probe.attribution_patching(
+        model, PROMPT, PROMPT.replace("red", "blue"), lambda states: states.sum(dim=(1, 2)), names
+    )
+    return estimates["llm.0.z"], estimates["queries"]
+
+
 def saved(model, folder):
     minidream.save(model, folder)
     return minidream.load(folder, device="cpu").encode(PROMPT)
@@ -88,6 +113,9 @@ PROBES = [
     attributed,
     similar,
     read_linearly,
+    recorded_points,
+    intervened,
+    patched_everywhere,
     saved,
     text_states,
 ]
