@@ -345,7 +345,7 @@ def test_ablated_pictures_are_those_of_the_probe(model, mean):
     ablations = Ablations(model, PROMPT, seed=4, means=means)
     painted = model.paint(ablations.states(sets), [4] * len(sets), output_type="pt")
     for off, picture in zip(sets, painted):
-        with probe.ablate(model, list(off), means) if off else nullcontext():
+        with probe.ablate(model, off, means if mean else 0) if off else nullcontext():
             wanted = model.dream(PROMPT, seed=4, output_type="pt")
         torch.testing.assert_close(picture, wanted, atol=1e-4, rtol=0)
         shown = np.asarray(ablations.picture(off), dtype=int)
