@@ -172,6 +172,15 @@ def test_only_the_named_positions_and_heads_change(model):
     assert_close(after, expected, **CLOSE)
 
 
+def test_iterators_of_positions_and_heads_serve_every_point(model):
+    cache = probe.run_with_cache(model, PROMPTS[1], "llm.*.z", iter([2, 1]), iter([0]))
+    assert all(value.shape[1:3] == (1, 2) for value in cache.values()) and len(cache) > 1
+    values = torch.zeros(1, 2, cache["llm.0.z"].shape[-1])
+    with probe.patch(model, iter([2, 1]), values, at="llm.0.z", heads=iter([0])):
+        found = probe.run_with_cache(model, PROMPTS[1], "llm.0.z", [1, 2], [0])["llm.0.z"]
+    assert not found.any()
+
+
 def test_the_null_condition_is_not_visited(model):
     null, states = model.null_states(), model.encode(PROMPTS)
     with probe.hooks(model, {"llm.0.resid_post": torch.zeros_like}):

@@ -46,6 +46,10 @@ def visits(
     recomputed: bool = True,
 ):
     """As `hooks`, with functions of a `Visit`; yields the `Passes`; `recomputed` as in `hooked`."""
+    where = "" if positions is None else f" at positions {positions}"
+    # Lists, since an iterator would be used up by the first of several points.
+    positions = None if positions is None else several(positions)
+    heads = None if heads is None else several(heads)
     passes = Passes(model)
     made = [
         Visit(point, function, positions, heads, passes)
@@ -63,7 +67,6 @@ def visits(
             "no prompt was encoded inside the `with` block (`chat` and `write` do not encode any)"
         )
     if silent:
-        where = "" if positions is None else f" at positions {positions}"
         raise RuntimeError(f"no pass inside the `with` block reached {', '.join(silent)}{where}")
 
 

@@ -50,7 +50,7 @@ def patch(model, positions, states: Tensor, layer: int | None = None, at="querie
     """
     point, states = the_point(model, at, layer), as_floats("states", states).to(model.device)
     values = Values(states, point, positions, heads)
-    with visits(model, [(point.name, values.in_place_of)], positions, heads):
+    with visits(model, [(point.name, values.in_place_of)], values.positions, values.heads):
         yield
 
 
@@ -128,7 +128,7 @@ def steer(
     def steered(before: Tensor, columns) -> Tensor:
         return before + factor * values.in_place_of(before, columns)
 
-    with visits(model, [(point.name, steered)], positions, heads):
+    with visits(model, [(point.name, steered)], values.positions, values.heads):
         yield
 
 
@@ -206,7 +206,8 @@ class Values:
     """Values that a user gave for the named positions and heads of a point, or for all of them."""
 
     def __init__(self, given: Tensor, point: Point, positions, heads):
-        self.given, self.point, self.heads = given, point, heads
+        self.given, self.point = given, point
+        self.heads = None if heads is None else several(heads)
         self.positions = None if positions is None else as_rows(positions, point)
         if given.dim() and given.shape[-1] != point.dim or given.dim() > point.dimensions:
             self.refuse("")
@@ -216,7 +217,7 @@ class Values:
         count = self.point.size if self.positions is None else self.positions.shape[1]
         size = ("positions" if count is None else count, self.point.dim)
         if self.point.heads:
-            size = (self.point.heads if self.heads is None else len(several(self.heads)), *size)
+            size = (self.point.heads if self.heads is None else len(self.heads), *size)
         raise ValueError(
             f"states of shape {tuple(self.given.shape)} were given; {self.point.name} takes "
             f"({', '.join(map(str, size))}), with or without a batch{batch} before"
@@ -236,7 +237,7 @@ class Values:
         if values.dim() > 1 and self.positions is not None:
             values = self.at_positions(values, columns)
         if self.heads is not None and values.dim() > 2 and values.shape[-3] == self.point.heads:
-            values = values[..., list(several(self.heads)), :, :]
+            values = values[..., self.heads, :, :]
         try:
             return values.expand_as(before)
         except RuntimeError:
