@@ -42,6 +42,8 @@ ATTRIBUTION = Attribution(torch.arange(-2.0, 3.0), HOP_INPUTS, [RED], whole=4.0,
 LOG = [{"step": step, "total": 2.0 / step, "rate": 1e-3} for step in range(1, 60)]
 SEEDS = [[(20, 4.0), (40, 2.0)], [(20, 2.0), (40, 1.0)]]
 PHRASE = Phrase(("a", "red", "star"), (None, ("colour", 0), ("shape", 0)))
+UNET = [("in", (5, 8, 8)), ("a", (6, 8, 8)), ("b", (6, 4, 4)), ("c", (7, 4, 4))]
+UNET += [("d", (7, 4, 4)), ("e", (6, 8, 8)), ("out", (5, 8, 8))]
 ORIGINS = ["given"] * 3 + ["by rule"] * (len(ROW) - 3)
 SHARES = {"background": {"own": (0.9, 0.7, 0.95), "none": (0.4, 0.2, 0.6)}}
 
@@ -62,6 +64,7 @@ EXAMPLES = {
     curves.plot_curves: ({"y": {"a": [-1, 2, 3]}}, [5, 6, 7], "x", "Rises"),
     curves.plot_schedule: ([1, 0.8], [0, 0.6], [90.0, 1.7], "Louder", [1]),
     diagrams.plot_layout: (ROW, [RED, BLUE]),
+    diagrams.plot_unet: (UNET, [(1, 5), (2, 4)], [1, 3], "U"),
     diagrams.plot_dream: ([*STORY, 0, 1], RED, numbers(4, 3, 5), [RED, BLUE]),
     family_tree.plot_flows: ({"referring": "Boxes"},),
     family_tree.plot_tree: (),

@@ -113,7 +113,7 @@ def plot_curves(
     """
     if not panels:
         raise ValueError("no panels were given to draw")
-    wide = min(9, max(4.4 * len(panels) + 0.6, LETTER * len(title)))
+    wide = min(9, max(3.3 * len(panels) + 0.6, LETTER * len(title)))
     figure, axes = side_by_side(panels, wide, 2.9)
     for axis, (quantity, curves) in zip(axes[0], panels.items()):
         for index, (name, curve) in enumerate(curves.items()):

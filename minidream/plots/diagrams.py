@@ -7,9 +7,19 @@ anything that is not in it.
 from einops import rearrange
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
-from .drawing import INK, canvas, draw_arrow, draw_box, draw_legend, draw_picture, figure_function
+from .drawing import (
+    INK,
+    LETTER,
+    canvas,
+    draw_arrow,
+    draw_box,
+    draw_legend,
+    draw_picture,
+    figure_function,
+    set_title,
+)
 from .tokens import TOKEN_COLOURS, Piece, count_of, kind_of, pieces_of
 
 HIGH = 0.32  # inches: height of a token
@@ -17,6 +27,9 @@ SMALL = 0.19  # inches: width of a dream query
 BETWEEN = 0.03  # inches between dream queries
 THUMB = 0.9  # inches: width of an image whose patches are in the sequence
 GAP = 0.06  # inches between other pieces
+SIDE = 0.5  # inches: the largest maps of a U-Net
+ROW = 0.64  # inches between its parts
+LISTENS, COMPUTES, SKIPS = "#D9D2E9", "#E8E8E8", "#0072B2"
 LONGEST_BEFORE = 6.6  # inches for what precedes the queries in `plot_dream`
 NOTES = (
     "Dream queries: learned vectors, the same for every\npicture. They are placed like words.",
@@ -227,3 +240,82 @@ def _draw_unet(axis: Axes, middle: float, floor: float, picture, noise) -> None:
         axis.text(x, centre + high / 2 + 0.07, name, fontsize=9, color=INK)
     for x in (middle - half - 0.35, middle + half + 0.05):
         draw_arrow(axis, (x, centre), (x + 0.3, centre), INK, 1.5)
+
+
+@figure_function
+def plot_unet(
+    parts: list[tuple[str, tuple[int, int, int]]],
+    skips: list[tuple[int, int]],
+    listening: list[int],
+    title: str,
+) -> Figure:
+    """A U-Net, down on the left and up on the right, so that skip connections are level.
+
+    Each part is a square of as many cells as its output has, with its name and its shape beside it.
+
+    Args:
+        parts: (name, shape of its output), in the order of calls; a shape is (channels, height,
+            width), in latent cells.
+        skips: (from, to), as indices of parts: whose output is read once more, and where. At least
+            one; what comes first is read last.
+        listening: indices of the parts that read the condition.
+        title: the finding.
+
+    Raises:
+        ValueError: without a skip connection, or if an index is not that of a part (the index and
+            how many there are).
+    """
+    if not skips:
+        raise ValueError("a U-Net without skip connections cannot be drawn")
+    for index in [*listening, *(end for skip in skips for end in skip)]:
+        if not 0 <= index < len(parts):
+            raise ValueError(f"there is no part {index} among {len(parts)}")
+    targets = dict(skips)
+    turn, back = max(targets), min(targets.values())  # the last on the left, the first on the right
+    rows = {index: len(parts) - 1 - index for index in range(back, len(parts))}
+    for index in range(turn, -1, -1):
+        rows[index] = rows[targets[index]] if index in targets else rows[index + 1] - 1
+    rows |= {index: rows[back] + index - turn for index in range(turn + 1, back)}
+    lowest, highest = max(rows.values()), min(rows.values())
+    width = max(7.2, LETTER * len(title))
+    figure, axis = canvas(width, ROW * (lowest - highest + 1) + 0.85)
+    centres = {}
+    for index, (name, (channels, height, cells)) in enumerate(parts):
+        side = -1 if index <= turn else int(index >= back)  # left, in the middle or right
+        x, y = width / 2 + side * 0.19 * width, 0.45 + ROW * (lowest - rows[index] + 0.5)
+        half = SIDE / 2 * height / max(shape[1] for _, shape in parts)
+        centres[index] = (x, y, half)
+        colour = LISTENS if index in listening else COMPUTES
+        _draw_map(axis, x - half, y - half, 2 * half, height, colour)
+        text, beside = f"{name}  {channels} × {height} × {cells}", SIDE / 2 + 0.1
+        style = dict(ha=["left", "left", "right"][side], va="center", fontsize=9.5, color=INK)
+        axis.text(x + (side or 1) * beside, y, text, **style)
+    for index in range(len(parts) - 1):
+        (x, y, half), (other_x, other_y, other) = centres[index], centres[index + 1]
+        if x == other_x:
+            up = 1 if other_y > y else -1
+            ends = (x, y + up * (half + 0.02)), (x, other_y - up * (other + 0.02))
+        elif index < back - 1:  # from the left column to the middle
+            ends = (x, y - half - 0.02), (other_x - other - 0.02, other_y)
+        else:
+            ends = (x + half + 0.02, y), (other_x, other_y - other - 0.02)
+        draw_arrow(axis, *ends, INK, 0.8)
+    for start, end in skips:
+        (x, y, half), (other_x, other_y, other) = centres[start], centres[end]
+        ends = (x + half + 0.03, y), (other_x - other - 0.03, other_y)
+        draw_arrow(axis, *ends, SKIPS, 1.4)
+    names = [(LISTENS, "reads the condition"), (COMPUTES, "does not"), (SKIPS, "skip connection")]
+    draw_legend(axis, [(colour, "none", name) for colour, name in names])
+    set_title(figure, title)
+    return figure
+
+
+def _draw_map(axis: Axes, x: float, y: float, side: float, cells: int, colour: str) -> None:
+    """A square of cells x cells, (x, y) its lower left corner."""
+    square = Rectangle((x, y), side, side, facecolor=colour, edgecolor="#999999", linewidth=0.8)
+    axis.add_patch(square)
+    for cut in range(1, cells):
+        offset = side * cut / cells
+        thin = dict(color="white", linewidth=0.6)
+        axis.plot([x + offset] * 2, [y, y + side], **thin)
+        axis.plot([x, x + side], [y + offset] * 2, **thin)

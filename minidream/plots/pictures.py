@@ -86,7 +86,8 @@ def plot_film(rows: dict[str, list], columns: list[str], title: str, label: str 
     """Pictures in named rows and columns: a film strip, or several, one below the other.
 
     Args:
-        rows: {name: PIL images}, as many images in each as there are columns.
+        rows: {name: PIL images}, as many images in each as there are columns. A name may be broken
+            into lines.
         columns: their names, written above the first row.
         title: the finding.
         label: what the names of the columns are, with the unit.
@@ -103,7 +104,8 @@ def plot_film(rows: dict[str, list], columns: list[str], title: str, label: str 
                 f"the row {name!r} has {len(images)} images for {len(columns)} columns"
             )
     side = min(1.1, 8.4 / len(columns))
-    wide = max(side * len(columns) + 0.6, LETTER * len(title))
+    beside = 0.075 * max(len(line) for name in rows for line in name.split("\n"))
+    wide = max(side * len(columns) + beside + 0.2, LETTER * len(title))
     high = (side + 0.06) * len(rows) + 0.45 + 0.25 * bool(label)
     figure, axes = plt.subplots(
         len(rows),
@@ -114,7 +116,7 @@ def plot_film(rows: dict[str, list], columns: list[str], title: str, label: str 
     )
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015)
     for row, (name, images) in zip(axes, rows.items()):
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
         for axis, image in zip(row, images):
             show_picture(axis, image)
     _without_ticks(axes)
