@@ -127,6 +127,17 @@ def test_film_is_as_wide_as_its_title():
     assert text.get_window_extent().x1 <= figure.bbox.x1
 
 
+def test_the_names_of_a_films_rows_are_level_and_inside_the_figure():
+    names = ["a name that is longer than one picture is wide", "two\nlines"]
+    figure = plot_film({name: [RED, BLUE] for name in names}, ["1", "2"], "T")
+    figure.draw_without_rendering()
+    for axis, name in zip(panels(figure)[::2], names, strict=True):
+        label = axis.yaxis.label
+        assert label.get_text() == name and label.get_rotation() == 0
+        assert label.get_window_extent().x0 >= 0
+    assert panels(figure)[0].get_window_extent().width > 60  # pixels: the picture keeps its size
+
+
 def test_film_needs_an_image_for_every_column():
     with pytest.raises(ValueError, match="'guess' has 2 images for 3 columns"):
         plot_film({"latents": [RED] * 3, "guess": [RED] * 2}, ["1", "2", "3"], "")
