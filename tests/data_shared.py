@@ -13,14 +13,18 @@ from minidream.data import pictures
 COUNT = 23  # records of a folder: a prime, so that no number of processes divides it
 
 
+SIZE = (5, 3)  # of pictures, not square
+
+
 def colour_of(record: int) -> tuple[int, int, int]:
-    return (record, 255 - record, 7)
+    """The colour of a record's picture; the first 256 records differ."""
+    return (record % 256, 255 - record % 256, 7)
 
 
-def picture_bytes(record: int, kind: str = "PNG", size=(5, 3)) -> bytes:
+def picture_bytes(record: int, kind: str = "PNG", size=None) -> bytes:
     """A picture of one colour, which says which record it belongs to."""
     stream = io.BytesIO()
-    Image.new("RGB", size, colour_of(record)).save(stream, kind)
+    Image.new("RGB", size or SIZE, colour_of(record)).save(stream, kind)
     return stream.getvalue()
 
 

@@ -60,7 +60,7 @@ def test_pictures_may_be_in_folders_below(tmp_path):
             {"file_name": "0.png", "text": "a \ud800"},
             "text holds half a character (a lone surrogate)",
         ),
-        ({"file_name": "\ud800.png", "text": "a star"}, "a picture cannot be read"),
+        ({"file_name": "\ud800.png", "text": "a star"}, "a picture is not in the folder"),
         (["0.png", "a star"], "a record is no object with fields"),
     ],
 )

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import warnings
 import zlib
 
 import pytest
@@ -10,7 +11,7 @@ from data_shared import colour_of, picture_bytes, write_csv, write_lines, write_
 from PIL import Image
 
 from minidream import data
-from minidream.data.pictures import MOST_PIXELS, decode, inside, leaves, picture
+from minidream.data.pictures import MOST_PIXELS, decode, leaves, picture
 from minidream.data.reading import Unusable
 
 
@@ -36,7 +37,7 @@ def folder(tmp_path):
 def test_a_picture_is_found_in_the_folder_or_in_its_folder_of_images(folder):
     write_pictures(folder / "images" / "train", 5)
     assert opened(folder, "1.png").getpixel((0, 0)) == colour_of(1)
-    assert opened(folder, "./train/../1.png".replace("../", "")).getpixel((0, 0)) == colour_of(1)
+    assert opened(folder, "./1.png").getpixel((0, 0)) == colour_of(1)
     assert opened(folder, "train/4.png").getpixel((0, 0)) == colour_of(4)
     assert opened(folder, "images/train/4.png").getpixel((0, 0)) == colour_of(4)
     assert reason(folder, "4.png") == "a picture is not in the folder"
@@ -52,6 +53,7 @@ def test_a_picture_is_found_in_the_folder_or_in_its_folder_of_images(folder):
         "\\\\host\\share\\outside.png",
         "/etc/passwd",
         "..",
+        "images/..",
     ],
 )
 def test_a_path_out_of_the_folder_is_refused_on_every_system(folder, name):
@@ -88,10 +90,8 @@ def test_what_is_no_file_is_not_opened(folder):
     (folder / "folder.png").mkdir()
     (folder / "circle.png").symlink_to("circle.png")
     (folder / "gone.png").symlink_to("nothing.png")
-    for name in ("pipe.png", "folder.png", "gone.png"):
+    for name in ("pipe.png", "folder.png", "gone.png", "circle.png", "zero\0byte.png", "a" * 999):
         assert reason(folder, name) == "a picture is not in the folder", name
-    for name in ("circle.png", "zero\0byte.png", "long" * 100 + ".png"):
-        assert reason(folder, name) == "a picture cannot be read", name
 
 
 @pytest.mark.parametrize("name", [None, 3, "", "  ", ["1.png"], {"path": "1.png"}])
@@ -172,8 +172,6 @@ def test_the_warning_of_a_bomb_as_an_error_is_no_other_error(folder):
     (folder / "bomb.png").write_bytes(png_of_size(10_000, 10_000))
     with pytest.warns(Image.DecompressionBombWarning):
         assert "pixels" in reason(folder, "bomb.png")
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "pixels" in reason(folder, "bomb.png")
@@ -215,10 +213,6 @@ def test_a_picture_is_turned_upright(folder):
 
 def test_decode_reads_from_memory():
     assert decode(io.BytesIO(picture_bytes(4)), "4.png").getpixel((0, 0)) == colour_of(4)
-
-
-def test_inside_gives_the_resolved_path(folder):
-    assert inside(folder.resolve(), "./1.png") == (folder / "1.png").resolve()
 
 
 def test_all_faults_of_pictures_are_counted_in_one_pass(tmp_path):

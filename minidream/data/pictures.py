@@ -1,9 +1,10 @@
 """Pictures that records name: found inside the data's folder, checked, and decoded."""
 
 import os
+import re
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
@@ -26,6 +27,8 @@ MISSING = "a picture is not in the folder"
 ONLY_URL = "a picture is a URL without a file in the folder"
 BROKEN = "a picture cannot be read"
 TOO_LARGE = f"a picture has more than {MOST_PIXELS:,} pixels"
+# An absolute path, a drive, or ".." between slashes of both kinds.
+UPWARDS = re.compile(r"^[/\\]|^[a-zA-Z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -35,42 +38,27 @@ def as_path(path: str | bytes | os.PathLike) -> Path:
 
 
 def leaves(name: str) -> bool:
-    """Whether a relative path is none, or leads upwards, on any operating system."""
-    path = PureWindowsPath(name)  # it splits at both kinds of slashes and knows drives
-    return bool(path.anchor) or ".." in path.parts
+    """Whether a path is not relative, or leads upwards, on any operating system."""
+    return UPWARDS.search(name) is not None
 
 
-def inside(root: Path, name: str) -> Path:
-    """The path that a name in the data means.
-
-    Args:
-        root: the folder of the data, resolved.
-        name: relative to it.
-
-    Raises:
-        Unusable: if it leads out of the folder, as written or by a link.
-    """
-    if leaves(name):
-        raise Unusable(LEAVES, name)
-    try:
-        path = (root / name).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a zero byte
-        raise Unusable(BROKEN, f"{name}: {error}") from error
-    if not path.is_relative_to(root):
-        raise Unusable(LEAVES, name)
-    return path
+def is_within(root: str, path: str) -> bool:
+    """Whether a path stays in a resolved folder once links are followed."""
+    return os.path.commonpath((root, os.path.realpath(path))) == root
 
 
 def find_picture(root: Path, names: list[str]) -> Path:
     """The first file that exists of those that a picture may be; errors as `picture`."""
     for name in names:
+        if leaves(name):
+            raise Unusable(LEAVES, name)
         for folder in BESIDE:
-            path = inside(root, f"{folder}/{name}" if folder else name)
-            try:
-                if path.is_file():  # a pipe would never end
-                    return path
-            except OSError as error:  # too long a name, or no right to look
-                raise Unusable(BROKEN, f"{name}: {error}") from error
+            path = os.path.join(root, folder, name)
+            if not os.path.isfile(path):  # a pipe is no file, either: it would never end
+                continue
+            if not is_within(str(root), path):
+                raise Unusable(LEAVES, name)
+            return Path(path)
     raise Unusable(MISSING, names[0])
 
 

@@ -163,16 +163,16 @@ def text_of(record: dict, key: str) -> str:
     return text
 
 
-def check_text(text: str) -> None:
+def check_texts(texts: list[str]) -> None:
     """Unusable for text that a document refuses, or that is no Unicode text."""
     try:
-        text.encode("utf-8")
+        "".join(texts).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise Unusable("text holds half a character (a lone surrogate)", text) from error
+        raise Unusable("text holds half a character (a lone surrogate)", error) from error
     try:
-        Document([text])
+        Document(texts)
     except ValueError as error:
-        raise Unusable("text holds a special token", text) from error
+        raise Unusable("text holds a special token", error) from error
 
 
 def opened(items: list) -> list:
@@ -183,7 +183,5 @@ def opened(items: list) -> list:
     Args:
         items: str, and functions without arguments that open a picture or raise Unusable.
     """
-    for item in items:
-        if isinstance(item, str):
-            check_text(item)
+    check_texts([item for item in items if isinstance(item, str)])
     return [item if isinstance(item, str) else item() for item in items]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..documents import Document
-from .pictures import as_path, inside
+from .pictures import as_path, is_within
 from .reading import Reading, Share, Unusable
 
 LONGEST = 2**26  # bytes of a record, 64 MiB: what is longer is a file without line ends
@@ -112,8 +112,9 @@ class Records:
         def made(number: int) -> Document:
             return document(self[number])
 
-        numbers = share.order(len(self))
-        records = ((self.name(int(number)), partial(made, int(number))) for number in numbers)
+        # Of a tensor, a loop would make a list of tensors first.
+        numbers = map(int, share.order(len(self)).numpy())
+        records = ((self.name(number), partial(made, number)) for number in numbers)
         return Reading(records, share.start)
 
 
@@ -324,7 +325,7 @@ def files_in(path: Path, suffix: str) -> list[Path]:
 
 def is_inside(folder: Path, name: str) -> bool:
     """Whether a file is there; ValueError if it is a link that leads out of the folder."""
-    try:
-        return inside(folder.resolve(), name).is_file()
-    except Unusable as fault:
-        raise ValueError(f"{folder / name} is not read: it leads out of {folder}") from fault
+    path = folder / name
+    if path.is_file() and not is_within(str(folder.resolve()), str(path)):
+        raise ValueError(f"{path} is not read: it leads out of {folder}")
+    return path.is_file()
