@@ -331,8 +331,12 @@ def test_an_argument_that_is_left_out_or_added_is_named():
 
     said = said_of(lambda first, second: second.exp(), reference=both, cases=cases)
     assert said == "Not yet: `first` is missing."
-    said = said_of(lambda first, second: 2 * first + second.exp(), reference=both, cases=cases)
-    assert said == "Not yet: `first` is added, and should not be."
+    said = said_of(lambda one, second: 2 * one + second.exp(), reference=both, cases=cases)
+    assert said == "Not yet: `one` is added, and should not be."
+    said = said_of(lambda *pair: pair[1].exp(), reference=both, cases=cases)
+    assert said == "Not yet: `first` is missing."
+    # A function without a signature in Python is answered, too.
+    assert said_of(torch.mul, reference=both, cases=cases).startswith("Not yet: ")
 
 
 def test_intervals_are_judged_by_their_middle_and_their_width():
