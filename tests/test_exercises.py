@@ -253,7 +253,7 @@ NAMES = {"axes": "batch heads cells queries"}
         (identity, lambda x: 1.7 * x, LISTS, {}, "everything is 1.7 times"),
         (identity, torch.floor, LISTS, {}, "the fractions are lost"),
         (identity, torch.abs, LISTS, {}, "some have the wrong sign"),
-        (identity, lambda x: x + x, LISTS, {}, "`values` is added"),
+        (identity, lambda x: x + x, LISTS, {}, "`x` is added"),
         (upper, lambda x: ~upper(x), LISTS, {}, "True and False are exchanged"),
         (upper, lambda x: upper(x).float(), LISTS, {}, "True and False were expected"),
         (identity, lambda x: x.index_fill(0, torch.tensor(0), 9), LISTS, {}, "except the first"),
