@@ -661,6 +661,7 @@ def test_a_wrong_answer_gets_a_sentence_that_says_what_is_wrong(number, answer, 
     said = feedback(find(number), answer)
     assert said.startswith("Not yet: ")
     assert re.search(sentence, said), said
+    assert (UNEXPLAINED in said) == (sentence == UNEXPLAINED), said
 
 
 def test_nearly_all_wrong_answers_are_explained():

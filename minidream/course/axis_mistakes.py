@@ -4,7 +4,7 @@ Each function takes the pairs of all cases that differ, and gives a sentence tha
 of them, or "". Tensors of up to four axes are understood. (`recognition.py` calls the functions.)
 """
 
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 
 import torch
 from torch import Tensor
@@ -148,15 +148,12 @@ def axis_lost(pairs: Pairs, names: list[str]) -> str:
 
 def one_entry(pairs: Pairs, names: list[str]) -> str:
     """Whether a single number was expected, which is one entry of each result."""
-    if any(expected.dim() or not result.dim() for result, expected in pairs):
+    dims = {result.dim() for result, _ in pairs}
+    if len(dims) != 1 or 0 in dims or any(expected.dim() for _, expected in pairs):
         return ""
-    first = pairs[0][0]
-    for index in torch.cartesian_prod(*map(torch.arange, first.shape)).reshape(-1, first.dim()):
-        place = tuple(index.tolist())
-        if all(
-            result.shape == first.shape and close(result[place], expected)
-            for result, expected in pairs
-        ):
+    shortest = [min(lengths) for lengths in zip(*(result.shape for result, _ in pairs))]
+    for place in product(*map(range, shortest)):
+        if all(close(result[place], expected) for result, expected in pairs):
             return f"a single number was expected: the entry {place} of what came."
     return ""
 

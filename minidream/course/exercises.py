@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..tokenizers import ToyTokenizer
 from .arguments import changed, copied
 from .differences import differs, shown
-from .recognition import Answers, recognised
+from .recognition import Answers, recognized
 
 NOT_ATTEMPTED = "Not attempted yet: write your own lines in place of `raise NotImplementedError`."
 
@@ -79,7 +79,7 @@ def feedback(exercise: Exercise, answer: Callable) -> str:
         if not any(differs(result, mistake(*copied(case))) for result, case in zip(results, cases)):
             return f"Not yet: {sentence}"
     answers = Answers(answer, exercise.reference, [copied(case) for case in cases])
-    sentence = recognised(results, expected, answers, exercise.axes.split(), tokenizer)
+    sentence = recognized(results, expected, answers, exercise.axes.split(), tokenizer)
     if sentence:
         return f"Not yet: {sentence}"
     number = next(number for number, fault in enumerate(faults) if fault)

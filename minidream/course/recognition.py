@@ -7,7 +7,7 @@ chance, but not in three cases.
 import inspect
 import io
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from numbers import Number
 
@@ -40,7 +40,7 @@ class Names:
 
     axes: of the expected results; [] without names.
     tokenizer: names the tokens, or None.
-    arguments: of the reference.
+    arguments: as the answer calls them.
     """
 
     axes: list[str]
@@ -48,7 +48,7 @@ class Names:
     arguments: list[str]
 
 
-def recognised(results: list, expected: list, answers: Answers, axes: list[str], tokenizer) -> str:
+def recognized(results: list, expected: list, answers: Answers, axes: list[str], tokenizer) -> str:
     """What is wrong with an answer, as a sentence; "" if no sentence is known for it.
 
     Args:
@@ -72,12 +72,22 @@ def recognised(results: list, expected: list, answers: Answers, axes: list[str],
             "it is right except where two values are equal, or one is exactly 0: look again at `>` "
             "and `>=`, or `<` and `<=`."
         )
-    arguments = list(inspect.signature(answers.reference).parameters)
-    return mistake_in(results, expected, answers.cases, Names(axes, tokenizer, arguments))
+    names = Names(axes, tokenizer, argument_names(answers))
+    return mistake_in(results, expected, answers.cases, names)
+
+
+def argument_names(answers: Answers) -> list[str]:
+    """How the answer calls its arguments; if that cannot be seen, how the reference does."""
+    names: list[str] = []
+    with suppress(TypeError, ValueError):  # a function that is not written in Python
+        names = list(inspect.signature(answers.answer).parameters)
+    if len(names) < len(answers.cases[0]):
+        names = list(inspect.signature(answers.reference).parameters)
+    return names
 
 
 def mistake_in(results: list, expected: list, cases: list, names: Names) -> str:
-    """As `recognised`, from the results alone."""
+    """As `recognized`, from the results alone."""
     if not any(map(differs, results, expected)):
         return ""
     if are_tuples(results, expected):
