@@ -186,12 +186,14 @@ def test_the_warning_of_a_bomb_as_an_error_is_no_other_error(folder):
         picture_bytes(1, "JPEG", (64, 64))[:400],
         png_of_size(0, 3),
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 3\n%%EndComments\nshowpage\n",
+        b"P6 2 1 255 " + bytes(6),
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         b"version https://git-lfs.github.com/spec/v1\n",
     ],
-    ids=["empty", "text", "png", "jpeg", "no pixels", "eps", "svg", "lfs"],
+    ids=["empty", "text", "png", "jpeg", "no pixels", "eps", "ppm", "svg", "lfs"],
 )
 def test_a_file_that_is_no_whole_picture_is_refused(folder, content):
+    """Nor one of a format, such as EPS and PPM, that Pillow reads but no data set needs."""
     (folder / "broken.png").write_bytes(content)
     assert reason(folder, "broken.png") == "a picture cannot be read"
 
