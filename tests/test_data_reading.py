@@ -249,6 +249,22 @@ def test_what_was_skipped_keeps_nothing_alive(tmp_path, name):
         gc.enable()
 
 
+def test_a_record_that_was_interrupted_is_still_to_come(tmp_path, monkeypatch):
+    folder = write_csv(tmp_path)
+    whole = records_of(data.documents(folder))
+    reading = data.documents(folder)
+    first = records_of(next(reading) for _ in range(4))
+
+    def interrupted(image):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("minidream.data.pictures.as_rgb", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(reading)
+    assert first + records_of(data.documents(folder, start=reading.position)) == whole
+
+
 def test_the_account_names_the_first_records_of_each_reason():
     skipped = Skipped()
     assert not skipped and len(skipped) == 0

@@ -44,7 +44,7 @@ def leaves(name: str) -> bool:
 
 def is_within(root: str, path: str) -> bool:
     """Whether a path stays in a resolved folder once links are followed."""
-    return os.path.commonpath((root, os.path.realpath(path))) == root
+    return os.path.realpath(path).startswith(os.path.join(root, ""))
 
 
 def find_picture(root: Path, names: list[str]) -> Path:

@@ -85,11 +85,14 @@ class Reading:
 
     def __next__(self) -> Document:
         for name, make in self._records:
-            self.position += 1
+            document = None
             try:
-                return make()
+                document = make()
             except Unusable as fault:
                 self.skipped.add(name, fault)
+            self.position += 1  # not before: if this is interrupted, the record is still to come
+            if document is not None:
+                return document
         if self._say.detach():
             say(self.skipped)
         raise StopIteration
