@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## runs notebook 00 without a browser and saves its pictures in out/
-	$(PY) -m minidream.course.demo
+	$(PY) -m minidream demo
 
 # One pytest run for tests and notebooks: one summary line, and a failure in either makes the command fail.
 # The smallest budget, no GPU, no network, pinned threads: what passes here passes on another machine.

@@ -3,16 +3,16 @@
 from .documents import Document
 from .model import DreamLLM
 
-__all__ = ["Document", "DreamLLM", "budget", "load", "probe", "save"]
+__all__ = ["Document", "DreamLLM", "budget", "data", "load", "probe", "save"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    """Imports `load`, `save` and `probe` when first used: they need transformers and diffusers."""
+    """Imports what is not always needed when it is first used: much of it takes seconds."""
     import importlib
 
-    if name == "probe":
-        return importlib.import_module(".probe", __name__)
+    if name in ("data", "probe"):
+        return importlib.import_module(f".{name}", __name__)
     if name in ("load", "save"):
         return getattr(importlib.import_module(".weights", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

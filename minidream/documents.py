@@ -123,6 +123,10 @@ class Document:
         items = [*self.items, f"{set_off(opening, self.items)} {thought}".rstrip()]
         return Document(items, self.targets)
 
+    def layout(self, model) -> "Layout":
+        """As `lay_out`, with the sizes of a model; a kind of its own may have another layout."""
+        return lay_out(self, model.tokenizer, model.queries, model.vision.patches)
+
     def show(self) -> None:
         """Displays text and images one below the other, in a notebook."""
         from IPython.display import Markdown, display

@@ -261,8 +261,7 @@ class DreamLLM(nn.Module):
         if generator is None:
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
         documents = as_documents(documents)
-        sizes = self.tokenizer, self.queries, self.vision.patches
-        layouts = [lay_out(document, *sizes) for document in documents]
+        layouts = [document.layout(self) for document in documents]
         return self.loss_of_layouts(layouts, documents, generator)
 
     @torch.no_grad()

@@ -4,7 +4,13 @@ import importlib.util
 import itertools
 from pathlib import Path
 
+import data_readers
+import data_shared
+import pytest
 import torch
+from PIL import Image
+
+from minidream import data
 
 PATH = Path(__file__).parent / "benchmarks" / "bench.py"
 SPEC = importlib.util.spec_from_file_location("bench", PATH)
@@ -43,3 +49,24 @@ def test_both_sides_of_a_comparison_compute_the_same():
         torch.testing.assert_close(rows, attention[:, :, bench.ROWS], atol=1e-5, rtol=1e-4)
     ours, theirs = (side() for side in bench.denoising())
     torch.testing.assert_close(ours, torch.as_tensor(theirs.images), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", data_readers.PEERS)
+def test_data_readers_are_compared_over_the_same_pictures(tmp_path, name):
+    folder = data_shared.WRITERS[name](tmp_path, 7)
+    peer, _, _ = data_readers.PEERS[name]
+    theirs = [row[1][0] if isinstance(row[1], list) else row[1] for row in peer(folder)]
+    ours = [document.images[0] for document in data.documents(folder)]
+    assert sorted(map(Image.Image.tobytes, theirs)) == sorted(map(Image.Image.tobytes, ours))
+    assert len(ours) == 7
+
+
+def test_a_reader_is_timed_over_as_many_records_as_were_asked_for(monkeypatch):
+    used = []
+    monkeypatch.setattr(data_readers, "used_up", lambda items: used.append(len(list(items))))
+    monkeypatch.setattr(data_shared, "SIZE", data_shared.SIZE)  # the benchmark sets another
+    for name, sides in data_readers.reading(9).items():
+        assert name.startswith("reading 9 records of ")
+        ours, _ = sides()
+        ours()
+    assert used == [9] * len(data_readers.PEERS)

@@ -1,11 +1,12 @@
-"""The promises of the course notebooks: their size, their parts, and exercises that check answers.
+"""The promises of the course notebooks: their size, their parts, and their exercises.
 
-An exercise is a code cell that holds a stub and calls `check_exercise`; the text cell after it
-holds the solution. Only the cells that an exercise depends on run here, so that nothing is trained.
+An exercise is a code cell that holds a stub and calls `check`; the text cell after it holds a hint.
+What is checked is in `minidream/course/references`, and tested in test_exercise_references.py.
 """
 
 import ast
 import contextlib
+import inspect
 import io
 import json
 import re
@@ -14,9 +15,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from minidream.course import exercises
+from minidream.course.exercises import NOT_ATTEMPTED
+from minidream.course.references import find
+from minidream.course.solutions import exercise_call
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = {
@@ -35,12 +37,12 @@ def code_cells(name):
 
 
 def open_cells(cells):
-    """Those that are not folded away: such cells only assert, or hold what exercises check with."""
+    """Those that are not folded away: such cells only assert."""
     return [cell for cell in cells if "hide-input" not in cell["metadata"].get("tags", [])]
 
 
 def is_exercise(cell) -> bool:
-    return cell["cell_type"] == "code" and "check_exercise(" in source(cell)
+    return cell["cell_type"] == "code" and exercise_call(source(cell)) is not None
 
 
 EXERCISES = [
@@ -49,6 +51,9 @@ EXERCISES = [
     for place, cell in enumerate(cells)
     if is_exercise(cell)
 ]
+every_exercise = pytest.mark.parametrize(
+    "name, place", EXERCISES, ids=[f"{name}-{place}" for name, place in EXERCISES]
+)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -58,8 +63,7 @@ EXERCISES = [
 @pytest.mark.parametrize("name", COURSE)
 def test_a_sitting_has_a_sittings_size(name):
     # A cell shows one step, one statement a line: about fifteen lines, up to twenty in the median.
-    # Exercises hold a stub, the usual mistakes and cases, and may take forty lines.
-    # Cells that are folded away do not count as cells.
+    # No cell takes more than forty lines. Cells that are folded away do not count as cells.
     lines = [len(source(cell).splitlines()) for cell in code_cells(name)]
     cells, of_code = len(open_cells(NOTEBOOKS[name])), len(open_cells(code_cells(name)))
     assert 20 <= cells <= 48 and 8 <= of_code <= 26, f"{cells} cells, {of_code} of code"
@@ -140,123 +144,55 @@ def test_links_to_hosts_wait_for_a_home():
 
 
 # --------------------------------------------------------------------------------------------------
-# Exercises
+# Exercises: a stub and a check, and nothing of the answer
 
 
-def names(code: str) -> tuple[set[str], set[str]]:
-    """Names that a cell defines at its top level or inside, and names that it uses."""
-    defined, used = set(), set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Name):
-            (used if isinstance(node.ctx, ast.Load) else defined).add(node.id)
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            defined.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            defined |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-    return defined, used
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_exercises_have_the_numbers_of_their_notebook_in_order(name):
+    calls = [exercise_call(source(cell)) for cell in NOTEBOOKS[name] if is_exercise(cell)]
+    numbers = [number for number, _ in calls]
+    assert numbers == [f"{name[:2]}.{index + 1}" for index in range(len(numbers))]
+    text = "\n".join(source(cell) for cell in NOTEBOOKS[name])
+    asked = re.findall(r"\*\*Exercise (\d)\*\* \(\d+ minutes\)", text)
+    assert asked == [number[-1] for number in numbers]
 
 
-def leaned_on(name: str, place: int) -> list[str]:
-    """Earlier cells that define what an exercise uses and does not define, and what those use."""
-    exercise = source(NOTEBOOKS[name][place])
-    own, used = names(exercise)
-    arguments = {node.arg for node in ast.walk(ast.parse(exercise)) if isinstance(node, ast.arg)}
-    chosen, needed = [], used - own - arguments
-    for cell in reversed(NOTEBOOKS[name][:place]):
-        if cell["cell_type"] == "code":
-            defined, used = names(source(cell))
-            if defined & needed:
-                chosen.insert(0, source(cell))
-                needed |= used
-    return chosen
-
-
-def run(code: str, space: dict) -> str:
-    """Runs a cell; gives what it prints."""
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile(code, "cell", "exec"), space)
-    return printed.getvalue()
-
-
-def without_stub(code: str) -> tuple[str, str]:
-    """The cell without its stub, and the stub's name."""
-    tree = ast.parse(code)
-    stubs = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and "raise NotImplementedError" in ast.unparse(node)
+def parts_of(code: str) -> tuple[list[str], list[ast.stmt]]:
+    """The imports of a cell as text, and its other statements."""
+    statements = ast.parse(code).body
+    imports = [each for each in statements if isinstance(each, (ast.Import, ast.ImportFrom))]
+    return [ast.unparse(each) for each in imports], [
+        each for each in statements if each not in imports
     ]
-    assert len(stubs) == 1, "an exercise holds one stub, which raises NotImplementedError"
-    tree.body.remove(stubs[0])
-    return ast.unparse(tree), stubs[0].name
 
 
-def test_what_a_cell_leans_on_is_found(monkeypatch):
-    monkeypatch.setitem(
-        NOTEBOOKS,
-        "made up",
-        [
-            {"cell_type": "code", "source": text}
-            for text in (
-                "import math",
-                "a = 1",
-                "b = train_for_hours()",
-                "def twice(x):\n    return 2 * x * a",
-                "check_exercise(my_x, twice, (2,))",
-            )
-        ],
-    )
-    assert leaned_on("made up", 4) == ["a = 1", "def twice(x):\n    return 2 * x * a"]
+@every_exercise
+def test_a_cell_holds_the_stub_and_its_check_and_nothing_else(name, place):
+    cell = NOTEBOOKS[name][place]
+    imports, (stub, call) = parts_of(source(cell))
+    assert "from minidream.course import check" in imports
+    body = [line for line in stub.body if not isinstance(getattr(line, "value", 0), ast.Constant)]
+    assert [ast.unparse(line) for line in body] == ["raise NotImplementedError"]
+    number, answer = exercise_call(source(cell))
+    assert ast.unparse(call) == f"check('{number}', {answer})" and stub.name == answer
+    arguments = inspect.signature(find(number).reference).parameters.values()
+    required = [each for each in arguments if each.default is inspect.Parameter.empty]
+    assert len(stub.args.args) == len(required)
 
 
-@pytest.fixture
-def gradients_come_back():
-    """A notebook may switch gradients off for good; here its cells share a process with others."""
-    with torch.enable_grad():
-        yield
+@every_exercise
+def test_an_untouched_cell_prints_what_is_committed_and_needs_no_other_cell(name, place):
+    cell = NOTEBOOKS[name][place]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(source(cell), "cell", "exec"), {})
+    (output,) = cell["outputs"]
+    assert "".join(output["text"]) == printed.getvalue() == f"{NOT_ATTEMPTED}\n"
 
 
-@pytest.mark.usefixtures("gradients_come_back")
-@pytest.mark.parametrize(
-    "name, place", EXERCISES, ids=[f"{name}-{place}" for name, place in EXERCISES]
-)
-def test_exercises_know_right_from_wrong(name, place, monkeypatch):
-    monkeypatch.setenv("MINIDREAM_BUDGET", "ci")
-    monkeypatch.delenv("MINIDREAM_7B", raising=False)
-    monkeypatch.chdir(FOLDER)
-    exercise, following = source(NOTEBOOKS[name][place]), source(NOTEBOOKS[name][place + 1])
-    space: dict = {}
-    for cell in leaned_on(name, place):
-        run(cell, space)
-    assert run(exercise, space).startswith("Not attempted yet")
-
-    rest, stub = without_stub(exercise)
-    assert following.count("<details>") >= 2 and "Hint" in following
-    solution = re.search(
-        r"```python\n(.*?)```", following[following.index("Solution") :], re.DOTALL
-    )[1]
-    run(solution, space)
-    assert run(rest, space).startswith("Right"), f"the solution of {stub} is not accepted"
-
-    asked = []
-    with monkeypatch.context() as context:
-        context.setattr(
-            exercises, "check_exercise", None
-        )  # what the cell imports anew must not undo the next line
-        space["check_exercise"] = lambda attempt, reference, *cases, mistakes=None: asked.append(
-            (reference, cases, mistakes or {})
-        )
-        run(
-            re.sub(
-                r"^from minidream\.course\.exercises import check_exercise$",
-                "",
-                rest,
-                flags=re.MULTILINE,
-            ),
-            space,
-        )
-    ((reference, cases, mistakes),) = asked
-    assert len(mistakes) >= 2
-    for sentence, mistake in mistakes.items():
-        assert exercises.feedback(mistake, reference, cases, mistakes) == f"Not yet: {sentence}"
-        assert sentence.endswith((".", "?"))
+@every_exercise
+def test_the_hint_is_that_of_the_exercise_and_no_answer_follows(name, place):
+    following = source(NOTEBOOKS[name][place + 1])
+    number, _ = exercise_call(source(NOTEBOOKS[name][place]))
+    hint = re.match(r"<details><summary>Hint</summary>(.*?)</details>", following, re.DOTALL)[1]
+    assert " ".join(hint.split()) == " ".join(find(number).hint.split())
+    assert "```" not in following and "<summary>Solution" not in following

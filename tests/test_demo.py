@@ -106,7 +106,7 @@ def test_execute_runs_in_the_notebooks_folder_and_leaves_the_file_alone(tmp_path
     nbformat.write(new_notebook(cells=[new_code_cell("raise KeyError('here')")]), path)
     with pytest.raises(CellExecutionError, match="here"):
         demo.execute(path)
-    with pytest.raises(FileNotFoundError, match="clone"):
+    with pytest.raises(FileNotFoundError, match="nowhere.ipynb is not there"):
         demo.execute(tmp_path / "nowhere.ipynb")
 
 

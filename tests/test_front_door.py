@@ -10,7 +10,14 @@ import minidream
 # Each of these takes seconds to import, or belongs to a room that nobody has asked for yet.
 LATER = (
     *("transformers", "diffusers", "accelerate", "captum", "matplotlib", "ipywidgets", "IPython"),
-    *("scipy", "minidream.probe", "minidream.plots", "minidream.train", "minidream.weights"),
+    *(
+        "scipy",
+        "minidream.data",
+        "minidream.probe",
+        "minidream.plots",
+        "minidream.train",
+        "minidream.weights",
+    ),
 )
 
 

@@ -124,6 +124,24 @@ def test_conda_brings_python_and_pip_and_nothing_else():
     assert "Python 3.11" in (HOUSE / "constraints.txt").read_text(encoding="utf-8").splitlines()[0]
 
 
+def test_uv_gets_the_same_versions_as_make():
+    lock = requirements(
+        line
+        for line in (HOUSE / "requirements.lock").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    )
+    extra = {name for name in PINS if name not in lock}
+    assert extra <= requirements(EXTRAS["int8"]).keys(), f"requirements.lock lacks {extra}"
+    for name, pin in lock.items():
+        if name in PINS:
+            assert exact_version(pin) == exact_version(PINS[name]), (
+                f"requirements.lock and constraints.txt differ on {name}"
+            )
+        else:  # what other systems than the tested one, or older Pythons, need
+            assert pin.marker is not None, f"{name} is in requirements.lock and not in constraints"
+        assert not name.startswith(("nvidia", "cuda", "triton")) and pin.url is None
+
+
 def test_the_version_can_be_read_without_importing_torch():
     # pip builds us in a bare environment: setuptools reads the version as a literal, or imports the
     # package and fails.
@@ -194,6 +212,7 @@ FRONT_DOOR = ""  # minidream/__init__.py, which may import everything
 MAY_IMPORT = {
     "model": set(),
     "world": {"images"},
+    "data": {"documents", "images"},
     "plots": {"model", "world"},
     "weights": {"model", "world"},
     "probe": {"model", "world", "plots", "weights"},
@@ -290,6 +309,8 @@ def test_imports_run_downwards_and_never_in_circles():
         ("llm", "from .model import DreamLLM", False, "llm imports model"),
         ("images", "def f():\n    from . import documents", False, "images imports documents"),
         ("world.new", "from ..llm import LLM", False, "world.new imports llm"),
+        ("data.new", "from ..train.loop import fit", False, "data.new imports train.loop"),
+        ("data.new", "from ..tokenizers import BASIC", False, "data.new imports tokenizers"),
         ("plots.new", "import minidream.probe.lens", False, "plots.new imports probe.lens"),
         ("train.new", "from minidream.probe import lens", False, "train.new imports probe.lens"),
         ("weights.new", "from .. import __version__", False, "weights.new imports the front door"),
@@ -324,7 +345,7 @@ def test_allowed_imports_are_not_refused():
 
 def test_the_top_of_the_package_is_the_model():
     top = {path.stem for path in (HOUSE / "minidream").glob("*.py")}
-    assert top == {"__init__", *MODEL}
+    assert top == {"__init__", "__main__", *MODEL}  # the front door, and the command line
     rooms = {path.parent.name for path in (HOUSE / "minidream").glob("*/__init__.py")}
     assert rooms | {"model"} == MAY_IMPORT.keys()
 

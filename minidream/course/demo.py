@@ -1,7 +1,6 @@
 """The demo: runs notebook 00 without a browser, and saves its page and its pictures in a folder.
 
-`make demo` calls `python -m minidream.course.demo`. The notebook is executed in memory; its file is
-not changed.
+`make demo` calls `minidream demo`. The notebook is executed in memory; its file is not changed.
 """
 
 import argparse
@@ -16,9 +15,9 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import ExecutePreprocessor
 
-from ..weights.files import as_path, write_atomically
+from ..weights.files import as_path, data_folder, write_atomically
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_quickstart.ipynb"
+NOTEBOOK = data_folder("notebooks", "notebooks") / "00_quickstart.ipynb"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -26,13 +25,11 @@ def execute(notebook: Path) -> nbformat.NotebookNode:
     """The notebook with the outputs of a fresh run; the file stays as it is.
 
     Raises:
-        FileNotFoundError: if there is no such notebook (only a clone of the repository has it).
+        FileNotFoundError: if there is no such notebook.
         nbclient.exceptions.CellExecutionError: if a cell fails; it shows the cell and its error.
     """
     if not notebook.is_file():
-        raise FileNotFoundError(
-            f"{notebook} is not there: the demo runs from a clone of the repository"
-        )
+        raise FileNotFoundError(f"{notebook} is not there")
     book = nbformat.read(notebook, as_version=4)
     ExecutePreprocessor(kernel_name="python3", timeout=300).preprocess(
         book, {"metadata": {"path": str(notebook.parent)}}
@@ -114,7 +111,7 @@ def seconds_per_picture(model, prompt: str, times: int = 3) -> float:
 def main(arguments: list[str] | None = None) -> None:
     """The command line; `arguments` None takes those of the process."""
     parser = argparse.ArgumentParser(
-        prog="python -m minidream.course.demo",
+        prog="minidream demo",
         description="Runs notebook 00 on the shipped weights, without a "
         "browser; writes it as a page, and its figures as PNG.",
     )

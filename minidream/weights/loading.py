@@ -33,7 +33,7 @@ def load(
         name: "toy" (in the package), a folder in the official layout, a folder that
             `minidream.train` wrote, or the name of a repository on the Hugging Face hub. A path
             may begin with "~", the home folder.
-        device: None takes CUDA if available, else the CPU.
+        device: None takes CUDA if available, else Apple's MPS, else the CPU.
         dtype: of floating-point numbers, from torch or by its name ("bfloat16"). None is float32
             for the toy, and the stored dtype for all other weights. "auto" is the dtype that
             `config.json` gives, as in transformers, and the stored one if it gives none.
@@ -129,13 +129,15 @@ def dtype_of_config(path: Path) -> torch.dtype | None:
 
 
 def as_device(device: str | int | torch.device | None) -> torch.device:
-    """A device that is here; None is CUDA if available, else the CPU.
+    """A device that is here; None is CUDA if available, else Apple's MPS, else the CPU.
 
     Raises:
         ValueError: if there is no such device; the message says which there are.
     """
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         found = torch.device(device)
         torch.empty(0, device=found)

@@ -1,6 +1,6 @@
 """`make bench`: how long things take, as ratios to what a user would use instead.
 
-    python tests/benchmarks/bench.py [--pairs 15] [--only WORDS] [--out out/bench.json]
+    python tests/benchmarks/bench.py [--pairs 15] [--only WORDS] [--records 10000] [--out FILE]
 
 The two sides of a comparison are timed in turn, so that a machine that is busy for a while slows
 both. Each pair gives one ratio. Printed are the median of the ratios and its 95 % interval, which
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from data_readers import reading
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from scipy.stats import binom
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -297,17 +298,25 @@ def main() -> None:
     add = parser.add_argument
     add("--pairs", type=int, default=15, help="timed pairs each (default: %(default)s)")
     add("--only", default="", help="only comparisons whose name holds these words")
+    add("--records", type=int, default=10_000, help="of each data reader (default: %(default)s)")
     add("--out", type=as_path, default=Path("out/bench.json"), help="default: %(default)s")
     options = parser.parse_args()
     if options.pairs < 6:
         parser.error(f"a 95 % interval of a median needs at least 6 pairs, not {options.pairs}")
+    if options.records < 1:
+        parser.error(f"at least 1 record is read, not {options.records}")
     results = {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    results |= {"pairs": options.pairs, "comparisons": {}}
-    for name, sides in COMPARISONS.items():
+    results |= {"pairs": options.pairs, "comparisons": {}, "records per second": {}}
+    readers = reading(options.records)
+    for name, sides in (COMPARISONS | readers).items():
         if options.only in name:
             found = compare(sides(), options.pairs)
             show(name, found)
             results["comparisons"][name] = rounded(found)
+            if name in readers:
+                rate = round(options.records / found["ours, s"])
+                results["records per second"][name] = rate
+                print(f"{rate:8,} records per second")
     if not options.only:
         name = "import minidream / import torch"
         found = start_up(options.pairs)
