@@ -222,100 +222,116 @@ def summed_over_the_batch(pictures, captions, scale):
 # 04
 
 
-@wrong("04.1", "the shares are exchanged")
-def shares_exchanged(noisy, guess, kept):
-    return (noisy - kept.sqrt() * guess) / (1 - kept).sqrt()
-
-
-@wrong("04.1", "your function changes what it is given")
-def clean_in_place(noisy, guess, kept):
-    noisy -= (1 - kept).sqrt() * guess
-    return noisy / kept.sqrt()
-
-
-@wrong("04.2", "the two predictions are exchanged")
-def interpolated_backwards(null, conditional, scale):
-    return scale * null + (1 - scale) * conditional
-
-
-@wrong("04.2", "returns nothing. Is a `return` missing")
-def no_return(null, conditional, scale):
-    null + scale * (conditional - null)
-
-
 def heads_of(cells, condition, to_query, to_key, to_value, heads):
     split = "batch places (heads dim) -> batch heads places dim"
     each = (cells @ to_query.T, condition @ to_key.T, condition @ to_value.T)
     return [rearrange(states, split, heads=heads) for states in each]
 
 
-@wrong("04.3", "two axes should be merged into the axis `inner`")
+@wrong("04.1", "two axes should be merged into the axis `inner`")
 def heads_kept_apart(*case):
     query, key, value = heads_of(*case)
     return (query @ key.mT / query.shape[-1] ** 0.5).softmax(dim=-1) @ value
 
 
-@wrong("04.3", "divide by the root of head_dim, do not multiply")
+@wrong("04.1", "divide by the root of head_dim, do not multiply")
 def multiplied_by_the_root(*case):
     query, key, value = heads_of(*case)
     mixed = (query @ key.mT * query.shape[-1] ** 0.5).softmax(dim=-1) @ value
     return rearrange(mixed, "batch heads cells dim -> batch cells (heads dim)")
 
 
-def loss_of(predict, latents, timesteps, noise, alphas_cumprod):
+def noised(latents, noise, timesteps, alphas_cumprod):
     share = alphas_cumprod[timesteps][:, None, None, None]
-    noisy = share.sqrt() * latents + (1 - share).sqrt() * noise
-    return predict(noisy, timesteps) - noise
+    return share.sqrt() * latents + (1 - share).sqrt() * noise
 
 
-@wrong("04.4", "120 times .* a sum instead of a mean")
+def noise_error(predict, latents, noise, timesteps, condition, null, dropped, alphas_cumprod):
+    noisy = noised(latents, noise, timesteps, alphas_cumprod)
+    given = torch.where(dropped[:, None, None], null, condition)
+    return predict(noisy, timesteps, given) - noise
+
+
+@wrong("04.2", "120 times .* a sum instead of a mean")
 def sum_of_squares(*case):
-    return loss_of(*case).square().sum()
+    return noise_error(*case).square().sum()
 
 
-@wrong("04.4", "something else each time")
-def noise_of_its_own(predict, latents, timesteps, noise, alphas_cumprod):
-    noise = torch.randn_like(latents)
-    return loss_of(predict, latents, timesteps, noise, alphas_cumprod).square().mean()
+@wrong("04.2", "something else each time")
+def noise_of_its_own(predict, latents, noise, *others):
+    return noise_error(predict, latents, torch.randn_like(latents), *others).square().mean()
 
 
-@wrong("04.4", "that is the square root of")
+@wrong("04.2", "that is the square root of")
 def root_of_the_mean(*case):
-    return loss_of(*case).square().mean().sqrt()
+    return noise_error(*case).square().mean().sqrt()
 
 
-@wrong("04.4", "should not be there any more: take the mean")
+@wrong("04.2", "should not be there any more: take the mean")
 def a_loss_for_each_picture(*case):
-    return loss_of(*case).square().mean(dim=(1, 2, 3))
+    return noise_error(*case).square().mean(dim=(1, 2, 3))
 
 
-@wrong("04.5", "with the roots of their shares")
+@wrong("04.2", "no condition is dropped")
+def dropped_is_forgotten(predict, latents, noise, timesteps, condition, null, dropped, bars):
+    noisy = noised(latents, noise, timesteps, bars)
+    return F.mse_loss(predict(noisy, timesteps, condition), noise)
+
+
+@wrong("04.2", "the conditions are exchanged")
+def null_where_it_is_kept(predict, latents, noise, timesteps, condition, null, dropped, bars):
+    given = torch.where(dropped[:, None, None], condition, null)
+    return F.mse_loss(predict(noised(latents, noise, timesteps, bars), timesteps, given), noise)
+
+
+@wrong("04.3", "ᾱ and 1 − ᾱ are exchanged")
+def shares_exchanged(noisy, noise_pred, alpha_bar, alpha_bar_next):
+    clean = (noisy - alpha_bar.sqrt() * noise_pred) / (1 - alpha_bar).sqrt()
+    return alpha_bar_next.sqrt() * clean + (1 - alpha_bar_next).sqrt() * noise_pred
+
+
+@wrong("04.3", "your function changes what it is given")
+def step_in_place(noisy, noise_pred, alpha_bar, alpha_bar_next):
+    noisy -= (1 - alpha_bar).sqrt() * noise_pred
+    clean = noisy / alpha_bar.sqrt()
+    return alpha_bar_next.sqrt() * clean + (1 - alpha_bar_next).sqrt() * noise_pred
+
+
+@wrong("04.3", "with the roots of their shares")
 def mixed_without_roots(noisy, noise_pred, share, earlier):
     clean = (noisy - (1 - share).sqrt() * noise_pred) / share.sqrt()
     return earlier * clean + (1 - earlier) * noise_pred
 
 
-@wrong("04.5", "something else each time")
+@wrong("04.3", "something else each time")
 def fresh_noise(noisy, noise_pred, share, earlier):
     clean = (noisy - (1 - share).sqrt() * noise_pred) / share.sqrt()
     return earlier.sqrt() * clean + (1 - earlier).sqrt() * torch.randn_like(noisy)
 
 
-@wrong("04.6", "the two halves are exchanged")
-def halves_exchanged(predict, latents, condition, null, scale):
-    if scale <= 1:
-        return predict(latents, condition)
-    conditions = torch.cat([condition, null.expand_as(condition)])
-    unconditional, conditional = predict(torch.cat([latents, latents]), conditions).chunk(2)
-    return unconditional + scale * (conditional - unconditional)
+def both_predictions(predict, noisy, timesteps, condition, null):
+    twice = torch.cat([noisy, noisy]), torch.cat([timesteps, timesteps])
+    return predict(*twice, torch.cat([null.expand_as(condition), condition]))
 
 
-@wrong("04.6", "Along the axis `batch` there are 4 entries instead of 2")
-def both_halves_returned(predict, latents, condition, null, scale):
-    if scale <= 1:
-        return predict(latents, condition)
-    conditions = torch.cat([null.expand_as(condition), condition])
-    return predict(torch.cat([latents, latents]), conditions)
+@wrong("04.4", "the two predictions are exchanged")
+def interpolated_backwards(*case):
+    *inputs, scale = case
+    null_pred, noise_pred = both_predictions(*inputs).chunk(2)
+    return scale * null_pred + (1 - scale) * noise_pred
+
+
+@wrong("04.4", "Along the axis `batch` there are 4 entries instead of 2")
+def both_halves_returned(*case):
+    *inputs, _ = case
+    return both_predictions(*inputs)
+
+
+@wrong("04.4", "returns nothing. Is a `return` missing")
+def no_return(*case):
+    *inputs, scale = case
+    null_pred, noise_pred = both_predictions(*inputs).chunk(2)
+    null_pred + scale * (noise_pred - null_pred)
 
 
 # --------------------------------------------------------------------------------------------------

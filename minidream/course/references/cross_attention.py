@@ -1,4 +1,4 @@
-"""Exercise 04.3: the U-Net's cross-attention, from latent cells to a condition."""
+"""Exercise 04.1: the U-Net's cross-attention, from latent cells to a condition."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ def cross_attention(
 
     Args:
         cells: shape (batch, cells, dim).
-        condition: shape (batch, queries, condition_dim).
+        condition: shape (batch, words, condition_dim).
         to_query: shape (inner, dim).
         to_key, to_value: shape (inner, condition_dim).
         heads: inner is heads * head_dim.
@@ -29,7 +29,7 @@ def cross_attention(
     key = rearrange(condition @ to_key.T, split, heads=heads)
     value = rearrange(condition @ to_value.T, split, heads=heads)
     scores = query @ key.mT / query.shape[-1] ** 0.5
-    weights = scores.softmax(dim=-1)  # over the queries
+    weights = scores.softmax(dim=-1)  # over the words
     mixed = weights @ value
     return rearrange(mixed, "batch heads cells head_dim -> batch cells (heads head_dim)")
 
@@ -37,10 +37,10 @@ def cross_attention(
 def cells_and_conditions() -> list[tuple]:
     """Cells, conditions of another width and number, three matrices, and the number of heads."""
     draw, cases = torch.Generator().manual_seed(6), []
-    for batch, positions, queries, heads in ((2, 6, 3, 2), (1, 4, 7, 3)):
+    for batch, positions, words, heads in ((2, 6, 3, 2), (1, 4, 7, 3)):
         inner = 4 * heads
         cells = torch.randn(batch, positions, 5, generator=draw)
-        condition = torch.randn(batch, queries, 7, generator=draw)
+        condition = torch.randn(batch, words, 7, generator=draw)
         to_query = torch.randn(inner, 5, generator=draw)
         to_key, to_value = torch.randn(2, inner, 7, generator=draw)
         cases.append((cells, condition, to_query, to_key, to_value, heads))
@@ -73,9 +73,10 @@ CROSS_ATTENTION = Exercise(
     cross_attention,
     cells_and_conditions,
     {
-        "softmax is taken over the wrong axis: each cell spreads its attention over the "
-        "queries.": lambda *case: attended(*case, axis=-2),
-        "softmax is taken over the heads; each head has a softmax of its own, over the queries.": (
+        "softmax is taken over the wrong axis: each cell spreads its attention over the words.": (
+            lambda *case: attended(*case, axis=-2)
+        ),
+        "softmax is taken over the heads; each head has a softmax of its own, over the words.": (
             lambda *case: attended(*case, axis=1)
         ),
         "divide by the root of head_dim, do not multiply by it.": (
@@ -108,6 +109,6 @@ CROSS_ATTENTION = Exercise(
         ),
     },
     "Queries come from the cells, keys and values from the condition. Split all three into heads "
-    "(`rearrange`), and take softmax over the last axis of (batch, heads, cells, queries).",
+    "(`rearrange`), and take softmax over the last axis of (batch, heads, cells, words).",
     axes="batch cells inner",
 )
