@@ -80,6 +80,15 @@ def test_unet_is_a_u_whose_skip_connections_are_level():
     assert not plt.fignum_exists(figure.number)
 
 
+def test_the_names_of_a_unets_parts_are_inside_the_figure():
+    long = [(f"{name} with a longer name", shape) for name, shape in UNET]
+    figure = plot_unet(long, skips=[(1, 5), (2, 4)], listening=[], title="A U")
+    figure.draw_without_rendering()
+    for text in figure.axes[0].texts:
+        box = text.get_window_extent()
+        assert 0 <= box.x0 and box.x1 <= figure.bbox.x1, text.get_text()
+
+
 def test_unet_needs_skip_connections_between_its_parts():
     with pytest.raises(ValueError, match="without skip connections"):
         plot_unet(UNET, [], [], "A U")

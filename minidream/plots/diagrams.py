@@ -277,19 +277,21 @@ def plot_unet(
         rows[index] = rows[targets[index]] if index in targets else rows[index + 1] - 1
     rows |= {index: rows[back] + index - turn for index in range(turn + 1, back)}
     lowest, highest = max(rows.values()), min(rows.values())
-    width = max(7.2, LETTER * len(title))
+    labels = [f"{name}  {' × '.join(map(str, shape))}" for name, shape in parts]
+    beside = SIDE / 2 + 0.1  # inches from the middle of a square to its label
+    outside = 0.082 * max(map(len, labels)) + beside  # and to the end of the longest label
+    width = max(2 * outside + 2.6, LETTER * len(title))
     figure, axis = canvas(width, ROW * (lowest - highest + 1) + 0.85)
     centres = {}
-    for index, (name, (channels, height, cells)) in enumerate(parts):
+    for index, (_, (_, height, _)) in enumerate(parts):
         side = -1 if index <= turn else int(index >= back)  # left, in the middle or right
-        x, y = width / 2 + side * 0.19 * width, 0.45 + ROW * (lowest - rows[index] + 0.5)
+        x, y = width / 2 + side * (width / 2 - outside), 0.45 + ROW * (lowest - rows[index] + 0.5)
         half = SIDE / 2 * height / max(shape[1] for _, shape in parts)
         centres[index] = (x, y, half)
         colour = LISTENS if index in listening else COMPUTES
         _draw_map(axis, x - half, y - half, 2 * half, height, colour)
-        text, beside = f"{name}  {channels} × {height} × {cells}", SIDE / 2 + 0.1
         style = dict(ha=["left", "left", "right"][side], va="center", fontsize=9.5, color=INK)
-        axis.text(x + (side or 1) * beside, y, text, **style)
+        axis.text(x + (side or 1) * beside, y, labels[index], **style)
     for index in range(len(parts) - 1):
         (x, y, half), (other_x, other_y, other) = centres[index], centres[index + 1]
         if x == other_x:
