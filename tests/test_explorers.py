@@ -27,7 +27,7 @@ import minidream
 from minidream import probe
 from minidream.diffusion import picture_noise
 from minidream.images import to_pil
-from minidream.plots import plot_film, plot_hop, plot_pictures, plot_trace
+from minidream.plots import groups, plot_film, plot_hop, plot_pictures, plot_trace
 from minidream.plots.controls import (
     Explorer,
     Refused,
@@ -607,9 +607,10 @@ def test_the_page_of_two_hops_has_what_each_prompt_gives(models):
             model.dream(prompt, seed=3 + index)
         trace_of_prompt = probe.dream_attention(model, prompt)
         hops = probe.two_hop(trace_of_prompt, maps)
-        np.testing.assert_allclose(
-            np.sum(numbers["maps"], axis=0), 1000 * hops.sum(dim=0).flatten(), atol=2
-        )
+        shares = [
+            hops[group].sum(dim=0).flatten() for group in groups(trace_of_prompt.inputs).values()
+        ]
+        np.testing.assert_allclose(numbers["maps"], 1000 * torch.stack(shares), atol=0.2)
         np.testing.assert_allclose(numbers["looks"], 1000 * maps.mean().flatten(1), atol=0.2)
         np.testing.assert_allclose(  # the first input, <s>, is a group of its own
             np.array(numbers["reads"])[:, 0], 1000 * trace_of_prompt.mean()[:, 0], atol=0.2
