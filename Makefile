@@ -17,7 +17,7 @@ AT_LEAST_311 = -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	" (an old $(VENV) must be removed first)" % (sys.executable, sys.version.split()[0]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lab notebooks weights bench clean
+.PHONY: help setup demo test lab notebooks book slides weights bench clean
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,20 @@ notebooks: $(STAMP)  ## executes the notebooks again for committing; NB=00 picks
 		$(NOTEBOOKS)
 	$(PY) tests/benchmarks/notebooks.py --shrink $(NOTEBOOKS)
 
+book: $(VENV)/.book  ## the README, the notebooks and the API reference as a site in out/book, checked in a browser
+	rm -rf out/book out/book-doctrees
+	$(PY) -m sphinx -q -W --keep-going -j auto -d out/book-doctrees -c notebooks/book . out/book
+	$(PY) notebooks/book/two_hops.py out/book/notebooks/book/two_hops.html
+	$(PY) -m pytest -q -m slow tests/campaigns/test_book.py
+
+$(VENV)/.book: $(STAMP)
+	$(PY) -m pip install -c constraints.txt -e '.[book]'
+	@touch $@
+
+slides: $(STAMP)  ## the main figures of the notebooks as slides, in out/slides.slides.html
+	$(PY) -m minidream.course.slides out/slides.ipynb
+	$(PY) -m nbconvert --to slides --no-input out/slides.ipynb
+
 weights: $(STAMP)  ## trains the toy weights from scratch, all stages (hours on a CPU)
 	$(PY) -m minidream.train all
 
@@ -71,5 +85,5 @@ bench: $(STAMP)  ## speed and memory as ratios to transformers and diffusers, me
 	$(PY) tests/benchmarks/bench.py
 
 clean:  ## removes everything that can be made again, except .venv and runs/
-	rm -rf out build dist *.egg-info .pytest_cache
+	rm -rf out build notebooks/book/*/ dist *.egg-info .pytest_cache
 	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -print0 | xargs -0 rm -rf

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import nbformat
 import pytest
 import torch
 
@@ -53,6 +54,16 @@ def test_notebooks_are_copied_and_own_changes_are_kept(tmp_path, capsys):
     assert f"1 notebooks copied to {folder}, {len(copied) - 1} left" in capsys.readouterr().out
     assert (folder / notebooks.FIRST).read_text(encoding="utf-8") == "changed"
     assert copied[1].exists()
+
+
+def test_copies_for_students_have_no_outputs(tmp_path):
+    notebooks.main([str(tmp_path), "--student", "--no-lab"])
+    for path in notebooks.shipped():
+        whole, copy = (nbformat.read(place, as_version=4) for place in (path, tmp_path / path.name))
+        nbformat.validate(copy)
+        assert [cell.source for cell in copy.cells] == [cell.source for cell in whole.cells]
+        code = [cell for cell in copy.cells if cell.cell_type == "code"]
+        assert code and not any(cell.outputs or cell.execution_count for cell in code)
 
 
 def test_the_lab_opens_the_first_notebook(tmp_path, monkeypatch):

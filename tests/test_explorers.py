@@ -1,9 +1,13 @@
 """The explorers: every setting of their controls draws the right figure of real pictures."""
 
+import base64
 import copy
 import gc
+import html
 import io
 import itertools
+import json
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +27,7 @@ import minidream
 from minidream import probe
 from minidream.diffusion import picture_noise
 from minidream.images import to_pil
-from minidream.plots import plot_film, plot_hop, plot_pictures, plot_trace
+from minidream.plots import groups, plot_film, plot_hop, plot_pictures, plot_trace
 from minidream.plots.controls import (
     Explorer,
     Refused,
@@ -43,6 +47,7 @@ from minidream.probe.explorers import (
     explore_denoising,
     explore_dreams,
     paint_dreams,
+    two_hop_page,
 )
 
 
@@ -124,6 +129,17 @@ def test_trace_explore_explains_itself_where_no_kernel_runs():
     assert not any(
         isinstance(widget, Output) for widget in inside(explorer)
     )  # see Explorer: nbclient hangs on them
+
+
+def test_a_widget_is_its_picture_where_no_kernel_runs():
+    explorer = explore_trace(trace(STORY))
+    first = explorer._repr_mimebundle_()
+    assert base64.b64decode(first["image/png"]) == explorer.picture.value
+    assert first["text/plain"] == repr(explorer)
+    assert first["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.model_id
+    explorer.controls["head"].value = 1
+    assert base64.b64decode(explorer._repr_mimebundle_()["image/png"]) == explorer.picture.value
+    assert explorer._repr_mimebundle_()["image/png"] != first["image/png"]
 
 
 def test_pictures_are_chosen_by_the_control_and_drawn_as_they_are():
@@ -578,3 +594,24 @@ def test_dreams_make_a_film_of_seeds_and_guidance(models):
         "guidance sharpens",
     )
     assert sum(bool(axis.images) for axis in film.axes) == 6
+
+
+def test_the_page_of_two_hops_has_what_each_prompt_gives(models):
+    model = models["toy"]
+    prompts = [PROMPT, minidream.Document([Image.new("RGB", (32, 32), "red"), "the same"])]
+    page = two_hop_page(model, prompts, seed=3)
+    found = [json.loads(html.unescape(data)) for data in re.findall('data-hops="([^"]*)"', page)]
+    assert re.findall("<option>(.*?)</option>", page) == [PROMPT, "[image] the same"]
+    for index, (prompt, numbers) in enumerate(zip(prompts, found, strict=True)):
+        with probe.watch_image(model) as maps:
+            model.dream(prompt, seed=3 + index)
+        trace_of_prompt = probe.dream_attention(model, prompt)
+        hops = probe.two_hop(trace_of_prompt, maps)
+        shares = [
+            hops[group].sum(dim=0).flatten() for group in groups(trace_of_prompt.inputs).values()
+        ]
+        np.testing.assert_allclose(numbers["maps"], 1000 * torch.stack(shares), atol=0.2)
+        np.testing.assert_allclose(numbers["looks"], 1000 * maps.mean().flatten(1), atol=0.2)
+        np.testing.assert_allclose(  # the first input, <s>, is a group of its own
+            np.array(numbers["reads"])[:, 0], 1000 * trace_of_prompt.mean()[:, 0], atol=0.2
+        )

@@ -52,7 +52,7 @@ def lower_bound(requirement):
 
 
 DEPENDENCIES = requirements(PROJECT["dependencies"])
-EVERYTHING_ASKED_FOR = requirements(PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["int8"])
+EVERYTHING_ASKED_FOR = requirements(PROJECT["dependencies"] + sum(EXTRAS.values(), []))
 PINS = requirements(
     line
     for line in (HOUSE / "constraints.txt").read_text(encoding="utf-8").splitlines()

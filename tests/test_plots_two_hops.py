@@ -19,6 +19,7 @@ from minidream.plots import (
     plot_hop,
     plot_two_hop,
     sources,
+    two_hop_page,
 )
 from minidream.plots.drawing import HIGHLIGHT as CHOSEN
 from minidream.plots.tokens import TOKEN_COLOURS
@@ -223,6 +224,45 @@ def test_the_page_escapes_what_it_writes_and_fetches_nothing():
     assert not re.search(
         r"https?:|<[^>]*\b(href=|id=|src=(?!\"data:image/png;base64,))", page
     )  # an id would stand twice on one page
+
+
+def data_of(page):
+    """What the script of a page reads."""
+    return [json.loads(html.unescape(data)) for data in re.findall(r'data-hops="([^"]*)"', page)]
+
+
+def test_both_hops_apart_are_in_the_page_too():
+    generator = torch.Generator().manual_seed(0)
+    looks = torch.rand(4, 2, 3, generator=generator)
+    reads = torch.rand(4, len(INPUTS), generator=generator) / 3
+    reads[:, [0, -1]] = 0.9
+    page = hover_two_hops(image(), HOPS, INPUTS, (looks, reads)).data
+    (numbers,) = data_of(page)
+    assert page.count("<span data-query") == 4
+    np.testing.assert_allclose(numbers["looks"], 1000 * looks.flatten(1), atol=0.051)
+    by_group = torch.stack([reads[:, group].sum(1) for group in groups(INPUTS).values()], 1)
+    np.testing.assert_allclose(numbers["reads"], 1000 * by_group, atol=0.051)
+    # The most that a query attends to a word or an image, not to <s> or to the queries.
+    shown = [reads[:, group].sum(1).max().item() for group in sources(INPUTS).values()]
+    assert numbers["most"] == pytest.approx(1000 * max(shown), abs=0.051)
+    for wrong in ((looks[:, 1:], reads), (looks, reads[1:]), (looks, reads[:, 1:])):
+        with pytest.raises(ValueError, match=r"with 8 inputs they should have \(n, 2, 3\) and"):
+            hover_two_hops(image(), HOPS, INPUTS, wrong)
+
+
+def test_a_page_of_several_dreams_stands_by_itself():
+    evil = "</option><script>alert(1)</script>"
+    dreams = [(evil, (image(), HOPS, INPUTS)), ("two", (image(), HOPS.flip(1), INPUTS))]
+    page = two_hop_page(dreams, "<Hops>", "How & why.")
+    assert page.startswith("<!doctype html>") and page.count("<script>") == 1
+    options = re.findall("<option>(.*?)</option>", page)
+    assert list(map(html.unescape, options)) == [evil, "two"]
+    assert page.count("&lt;Hops&gt;") == 2 and "How &amp; why." in page
+    alone = [data_of(hover_two_hops(*arguments).data)[0] for _, arguments in dreams]
+    assert data_of(page) == alone
+    assert not re.search(r"https?:|<[^>]*\b(href=|src=(?!\"data:image/png;base64,))", page)
+    with pytest.raises(ValueError, match="no dreams were given"):
+        two_hop_page([], "", "")
 
 
 def test_the_page_is_small_at_the_toys_size():

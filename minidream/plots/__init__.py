@@ -16,7 +16,7 @@ from .bars import (
     plot_writing,
 )
 from .curves import plot_curves, plot_losses, plot_schedule, plot_seed_losses
-from .hover import hover_two_hops
+from .hover import hover_two_hops, two_hop_page
 from .picture_parts import (
     plot_distances,
     plot_latents,

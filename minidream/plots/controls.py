@@ -1,5 +1,6 @@
 """The parts of every interactive explorer: a figure, controls that redraw it, and a cache."""
 
+import base64
 import gc
 import html
 import io
@@ -101,8 +102,13 @@ class Explorer(VBox):
         self.places[chosen] = self.latest[size] = places_in(figure)
         return png
 
+    def _repr_mimebundle_(self, **options) -> dict:
+        """The widget, and the figure as it is now for where no kernel runs: on paper, on GitHub."""
+        frame = base64.b64encode(self.picture.value).decode()
+        return super()._repr_mimebundle_(**options) | {"image/png": frame}
+
     def __repr__(self) -> str:
-        """The text in place of the widget where no kernel runs: on paper, on GitHub."""
+        """The text in place of the widget where neither is shown."""
         names = ", ".join(self.controls)
         return f"Controls for {names}: they move while the notebook runs in Jupyter."
 

@@ -1,6 +1,7 @@
-"""Widgets that need the model: ablations, denoising step by step, and dreams to choose from.
+"""What needs the model to be explored: ablations, denoising, dreams to choose from, both hops.
 
-Their controls only call a pure figure function with other numbers or other pictures.
+The first three are widgets, whose controls only call a pure figure function with other numbers or
+other pictures. The last is a page that needs no kernel.
 """
 
 import itertools
@@ -13,11 +14,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .. import plots
+from ..documents import as_documents
 from ..plots import plot_ablation, plot_choice, plot_denoising
 from ..plots.controls import Explorer, Refused, Switches, slider
 from .denoising import AT_ONCE, watch_denoising
 from .indices import several
 from .interventions import replaced
+from .llm_attention import dream_attention
+from .two_hop import two_hop
 from .unet_attention import watch_image
 
 SWITCHES = 16  # at most, of `explore_ablations`; more queries are switched in groups
@@ -236,3 +241,37 @@ def explore_dreams(model, prompts, seeds=(0, 1, 2, 3), guidance=(1, 2, 3, 5)) ->
     return Explorer(
         draw, {"prompt": box, "seed": slider("seed", seeds), "guidance": slider("guidance", scales)}
     )
+
+
+HOW_TO_READ = (
+    "Each cell of the picture attends to the dream queries, and each query attends to the words. "
+    "Both hops together say from which words a cell came. Attention shows where a picture could "
+    "have come from; whether it did, only an intervention tells."
+)
+
+
+def two_hop_page(model, prompts, seed: int = 0) -> str:
+    """A page of HTML in which a word, a query or a cell shows what it is connected with.
+
+    Written to a file, it opens in any browser, without a kernel or a network. Layers, heads and
+    steps are averaged.
+
+    Args:
+        model: a DreamLLM.
+        prompts: a str or Document, or a list of them; the reader chooses one.
+        seed: of the noise of the first picture; the next has the next seed.
+
+    Raises:
+        TypeError, ValueError: for a prompt, as in `DreamLLM.dream`.
+    """
+    documents = as_documents(prompts)
+    with watch_image(model) as maps:
+        pictures = model.dream(documents, seed)
+    traces = dream_attention(model, documents)
+    dreams = []
+    for index, (document, trace) in enumerate(zip(documents, traces)):
+        prompt = " ".join(item if isinstance(item, str) else "[image]" for item in document.items)
+        hops = two_hop(trace, maps, picture=index)
+        apart = (maps.mean(index), trace.mean())
+        dreams.append((prompt, (pictures[index], hops, trace.inputs, apart)))
+    return plots.two_hop_page(dreams, "From words to a picture, through the queries", HOW_TO_READ)
