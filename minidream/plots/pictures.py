@@ -125,6 +125,7 @@ def plot_film(rows: dict[str, list], columns: list[str], title: str, label: str 
     set_title(figure, title)
     if label:
         figure.supxlabel(label, fontsize=9, color=GREY)
+    figure.draw_without_rendering()  # a first pass of the layout; long names need two
     return figure
 
 
