@@ -11,7 +11,7 @@ import random
 from ..documents import TEMPLATES, Document, lay_out, turn_layout
 from ..images import to_pil
 from ..world.language import Phrase, describe
-from ..world.questions import DESCRIBE, NOW, ask, ask_side
+from ..world.questions import DESCRIBE, ask
 from ..world.render import render
 from ..world.scenes import Scene, sample_scene
 from ..world.stories import Story, sample_copy, sample_edit, sample_story, sample_subject
@@ -35,8 +35,7 @@ def description(scene: Scene, background: bool = True) -> str:
         scene: what to describe.
         background: whether to name the background.
     """
-    objects = scene.objects if is_leading(scene, 0) else scene.objects[::-1]
-    return describe(Scene(objects, scene.background), background=background).text
+    return describe(scene.leading_first, background=background).text
 
 
 def varied_caption(
@@ -143,82 +142,6 @@ def dialogue(model, turn: list, reply: str, more: list[tuple[str, str]] = ()):
 def unzipped(pairs: list[tuple]):
     """Layouts and documents from a list of (layout, document)."""
     return [layout for layout, _ in pairs], [document for _, document in pairs]
-
-
-# ---------------------------------------------------------------------------------------------
-# Tasks in words alone
-
-
-def described(rng: random.Random, between: float) -> tuple[str, Scene]:
-    """A text that describes a scene, or a scene and a change to it; and the resulting scene.
-
-    `between` is as in `varied_caption`.
-    """
-    scene = sample_scene(rng)
-    if rng.random() < 0.7:
-        return varied_caption(scene, rng, between=between, background=True).text, scene
-    story = sample_edit(rng)
-    before, after = story.scenes
-    caption = varied_caption(before, rng, between=between, background=True).text
-    return f"{caption}. {story.text}", after
-
-
-def text_only(rng: random.Random, batch_size: int, model):
-    """A scene described in words, then its plain description and four answers, in any order.
-
-    A language model that can say from words which object is on the left has bound the attributes of
-    each object together and knows its position. Dream queries can then gather what belongs
-    together."""
-    pairs = []
-    for _ in range(batch_size):
-        text, scene = described(rng, between=0.5)
-        turns = [(rng.choice((DESCRIBE, NOW)), description(scene))]
-        turns += [ask_side(scene, index) for index in range(2)] if scene.relation else []
-        turns += [ask(scene, rng) for _ in range(5 - len(turns))]
-        rng.shuffle(turns)
-        (question, reply), *more = turns
-        pairs.append(dialogue(model, [f"{text}. {question}"], reply, more))
-    return unzipped(pairs)
-
-
-def restated(rng: random.Random, batch_size: int, model):
-    """A scene described in words, then its plain description: all facts in the fewest words."""
-    pairs = []
-    for _ in range(batch_size):
-        text, scene = described(rng, between=0.75)
-        turn = [f"{text}. {rng.choice((DESCRIBE, NOW))}"]
-        pairs.append(dialogue(model, turn, description(scene)))
-    return unzipped(pairs)
-
-
-def paraphrases(rng: random.Random, batch_size: int, model):
-    """Three captions of one scene in different words.
-
-    To predict the second and the third, a model has to know which attributes belong together.
-    """
-    documents = []
-    for _ in range(batch_size):
-        scene = sample_scene(rng)
-        background = rng.random() < 0.5
-        captions_of_it = [describe(scene, rng, background=background).text for _ in range(3)]
-        documents.append(Document([". ".join(captions_of_it)]))
-    return laid_out(documents, model)
-
-
-def text_stories(rng: random.Random, batch_size: int, model):
-    """Captions, and stories in words that end with a question about the last scene.
-
-    The question makes the model keep track of the changes.
-    """
-    documents = []
-    for _ in range(batch_size):
-        if rng.random() < 0.3:
-            documents.append(Document([describe(sample_scene(rng), rng).text]))
-        else:
-            story = sample_story(rng)
-            answer = describe(story.scenes[-1]).text
-            documents.append(Document([f"{story.text} question: {NOW} answer: {answer}"]))
-    return laid_out(documents, model)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Training of the toy CLIP: the text tower, then the vision tower in two stages.
+"""Training of the toy CLIP: the text tower, then the vision tower.
 
 The stages are modules like those in `pretraining.py`.
 """
@@ -7,10 +7,12 @@ import math
 import random
 
 import torch
-from einops import einsum, rearrange, reduce, repeat
+from einops import einsum, rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..documents import IGNORED
+from ..llm import LLM, LLMConfig
 from ..vision import clip_pixels
 from ..weights import toy
 from ..weights.toy import clip_text_states
@@ -28,6 +30,7 @@ from ..world.scenes import (
     sample_scene,
 )
 from ..world.stories import edit_of
+from .batches import description
 from .loop import Recipe
 from .processes import SharedStage, joined_rows, joined_weights, own_rows
 
@@ -104,30 +107,22 @@ class TextStage(SharedStage):
 
 
 class ClipStage(SharedStage):
-    """The toy CLIP's vision tower learns to match pictures to captions, and to see details.
+    """The toy CLIP's vision tower learns from pictures and captions alone.
 
-    The text tower stays as it is, except for its projection. (Locked-image tuning, Zhai et al.
-    2022, does the same with the roles of image and text exchanged.) Every scene of a batch has a
-    near twin in it that is one edit away: swapped colours or positions, or one changed word.
+    It learns in two ways, as in CoCa (Yu et al. 2022). A captioner, a small language model that is
+    thrown away afterwards, reads the patches and writes what the picture shows: this teaches the
+    patches, which the DreamLLM will read, to say what is where. And the class token is to match the
+    picture's caption better than the other captions of the batch. The text tower stays as it is,
+    except for its projection, as in locked-image tuning (Zhai et al. 2022) with the roles of image
+    and text exchanged. Every scene of a batch has a near twin in it that is one edit away.
 
-    The contrastive loss trains the class token. In a few minutes it teaches too little to the
-    patches, which are what a language model reads. So a linear reader also predicts, from each
-    patch, the size, colour and shape of the object there, or the background, and the patch's row
-    and column. Without the row and the column, the patches lose their position, and left cannot be
-    told from right.
-
-    In half of the batches the pictures are gray, and the reader predicts neither colour nor
-    background: with colours always visible, the tower would learn that circles are never purple,
-    since training holds that combination back.
-
-    Paper: CLIP, Radford et al. 2021.
+    In half of the batches the scenes have random colours, and their captions name no colour: with
+    named colours alone, the tower would learn that circles are never purple, since training holds
+    that combination back.
     """
 
     name = "clip"
-    recipe = Recipe(steps=4000, batch=64, learning_rate=1e-3, weight_decay=0.02)
-    # What is predicted from a patch: size, colour, shape, background, row and column.
-    classes = (*OBJECT_CLASSES, len(BACKGROUNDS), toy.LATENT_SIZE, toy.LATENT_SIZE)
-    without_colours = (0, 2, 4, 5)  # what is still predicted from recoloured pictures
+    recipe = Recipe(steps=8000, batch=64, learning_rate=1e-3, weight_decay=0.02)
 
     def __init__(self, text, tokenizer):
         super().__init__()
@@ -135,30 +130,42 @@ class ClipStage(SharedStage):
         self.vision = toy.new_clip(len(tokenizer))[0]
         text.text_projection.requires_grad_(True)
         self.log_scale = nn.Parameter(torch.tensor(2.5))
-        self.reader = nn.Linear(toy.VISION_SIZE, sum(self.classes))
+        self.captioner = LLM(
+            LLMConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=toy.VISION_SIZE,
+                intermediate_size=2 * toy.VISION_SIZE,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=4,
+                max_position_embeddings=128,
+            )
+        )
+        self.captioner.initialize(torch.Generator().manual_seed(torch.initial_seed()), std=0.1)
 
     def batch(self, seed: int, step: int, process: int):
-        """Images, captions, which other captions are true of each image, and labels of patches.
+        """Images, descriptions, captions, and which other captions are true of each image.
 
-        The last item says whether the pictures are recoloured.
+        In every other batch the pictures have random colours, and the captions none.
         """
-        rng = random.Random(f"clip {seed} {step} {process}")
+        rng = random.Random(f"{self.name} {seed} {step} {process}")
         scenes = []
         while len(scenes) < self.recipe.batch:
             scene = sample_scene(rng)
             scenes += [scene, self.near_twin(scene, rng)]
-        captions = [describe(scene, rng).text for scene in scenes]
         images, masks = render(scenes, toy.IMAGE_SIZE)
+        if step % 2 == 1:
+            plain = [describe(scene.leading_first, background=False) for scene in scenes]
+            texts = [caption.without("colour").text for caption in plain]
+            return self.recolour(masks, scenes, rng), texts, None, None
+        captions = [describe(scene, rng).text for scene in scenes]
         facts_of_captions = [parse_caption(caption) for caption in captions]
         readings = [Reading(scene.facts) for scene in scenes]
         is_true = torch.tensor(
             [[reading.agrees(facts) for facts in facts_of_captions] for reading in readings]
         )
         also_true = is_true & ~torch.eye(len(scenes), dtype=torch.bool)
-        recoloured = step % 2 == 1
-        if recoloured:
-            images = self.recolour(images, masks, scenes, rng)
-        return images, captions, also_true, self.patch_labels(scenes, masks), recoloured
+        return images, [description(scene) for scene in scenes], captions, also_true
 
     def near_twin(self, scene: Scene, rng: random.Random) -> Scene:
         """A scene that is one edit away and shows no held-out combination."""
@@ -168,120 +175,9 @@ class ClipStage(SharedStage):
             change = edit_of(scene, rng.choice(edits), rng)
         return change[0]
 
-    def recolour(
-        self, images: Tensor, masks: Tensor, scenes: list[Scene], rng: random.Random
-    ) -> Tensor:
-        """The same pictures in gray."""
-        gray = reduce(images, "batch rgb height width -> batch 1 height width", "mean")
-        return gray.expand(-1, 3, -1, -1)
-
-    def patch_labels(self, scenes: list[Scene], masks: Tensor) -> Tensor:
-        """The classes that each patch shows, shape (batch, patches, 6).
-
-        Size, colour and shape of the object there, 0 if there is none and -1 if an object covers
-        less than three tenths of the patch; background; row; column.
-        """
-        cover = reduce(
-            masks,
-            "batch objects (rows height) (columns width) -> batch (rows columns) objects",
-            "mean",
-            rows=toy.LATENT_SIZE,
-            columns=toy.LATENT_SIZE,
-        )
-        most, covering = cover.max(dim=-1)
-        looks = 1 + torch.tensor(
-            [
-                [attribute_indices(item.appearance) for item in (scene.objects * 2)[:2]]
-                for scene in scenes
-            ]
-        )
-        looks_of_patches = looks[torch.arange(len(scenes))[:, None], covering]
-        clear = torch.where((most < 0.3)[..., None], -1, looks_of_patches)
-        objects = torch.where((most > 0)[..., None], clear, 0)
-        grounds = torch.tensor([BACKGROUND_WORDS.index(scene.background) for scene in scenes])
-        patches = torch.arange(objects.shape[1])
-        cells = torch.stack([patches // toy.LATENT_SIZE, patches % toy.LATENT_SIZE], dim=-1)
-        background = repeat(grounds, "batch -> batch patches 1", patches=len(patches))
-        positions = repeat(cells, "patches sides -> batch patches sides", batch=len(scenes))
-        return torch.cat([objects, background, positions], dim=-1)
-
-    def share(self, batch, rows):
-        """As `SharedStage.share`; which captions are true is kept for all pictures."""
-        (images, captions, _, labels, recoloured), own = super().share(batch, rows)
-        return (images, captions, batch[2], labels, recoloured), own
-
-    def forward(self, batch, generator):
-        """Cross entropy of pictures and captions, both ways, and of what is read from patches."""
-        images, captions, also_true, labels, recoloured = batch
-        device = self.log_scale.device
-        seen = self.vision(clip_pixels(images).to(device), output_hidden_states=True)
-        patches = seen.hidden_states[-2][:, 1:]  # the layer that the language model will read
-        losses = self.patch_losses(patches, labels.to(device), recoloured)
-        if recoloured:
-            return losses
-        with torch.no_grad():
-            states = clip_text_states(self.text, self.tokenizer, captions)
-        ends = [len(self.tokenizer.encode(caption)) + 1 for caption in captions]  # index of </s>
-        text = self.text.text_projection(states[torch.arange(len(states)), ends])
-        # A picture is compared with the captions of all processes, and a caption with the pictures.
-        image = joined_rows(F.normalize(seen.image_embeds, dim=-1), len(also_true))
-        text = joined_rows(F.normalize(text, dim=-1), len(also_true))
-        scores = self.log_scale.clamp(max=4.6).exp() * image @ text.T
-        scores = scores.masked_fill(also_true.to(device), -1e4)
-        own = own_rows(len(scores)).to(device)
-        match = (F.cross_entropy(scores[own], own) + F.cross_entropy(scores.T[own], own)) / 2
-        wrong = (scores[own].argmax(dim=1) != own).float().mean()
-        (weight,) = joined_weights(len(own))
-        match, wrong = match * weight, wrong * weight
-        return losses | {"total": losses["details"] + match, "match": match, "wrong": wrong}
-
-    def patch_losses(self, patches: Tensor, labels: Tensor, recoloured: bool) -> dict[str, Tensor]:
-        """The reader's cross entropy, and the share of patches with an object that it misreads."""
-        logits = self.reader(patches).split(self.classes, dim=-1)
-        asked = self.without_colours if recoloured else range(len(self.classes))
-        # A tenth of the patches shows an object; their mean counts as much as that of the others.
-        on_objects, empty = labels[..., 0] > 0, labels[..., 0] == 0
-        of_objects, of_empty = joined_weights(on_objects.sum(), empty.sum())
-        details = sum(
-            F.cross_entropy(logits[fact][where], labels[where][:, fact]) * weight
-            for fact in asked
-            for where, weight in ((on_objects, of_objects), (empty, of_empty))
-        )
-        correct = [
-            logits[fact].argmax(dim=-1)[on_objects] == labels[on_objects][:, fact] for fact in asked
-        ]
-        misread = (1 - torch.stack(correct, dim=-1).all(dim=-1).float().mean()) * of_objects
-        return {"total": details, "details": details, "misread": misread}
-
-    def parts(self):
-        """The trained parts by name."""
-        return {
-            "clip_vision": self.vision.vision_model,
-            "clip_text": self.text,
-            "clip_visual_projection": self.vision.visual_projection,
-        }
-
-
-class SightStage(ClipStage):
-    """The vision tower is trained further, until it reads shapes whatever their colour.
-
-    With gray pictures alone it still misread one in nine of the shapes in colours that training
-    holds back. So the pictures of every other batch get random colours here. Colours that come near
-    a held-out combination are drawn again.
-    """
-
-    name = "sight"
-    recipe = Recipe(steps=7000, batch=64, learning_rate=1e-3, weight_decay=0.02)
-
-    def __init__(self, vision, projection, text, tokenizer):
-        super().__init__(text, tokenizer)
-        self.vision.vision_model = vision.requires_grad_(True)
-        self.vision.visual_projection = projection.requires_grad_(True)
-
-    def recolour(self, images, masks, scenes, rng):
+    def recolour(self, masks: Tensor, scenes: list[Scene], rng: random.Random) -> Tensor:
         """The same scenes in random colours."""
-        colours = [self.random_colours(scene, rng) for scene in scenes]
-        colours = torch.tensor(colours, **FLOATS)
+        colours = torch.tensor([self.random_colours(scene, rng) for scene in scenes], **FLOATS)
         cover = torch.cat([1 - masks.sum(dim=1, keepdim=True), masks], dim=1)
         return einsum(
             cover, colours, "batch layers height width, batch layers rgb -> batch rgb height width"
@@ -303,3 +199,64 @@ class SightStage(ClipStage):
             contrast = min(math.dist(ground, colour) for colour in objects)
             if contrast > 0.35 and not HELD_OUT_COMBINATIONS & set(zip(shapes, names)):
                 return [ground, *objects]
+
+    def share(self, batch, rows):
+        """As `SharedStage.share`; which captions are true is kept for all pictures."""
+        (images, texts, captions, _), own = super().share(batch, rows)
+        return (images, texts, captions, batch[3]), own
+
+    def forward(self, batch, generator):
+        """The captioner's cross entropy per word, and that of pictures and captions, both ways."""
+        images, texts, captions, also_true = batch
+        seen = self.vision(
+            clip_pixels(images).to(self.log_scale.device), output_hidden_states=True
+        )
+        patches = seen.hidden_states[-2][:, 1:]  # the layer that the language model will read
+        words = self.words_loss(patches, texts)
+        if captions is None:
+            return {"total": words, "recoloured words": words}
+        with torch.no_grad():
+            states = clip_text_states(self.text, self.tokenizer, captions)
+        ends = [len(self.tokenizer.encode(caption)) + 1 for caption in captions]  # index of </s>
+        text = self.text.text_projection(states[torch.arange(len(states)), ends])
+        # A picture is compared with the captions of all processes, and a caption with the pictures.
+        image = joined_rows(F.normalize(seen.image_embeds, dim=-1), len(also_true))
+        text = joined_rows(F.normalize(text, dim=-1), len(also_true))
+        scores = self.log_scale.clamp(max=4.6).exp() * image @ text.T
+        scores = scores.masked_fill(also_true.to(scores.device), -1e4)
+        own = own_rows(len(scores)).to(scores.device)
+        match = (F.cross_entropy(scores[own], own) + F.cross_entropy(scores.T[own], own)) / 2
+        wrong = (scores[own].argmax(dim=1) != own).float().mean()
+        (weight,) = joined_weights(len(own))
+        match, wrong = match * weight, wrong * weight
+        return {"total": words + match / 4, "words": words, "match": match, "wrong": wrong}
+
+    def words_loss(self, patches: Tensor, texts: list[str]) -> Tensor:
+        """The mean cross entropy of the words of captions, written after the patches are read.
+
+        Args:
+            patches: states of the vision tower, shape (batch, patches, dim).
+            texts: one caption for each picture.
+        """
+        rows = [[self.tokenizer.bos, *self.tokenizer.encode(text)] for text in texts]
+        most = max(map(len, rows))
+        ids = torch.tensor([row + [IGNORED] * (most - len(row)) for row in rows])
+        ids = ids.to(patches.device)
+        embedded = self.captioner.embed_tokens(ids.clamp(min=0))
+        states = self.captioner(torch.cat([patches, embedded], dim=1))[:, patches.shape[1] :]
+        ends = F.pad(ids[:, 1:], (0, 1), value=IGNORED)
+        lengths = torch.tensor([len(row) for row in rows], device=ids.device)
+        ends[torch.arange(len(ids)), lengths - 1] = self.tokenizer.eos
+        logits = rearrange(
+            self.captioner.logits(states), "batch words vocabulary -> batch vocabulary words"
+        )
+        (weight,) = joined_weights(lengths.sum())
+        return F.cross_entropy(logits, ends, ignore_index=IGNORED) * weight
+
+    def parts(self):
+        """The trained parts by name."""
+        return {
+            "clip_vision": self.vision.vision_model,
+            "clip_text": self.text,
+            "clip_visual_projection": self.vision.visual_projection,
+        }

@@ -32,7 +32,7 @@ from ..weights.parts import (
     read_log,
 )
 from ..world.language import VOCABULARY
-from . import batches, clip_stages, pretraining
+from . import batches, clip_stages, pretraining, words
 from .loop import Recipe, fit
 from .plans import (
     as_metadata,
@@ -93,11 +93,12 @@ class DocumentStage(SharedStage):
 # size as a multiple of the recipe's, chosen so that all steps take about the same time.
 TASKS = {
     "llm": (
-        (batches.restated, 2.0),
-        (batches.paraphrases, 1.5),
-        (batches.restated, 2.0),
-        (batches.text_only, 1.0),
-        (batches.text_stories, 1.0),
+        (words.restated, 2.0),
+        (words.paraphrases, 1.0),
+        (words.restated, 2.0),
+        (words.answered, 1.0),
+        (words.restated, 2.0),
+        (words.stories_told, 0.75),
     ),
     "stage1-comprehension": ((batches.captions, 1.0), (batches.questions, 0.5)),
     "stage1-creation": ((batches.simple_text_to_image, 1.0),),
@@ -107,7 +108,7 @@ TASKS = {
         (batches.simple_text_to_image, 1.0),
         (batches.stories, 0.15),
         (batches.text_to_image, 1.0),
-        (batches.restated, 0.5),
+        (words.restated, 0.5),
     ),
     "stage3": (
         (batches.questions, 0.5),
@@ -125,12 +126,10 @@ TASKS = {
 RECIPES = {
     "judge": pretraining.JudgeStage.recipe,
     "vae": pretraining.VaeStage.recipe,
-    "decoder": pretraining.VaeDecoderStage.recipe,
     "text": clip_stages.TextStage.recipe,
     "unet": pretraining.UnetStage.recipe,
     "clip": clip_stages.ClipStage.recipe,
-    "sight": clip_stages.SightStage.recipe,
-    "llm": Recipe(steps=4500, batch=32, learning_rate=2e-3, weight_decay=0.02),
+    "llm": Recipe(steps=6000, batch=32, learning_rate=2e-3, weight_decay=0.02),
     "stage1-comprehension": Recipe(steps=500, batch=32, learning_rate=2e-3, weight_decay=0.0),
     "stage1-creation": Recipe(steps=300, batch=48, learning_rate=4e-3, weight_decay=0.0, warmup=20),
     "stage2": Recipe(steps=2400, batch=64, learning_rate=1e-3, weight_decay=0.0),
@@ -156,24 +155,14 @@ def build(name: str, folder: Path, seed: int, compiled: bool = False) -> nn.Modu
         return pretraining.JudgeStage()
     if name == "vae":
         return pretraining.VaeStage()
-    if name == "decoder":
-        return pretraining.VaeDecoderStage(earlier("vae", toy.new_vae()).requires_grad_(True))
     if name == "text":
         return clip_stages.TextStage(tokenizer)
-    if name in ("unet", "clip", "sight"):
+    if name in ("unet", "clip"):
         text = earlier("clip_text", toy.new_clip(len(tokenizer))[1])
     if name == "unet":
         return pretraining.UnetStage(earlier("vae", toy.new_vae()), text, tokenizer)
     if name == "clip":
         return clip_stages.ClipStage(text, tokenizer)
-    if name == "sight":
-        vision = toy.new_clip(len(tokenizer))[0]
-        return clip_stages.SightStage(
-            earlier("clip_vision", vision.vision_model),
-            earlier("clip_visual_projection", vision.visual_projection),
-            text,
-            tokenizer,
-        )
     model = assemble(folder, name, NEEDS.get(name, ()))
     if compiled:
         model.llm.compile(dynamic=True)  # lengths differ from batch to batch

@@ -20,11 +20,9 @@ from .scanning import map_tensors
 LEAVES = {
     "judge": ("judge",),
     "vae": ("vae",),
-    "decoder": ("vae",),
     "text": ("clip_text",),
     "unet": ("unet",),
     "clip": ("clip_vision", "clip_text", "clip_visual_projection"),
-    "sight": ("clip_vision", "clip_text", "clip_visual_projection"),
     "llm": ("llm",),
     "stage1-comprehension": ("visual_projector",),
     "stage1-creation": ("dream_queries", "condition_projector"),
@@ -39,10 +37,8 @@ FROZEN = ("clip_vision", "vae", "unet")
 
 # The parts that each stage starts from; those that are not named start from nothing.
 NEEDS = {
-    "decoder": ("vae",),
     "unet": ("vae", "clip_text"),
     "clip": ("clip_text",),
-    "sight": LEAVES["clip"],
     "stage1-comprehension": ("clip_vision", "llm"),
     "stage1-creation": ("vae", "unet", "llm"),
     "stage2": (*FROZEN, *LEAVES["stage2"]),

@@ -34,13 +34,19 @@ RELATIONS_AFTER_WITH = {
 # Every word and punctuation mark of captions, questions, stories and edits, in the order of the
 # token ids.
 VOCABULARY = (
-    ". , : ? a above an answer appears are as background becomes below beneath big black blue but "
-    "by circle color colors colour counting cross cyan day describe disappears for goes gray "
+    ". , : ? a above an and answer appears are as background becomes below beneath big black blue "
+    "but by circle color colors colour counting cross cyan day describe disappears for goes gray "
     "green grows happens how in is it its large larger left little many no nothing now object "
     "objects of on one orange over passes picture pink places purple question red right ring same "
     "shape shrinks size small smaller square star story swap swapped the there they thing things "
     "this time to triangle turns two under up what while white with without yellow yes"
 ).split()
+# Names that mean nothing. Texts for the language model use them in the place of colours, shapes and
+# backgrounds, so that it learns to copy a name that it has just read instead of recalling one.
+INVENTED_NAMES = (
+    "blick dax fep gorp jalo kiv lum mib nuk pim quib rall sib tam tulver vek wug yim zaz zorp"
+).split()
+VOCABULARY += INVENTED_NAMES
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,13 @@ def phrase(text: str, role: tuple | None = None) -> Phrase:
     """Words that all have the same role, or none."""
     words = tuple(text.split())
     return Phrase(words, (role,) * len(words))
+
+
+def with_invented_names(texts: list[str], rng: random.Random) -> list[str]:
+    """The texts with every colour, shape and background under an invented name, the same in all."""
+    known = [*COLOURS, *SHAPES, *BACKGROUNDS]
+    names = dict(zip(known, rng.sample(INVENTED_NAMES, len(known))))
+    return [re.sub(r"[a-z]+", lambda word: names.get(word[0], word[0]), text) for text in texts]
 
 
 def noun_phrase(item: SceneObject, index: int, rng: random.Random | None = None) -> Phrase:

@@ -25,6 +25,7 @@ from .scenes import (
 )
 
 EDITS = ("recolour", "resize", "reshape", "appear", "vanish", "swap", "exchange", "background")
+NAMING = ("recolour", "resize", "reshape", "vanish")  # those that name one of two objects
 FILLERS = ("time passes.", "nothing happens for a while.", "the day goes by.")
 
 
@@ -133,6 +134,19 @@ def sample_edit_of(
             continue
         after, _, _ = edit
         if is_held_out(after) == held_out and count in (None, len(after.objects)):
+            return edit
+
+
+def sample_named_edit_of(scene: Scene, rng: random.Random) -> tuple[Scene, str, str]:
+    """A random edit, as `edit_of`, that names one of two objects and whose result is not held out.
+
+    Args:
+        scene: of two objects.
+        rng: the source of randomness.
+    """
+    while True:
+        edit = edit_of(scene, rng.choice(NAMING), rng)
+        if edit and not is_held_out(edit[0]):
             return edit
 
 

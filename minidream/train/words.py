@@ -1,0 +1,125 @@
+"""What the language model learns from words alone: tasks as in `batches.py`, without pictures.
+
+In half of the texts colours, shapes and backgrounds have invented names. A model that meets only
+the words of the toy world recalls looks that it knows, and fails on combinations that it has never
+met. With names that mean nothing it can only copy, which works for any combination.
+"""
+
+import random
+
+from ..documents import THOUGHTS, Document
+from ..world.language import with_invented_names
+from ..world.questions import DESCRIBE, NOW, ask, ask_side
+from ..world.scenes import Scene, sample_scene
+from ..world.stories import Story, sample_edit_of, sample_named_edit_of, sample_story
+from .batches import description, dialogue, laid_out, unzipped, varied_caption
+
+
+def renamed(texts: list[str], rng: random.Random) -> list[str]:
+    """The texts, in half of all cases with invented names."""
+    return with_invented_names(texts, rng) if rng.random() < 0.5 else texts
+
+
+def changed(rng: random.Random) -> tuple[Scene, str, Scene]:
+    """A scene, a change to it in words, and the resulting scene.
+
+    In more than half of the cases the scene has two objects and the change names one of them: which
+    of the two is meant is what a language model learns last.
+    """
+    if rng.random() < 0.6:
+        before = sample_scene(rng, count=2)
+        after, *wordings = sample_named_edit_of(before, rng)
+    else:
+        before = sample_scene(rng)
+        after, *wordings = sample_edit_of(before, rng)
+    return before, rng.choice(wordings), after
+
+
+def described(rng: random.Random, edited: float) -> tuple[str, Scene]:
+    """A text that describes a scene, or a scene and a change to it; and the resulting scene.
+
+    Args:
+        rng: the source of randomness.
+        edited: the share of texts with a change.
+    """
+    if rng.random() < edited:
+        before, change, after = changed(rng)
+        caption = varied_caption(before, rng, background=True).text
+        return f"{caption}. {change}".rstrip("."), after
+    scene = sample_scene(rng)
+    return varied_caption(scene, rng, background=True).text, scene
+
+
+def restated(rng: random.Random, batch_size: int, model):
+    """A scene described in words, with or without a change; then its plain description.
+
+    The description is an answer in the chat template, or a thought (`documents.THOUGHTS`).
+    """
+    pairs = []
+    for _ in range(batch_size):
+        text, scene = described(rng, edited=0.7)
+        text, reply = renamed([text, description(scene)], rng)
+        if rng.random() < 0.5:
+            pairs.append(dialogue(model, [f"{text}. {rng.choice((DESCRIBE, NOW))}"], reply))
+        else:
+            items = [f"{text}.", f"{THOUGHTS['toy']} {reply}"]
+            layouts, documents = laid_out([Document(items)], model, learn_text=[False, True])
+            pairs.append((layouts[0], documents[0]))
+    return unzipped(pairs)
+
+
+def answered(rng: random.Random, batch_size: int, model):
+    """A scene described in words, then its plain description and four answers, in any order.
+
+    A language model that can say from words which object is on the left has bound the attributes of
+    each object together and knows its position. Dream queries can then gather what belongs
+    together."""
+    pairs = []
+    for _ in range(batch_size):
+        text, scene = described(rng, edited=0.3)
+        turns = [(rng.choice((DESCRIBE, NOW)), description(scene))]
+        turns += [ask_side(scene, index) for index in range(2)] if scene.relation else []
+        turns += [ask(scene, rng) for _ in range(5 - len(turns))]
+        rng.shuffle(turns)
+        texts = [text] + [words for turn in turns for words in turn]
+        text, *words = renamed(texts, rng)
+        (question, reply), *more = zip(words[::2], words[1::2])
+        pairs.append(dialogue(model, [f"{text}. {question}"], reply, more))
+    return unzipped(pairs)
+
+
+def paraphrases(rng: random.Random, batch_size: int, model):
+    """Three captions of one scene in different words.
+
+    To predict the second and the third, a model has to know which attributes belong together.
+    """
+    documents = []
+    for _ in range(batch_size):
+        scene, background = sample_scene(rng), rng.random() < 0.5
+        texts = [varied_caption(scene, rng, background=background).text for _ in range(3)]
+        documents.append(Document([". ".join(renamed(texts, rng))]))
+    return laid_out(documents, model)
+
+
+def told(story: Story) -> list[str]:
+    """A story in words alone: after every change a thought says what there is now.
+
+    It says the background as soon as the story has named it.
+    """
+    lines, named = [], False
+    for index, item in enumerate(story.items):
+        if isinstance(item, str):
+            named = named or "background" in item
+            lines.append(item)
+        elif index > 1:
+            lines.append(f"{THOUGHTS['toy']} {description(item, background=named)}.")
+    return lines
+
+
+def stories_told(rng: random.Random, batch_size: int, model):
+    """Stories of up to four scenes in words, each change followed by a thought."""
+    documents = []
+    for _ in range(batch_size):
+        lines = told(sample_story(rng, pictures=rng.choice((2, 3, 4))))
+        documents.append(Document([" ".join(renamed(lines, rng))]))
+    return laid_out(documents, model)
