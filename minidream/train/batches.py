@@ -8,13 +8,20 @@ documents beside long ones would be mostly padding.
 
 import random
 
-from ..documents import TEMPLATES, Document, lay_out, turn_layout
+from ..documents import TEMPLATES, THOUGHTS, Document, lay_out, turn_layout
 from ..images import to_pil
-from ..world.language import Phrase, describe
+from ..world.language import Phrase, describe, description
 from ..world.questions import DESCRIBE, ask
 from ..world.render import render
 from ..world.scenes import Scene, sample_scene
-from ..world.stories import Story, sample_copy, sample_edit, sample_story, sample_subject
+from ..world.stories import (
+    Story,
+    sample_copy,
+    sample_edit,
+    sample_named_edit,
+    sample_story,
+    sample_subject,
+)
 
 # ---------------------------------------------------------------------------------------------
 # Captions
@@ -23,19 +30,6 @@ from ..world.stories import Story, sample_copy, sample_edit, sample_story, sampl
 def is_leading(scene: Scene, index: int) -> bool:
     """Whether an object is the left or the upper one of its scene, or the only one."""
     return scene.relation_of(index) in (None, "left of", "above")
-
-
-def description(scene: Scene, background: bool = True) -> str:
-    """The plainest caption of a scene, always in the same words, with the leading object first.
-
-    If either object could be named first, the first word of an answer would be random, and no word
-    of it would show whether the model knows the positions.
-
-    Args:
-        scene: what to describe.
-        background: whether to name the background.
-    """
-    return describe(scene.leading_first, background=background).text
 
 
 def varied_caption(
@@ -85,11 +79,15 @@ def accept(preferred: bool, share: float, rng: random.Random) -> bool:
 
 
 def prompt_for(scene: Scene, rng: random.Random, leading: float, between: float) -> str:
-    """A `varied_caption`; one in eight has no sizes: "an orange ring above a red square"."""
+    """A `varied_caption`. One in eight has no sizes: "an orange ring above a red square".
+
+    One in eight does not say where the objects are: "a large orange ring and a small red square".
+    """
+    kind = rng.random()
+    if kind < 1 / 8:
+        return describe(scene, rng, relation=False).text
     caption = varied_caption(scene, rng, leading, between)
-    if rng.random() < 7 / 8:
-        return caption.text
-    return caption.without("size").text
+    return caption.without("size").text if kind > 7 / 8 else caption.text
 
 
 # ---------------------------------------------------------------------------------------------
@@ -110,11 +108,51 @@ def document_of(story: Story, size: int) -> Document:
     return Document(items, targets=targets)
 
 
+OPENING = THOUGHTS["toy"]
+OPENINGS = (OPENING, f". {OPENING}")
+
+
+def thinking(story: Story, rng: random.Random, share: float = 1.0) -> Story:
+    """A story in which thoughts say what pictures will show, right before they are painted.
+
+    A thought is two items: its opening, and the plain description of the scene.
+
+    Args:
+        story: what is to be told.
+        rng: decides which pictures.
+        share: of the painted pictures that follow a thought. The first picture of a story has none,
+            since the text before it describes it already.
+    """
+    items, given = [], []
+    for index, item in enumerate(story.items):
+        if isinstance(item, Scene) and index in story.given:
+            given.append(len(items))
+        elif isinstance(item, Scene) and index > 1 and rng.random() < share:
+            items += [OPENING if items[-1].endswith(".") else OPENINGS[1], description(item)]
+        items.append(item)
+    return Story(tuple(items), tuple(given))
+
+
+def learned_items(document: Document, learn_text: bool) -> list[bool]:
+    """Which items of a document are targets of the language loss.
+
+    A thought always is, and so is the `<dream_start>` after it; its opening never is, because
+    `think` forces it.
+    """
+    learned = []
+    for place, item in enumerate(document.items):
+        is_thought = any(before in OPENINGS for before in document.items[max(0, place - 2) : place])
+        learned.append(item not in OPENINGS and (learn_text or is_thought))
+    return learned
+
+
 def laid_out(documents: list[Document], model, learn_text: bool = True, read_last: bool = True):
-    """Layouts and documents; `learn_text` and `read_last` as in `lay_out`."""
+    """Layouts and documents; `learn_text` as in `learned_items`, `read_last` as in `lay_out`."""
     tokenizer, queries, patches = model.tokenizer, model.queries, model.vision.patches
     layouts = [
-        lay_out(document, tokenizer, queries, patches, learn_text, read_last)
+        lay_out(
+            document, tokenizer, queries, patches, learned_items(document, learn_text), read_last
+        )
         for document in documents
     ]
     return layouts, documents
@@ -182,19 +220,25 @@ def simple_text_to_image(rng: random.Random, batch_size: int, model):
 
 
 def stories(rng: random.Random, batch_size: int, model):
-    """Interleaved documents: all text is learned, and every picture is both painted and read."""
+    """Interleaved documents: all text is learned, and every picture is both painted and read.
+
+    In half of them, thoughts come before the later pictures.
+    """
     size = model.decoder.image_size
-    return laid_out([document_of(sample_story(rng), size) for _ in range(batch_size)], model)
+    drawn = [thinking(sample_story(rng), rng, rng.choice((0, 1))) for _ in range(batch_size)]
+    return laid_out([document_of(story, size) for story in drawn], model)
 
 
 def edits(rng: random.Random, batch_size: int, model):
-    """A given picture, a change in words, and the picture to paint.
+    """A given picture, a change in words, and the picture to paint; in half, after a thought.
 
-    A third of them are of two other kinds: the same shape in another colour (subjects), and copies.
+    A quarter of them are of two other kinds: the same shape in another colour (subjects), and
+    copies. A quarter names one of two objects, which is the hardest kind.
     """
-    samplers = rng.choices((sample_edit, sample_subject, sample_copy), (4, 1, 1), k=batch_size)
-    drawn = [sample(rng) for sample in samplers]
-    documents = [document_of(story, model.decoder.image_size) for story in drawn]
+    samplers = (sample_edit, sample_named_edit, sample_subject, sample_copy)
+    drawn = [sample(rng) for sample in rng.choices(samplers, (4, 2, 1, 1), k=batch_size)]
+    size = model.decoder.image_size
+    documents = [document_of(thinking(story, rng, 0.5), size) for story in drawn]
     return laid_out(documents, model, learn_text=False, read_last=False)
 
 

@@ -17,7 +17,7 @@ from ..vision import clip_pixels
 from ..weights import toy
 from ..weights.toy import clip_text_states
 from ..world.judge import BACKGROUND_WORDS, Reading, attribute_indices
-from ..world.language import describe, parse_caption
+from ..world.language import describe, description, parse_caption
 from ..world.render import FLOATS, render
 from ..world.scenes import (
     BACKGROUNDS,
@@ -30,7 +30,6 @@ from ..world.scenes import (
     sample_scene,
 )
 from ..world.stories import edit_of
-from .batches import description
 from .loop import Recipe
 from .processes import SharedStage, joined_rows, joined_weights, own_rows
 
@@ -208,9 +207,7 @@ class ClipStage(SharedStage):
     def forward(self, batch, generator):
         """The captioner's cross entropy per word, and that of pictures and captions, both ways."""
         images, texts, captions, also_true = batch
-        seen = self.vision(
-            clip_pixels(images).to(self.log_scale.device), output_hidden_states=True
-        )
+        seen = self.vision(clip_pixels(images).to(self.log_scale.device), output_hidden_states=True)
         patches = seen.hidden_states[-2][:, 1:]  # the layer that the language model will read
         words = self.words_loss(patches, texts)
         if captions is None:

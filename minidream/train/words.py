@@ -7,12 +7,12 @@ met. With names that mean nothing it can only copy, which works for any combinat
 
 import random
 
-from ..documents import THOUGHTS, Document
-from ..world.language import with_invented_names
+from ..documents import Document
+from ..world.language import description, with_invented_names
 from ..world.questions import DESCRIBE, NOW, ask, ask_side
 from ..world.scenes import Scene, sample_scene
 from ..world.stories import Story, sample_edit_of, sample_named_edit_of, sample_story
-from .batches import description, dialogue, laid_out, unzipped, varied_caption
+from .batches import OPENING, OPENINGS, dialogue, laid_out, unzipped, varied_caption
 
 
 def renamed(texts: list[str], rng: random.Random) -> list[str]:
@@ -62,8 +62,8 @@ def restated(rng: random.Random, batch_size: int, model):
         if rng.random() < 0.5:
             pairs.append(dialogue(model, [f"{text}. {rng.choice((DESCRIBE, NOW))}"], reply))
         else:
-            items = [f"{text}.", f"{THOUGHTS['toy']} {reply}"]
-            layouts, documents = laid_out([Document(items)], model, learn_text=[False, True])
+            items = [text, OPENINGS[1], reply]
+            layouts, documents = laid_out([Document(items)], model, learn_text=False)
             pairs.append((layouts[0], documents[0]))
     return unzipped(pairs)
 
@@ -112,7 +112,7 @@ def told(story: Story) -> list[str]:
             named = named or "background" in item
             lines.append(item)
         elif index > 1:
-            lines.append(f"{THOUGHTS['toy']} {description(item, background=named)}.")
+            lines.append(f"{OPENING} {description(item, background=named)}.")
     return lines
 
 

@@ -24,8 +24,7 @@ LEAVES = {
     "unet": ("unet",),
     "clip": ("clip_vision", "clip_text", "clip_visual_projection"),
     "llm": ("llm",),
-    "stage1-comprehension": ("visual_projector",),
-    "stage1-creation": ("dream_queries", "condition_projector"),
+    "stage1": ("visual_projector", "dream_queries", "condition_projector"),
     "stage2": ("llm", "visual_projector", "dream_queries", "condition_projector"),
     "stage3": ("llm", "visual_projector", "dream_queries", "condition_projector"),
 }
@@ -39,15 +38,14 @@ FROZEN = ("clip_vision", "vae", "unet")
 NEEDS = {
     "unet": ("vae", "clip_text"),
     "clip": ("clip_text",),
-    "stage1-comprehension": ("clip_vision", "llm"),
-    "stage1-creation": ("vae", "unet", "llm"),
+    "stage1": (*FROZEN, "llm"),
     "stage2": (*FROZEN, *LEAVES["stage2"]),
     "stage3": (*FROZEN, *LEAVES["stage3"]),
 }
 
 # The parts of these stages ship beside the finished toy, so that each of the paper's stages can be
 # run without the stages before it.
-SHIPPED = ("llm", "stage1-comprehension", "stage1-creation", "stage2")
+SHIPPED = ("llm", "stage1", "stage2")
 
 
 def parts_of(model: DreamLLM) -> dict[str, nn.Module]:
@@ -146,7 +144,7 @@ def toy_before(name: str) -> DreamLLM:
     It is in float32, on the CPU, and frozen.
 
     Args:
-        name: "stage1-comprehension", "stage1-creation", "stage2" or "stage3". Parts that this stage
+        name: "stage1", "stage2" or "stage3". Parts that this stage
             trains and no earlier one trained have their initial random weights.
     """
     model = toy.new_model(ToyTokenizer(VOCABULARY))

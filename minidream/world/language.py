@@ -156,6 +156,19 @@ def describe(
     return body + ending
 
 
+def description(scene: Scene, background: bool = True) -> str:
+    """The plainest caption of a scene, always in the same words, with the leading object first.
+
+    If either object could be named first, the first word of an answer would be random, and no word
+    of it would show whether the model knows the positions.
+
+    Args:
+        scene: what to describe.
+        background: whether to name the background.
+    """
+    return describe(scene.leading_first, background=background).text
+
+
 def _join(first: Phrase, second: Phrase, relation: str, rng: random.Random | None) -> Phrase:
     """Two noun phrases and the relation of the first to the second, in a random order of words."""
     words = rng.choice(RELATION_SYNONYMS[relation]) if rng else relation

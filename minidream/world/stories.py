@@ -200,6 +200,13 @@ def sample_edit(rng: random.Random, held_out: bool = False, count: int | None = 
     return Story((scene, instruction, after), given=(0,))
 
 
+def sample_named_edit(rng: random.Random) -> Story:
+    """As `sample_edit`, of two objects, of which the instruction names one."""
+    scene = sample_scene(rng, count=2)
+    after, _, instruction = sample_named_edit_of(scene, rng)
+    return Story((scene, instruction, after), given=(0,))
+
+
 def sample_subject(rng: random.Random, held_out: bool = False) -> Story:
     """The object of a given picture in another colour, anywhere: "<picture> this shape in red"."""
     scene = sample_scene(rng, count=1)
