@@ -21,7 +21,7 @@ RING = Scene((SceneObject("ring", "green", "large", x=0.6, y=0.4),), "gray")
 @cache
 def pretrained() -> DreamLLM:
     """The pretrained parts, read once for all tests; not to be changed."""
-    return parts.toy_before("stage1-comprehension")
+    return parts.toy_before("stage1")
 
 
 @contextmanager

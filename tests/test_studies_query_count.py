@@ -183,7 +183,7 @@ def test_both_losses_train_the_same_parts_from_the_same_start_on_the_same_captio
         score.dream_queries, query_training.fresh_model(32, seed=2).dream_queries
     )
     stage = query_training.ImitationStage(imitation, toy.pretrained_text_tower())
-    other = stages.DocumentStage("stage1-creation", score)
+    other = stages.DocumentStage("stage1", score)
     before = {name: value.clone() for name, value in stage.state_dict().items()}
     trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.5)

@@ -190,7 +190,7 @@ def test_gains_on_the_way_compare_the_same_samples():
     def log(name, seed, steps):
         """A run whose loss depends only on which samples of its own it sees, steep at first.
 
-        Each line is the mean of 20 steps, as `train.fit` logs it.
+        Each line is the mean of 20 steps, as `trainer.fit` logs it.
         """
         losses = [(1 + seed) * math.exp(-8 * (step + 0.5) / steps) for step in range(steps)]
         curve = [

@@ -20,7 +20,7 @@ import minidream
 from minidream import weights
 from minidream.tokenizers import ToyTokenizer
 from minidream.train import batches, clip_stages, stages
-from minidream.train.loop import Recipe, fit, made_ahead, step_seed
+from minidream.trainer.loop import Recipe, fit, made_ahead, step_seed
 from minidream.weights import parts, toy
 from minidream.weights.files import write_atomically
 from minidream.world.language import VOCABULARY

@@ -12,8 +12,8 @@ import torch
 import two_processes
 from safetensors.torch import load_file
 
-from minidream.train.loop import fit
-from minidream.train.processes import SharedStage
+from minidream.trainer.loop import fit
+from minidream.trainer.processes import SharedStage
 from minidream.weights import parts
 
 SCRIPT = Path(two_processes.__file__)

@@ -19,8 +19,8 @@ from minidream.images import draw
 from minidream.tokenizers import ToyTokenizer
 from minidream.train import __main__ as command_line
 from minidream.train import clip_stages, pretraining, stages
-from minidream.train.loop import Recipe, fit
-from minidream.train.processes import SharedStage, joined_weights
+from minidream.trainer.loop import Recipe, fit
+from minidream.trainer.processes import SharedStage, joined_weights
 from minidream.weights import parts, toy
 from minidream.world.language import VOCABULARY
 

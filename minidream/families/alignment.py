@@ -28,10 +28,10 @@ from torch.nn import functional as F
 from ..dream_queries import gather
 from ..images import to_pil
 from ..model import DreamLLM
-from ..train.batches import description
-from ..train.loop import Recipe
+from ..trainer.loop import Recipe
 from ..weights import toy
 from ..weights.toy import clip_text_states, paint_from_text_states
+from ..world.language import description
 from ..world.render import FLOATS
 from .family import Family, FamilyPlan, base_model, stage2_modules
 from .samples import IMAGE_KINDS, TEXT_KINDS, Sample

@@ -17,8 +17,8 @@ from ..generate import choose
 from ..images import to_pil
 from ..llm import Cache
 from ..model import DreamLLM
-from ..train.loop import Recipe
-from ..train.processes import joined_losses
+from ..trainer.loop import Recipe
+from ..trainer.processes import joined_losses
 from .codebook import Codebook, CodebookStage
 from .family import Family, FamilyPlan, base_model, with_new_words
 from .samples import IMAGE_KINDS, TEXT_KINDS, Sample

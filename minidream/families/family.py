@@ -17,9 +17,9 @@ from ..images import as_integer
 from ..llm import LLM
 from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
-from ..train.batches import dialogue, laid_out
-from ..train.loop import Recipe
-from ..train.processes import joined_losses
+from ..trainer.lessons import dialogue, laid_out
+from ..trainer.loop import Recipe
+from ..trainer.processes import joined_losses
 from ..weights import parts, toy
 from .samples import Sample, draw_sample
 
@@ -58,7 +58,7 @@ class FamilyPlan:
 
 
 class Family(nn.Module):
-    """One family's system: `train.fit` trains it, and an evaluation asks it for replies.
+    """One family's system: `trainer.fit` trains it, and an evaluation asks it for replies.
 
     Args:
         name: its name in results, and on the command line.
@@ -91,7 +91,7 @@ class Family(nn.Module):
 
     @property
     def phases(self) -> list[nn.Module]:
-        """The modules that `train.fit` trains, in order; the family itself is the last one."""
+        """The modules that `trainer.fit` trains, in order; the family itself is the last one."""
         return [*self.earlier_phases, self]
 
     def batch(self, seed: int, step: int, process: int) -> list[Sample]:
@@ -141,7 +141,7 @@ def base_model(queries: int = QUERIES) -> DreamLLM:
     The pretrained parts are a language model that has read only text, CLIP, the VAE and the
     U-Net. The new parts are drawn from torch's global generator.
     """
-    model = parts.toy_before("stage1-comprehension")
+    model = parts.toy_before("stage1")
     model.vision.projector.reset_parameters()
     model.dream_queries = new_dream_queries(queries, toy.LLM_SIZE, std=toy.EMBEDDING_STD)
     model.decoder.projector = ConditionProjector(toy.LLM_SIZE, toy.CONDITION_SIZE)

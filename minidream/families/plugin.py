@@ -19,9 +19,10 @@ import torch
 
 from ..documents import Document, Layout
 from ..model import DreamLLM
-from ..train.batches import description, dialogue
-from ..train.loop import Recipe
+from ..trainer.lessons import dialogue
+from ..trainer.loop import Recipe
 from ..weights.toy import paint_from_captions
+from ..world.language import description
 from ..world.questions import DESCRIBE
 from .encode_only import instructions
 from .family import Family, FamilyPlan, base_model, with_new_words

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from ..train.batches import description, document_of, pictures
+from ..trainer.lessons import document_of, pictures
 from ..weights import toy
-from ..world.language import describe, parse_caption
+from ..world.language import describe, description, parse_caption
 from ..world.questions import DESCRIBE, ask
 from ..world.render import render
 from ..world.scenes import Scene, place_objects, sample_scene

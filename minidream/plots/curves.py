@@ -23,8 +23,8 @@ def plot_losses(log: list[dict], title: str, levels: dict[str, float] | None = N
     """Loss curves of a run's log, one panel per loss: every line thinly, a moving average boldly.
 
     Args:
-        log: one dict per line, as `train.fit` returns: step, the losses, rate, samples_per_second.
-            At least one line.
+        log: one dict per line, as `trainer.fit` returns: step, the losses, rate and
+            samples_per_second. At least one line.
         title: of the run.
         levels: {name: loss} of lines to compare with, in all panels.
 

@@ -11,7 +11,7 @@ from PIL import Image
 from ..families.family import Family
 from ..families.samples import IMAGE_KINDS, Sample, scene_sample, story_sample
 from ..plots import plot_film, text_table
-from ..train.batches import description
+from ..world.language import description
 from ..world.scenes import Scene, SceneObject
 from ..world.stories import Story, edit_of
 

@@ -24,7 +24,7 @@ from ..families import (
 from ..families.evaluation import FamilyEvaluation
 from ..families.family import Family, FamilyPlan, trained_parameter_count
 from ..families.samples import SAMPLE_KINDS
-from ..train.loop import fit
+from ..trainer.loop import fit
 from ..weights.building import single_precision
 from ..weights.commands import option
 from .family_example import example_of

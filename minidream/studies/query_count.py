@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..images import as_integer
 from ..train import stages
-from ..train.loop import fit
+from ..trainer.loop import fit
 from ..weights import toy
 from ..weights.commands import option, parse, parser_for
 from .query_evaluation import QueryEvaluation
@@ -82,7 +82,7 @@ def run(
         if imitates:
             stage = ImitationStage(model, toy.pretrained_text_tower())
         else:
-            stage = stages.DocumentStage("stage1-creation", model)
+            stage = stages.DocumentStage("stage1", model)
         stage.recipe = replace(stage.recipe, batch=plan.batch)
         trained = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
         own = folder / f"{study}-{condition}-{seed}"
@@ -114,7 +114,7 @@ def run_all(
         for study, condition in CONDITIONS
         if condition != "text states" or seed == seeds[0]  # it has nothing that a seed would change
     ]
-    recipe = replace(stages.RECIPES["stage1-creation"], steps=plan.steps, batch=plan.batch)
+    recipe = replace(stages.RECIPES["stage1"], steps=plan.steps, batch=plan.batch)
     head = {
         "command": command_of("query_count", seeds, plan),
         "recipe": asdict(recipe),

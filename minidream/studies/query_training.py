@@ -32,7 +32,7 @@ class ImitationStage(stages.DocumentStage):
     prepare = None  # pictures are not used
 
     def __init__(self, model: DreamLLM, text_tower: torch.nn.Module):
-        super().__init__("stage1-creation", model)
+        super().__init__("stage1", model)
         states = text_tower.config.max_position_embeddings
         if model.queries != states:
             raise ValueError(
@@ -67,7 +67,7 @@ def conditions(model: DreamLLM, captions: list[str]) -> Tensor:
 
 def fresh_model(queries: int, seed: int) -> DreamLLM:
     """The toy before stage I's creation, with new dream queries and a new condition projector."""
-    model = parts.toy_before("stage1-creation")
+    model = parts.toy_before("stage1")
     generator = torch.Generator().manual_seed(seed)
     model.dream_queries = dream_queries.new_dream_queries(
         queries, toy.LLM_SIZE, generator, toy.EMBEDDING_STD

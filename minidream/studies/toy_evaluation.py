@@ -7,7 +7,7 @@ from tqdm.auto import tqdm
 
 from ..documents import Document, collate, lay_out
 from ..images import to_pil
-from ..train.batches import document_of
+from ..trainer.lessons import document_of
 from ..weights import toy
 from ..weights.toy import clip_text_states
 from ..world.judge import Reading, read_by_colour

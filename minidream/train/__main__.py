@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ..trainer import shipping
 from ..weights import parts
 from ..weights.commands import option, parse, parser_for
 from . import stages
@@ -23,12 +24,22 @@ class Options:
     folder: Path = option(Path("runs/toy"), "where checkpoints, logs and finished parts go")
     seed: int = option(0, "of initial weights, batches and noise")
     steps: int | None = option(None, "number of steps, instead of the recipe's")
+    pretrained: Path | None = option(
+        None, "a folder whose parts stages I to III start from; 'all' then means these three"
+    )
+    others: tuple[Path, ...] = option(
+        (), "for 'ship': folders of other runs of stages I to III", metavar="FOLDER"
+    )
     quiet: bool = option(False, "no progress bar")
     compile: bool = option(False, "compile the language model (on a GPU this is always done)")
 
     def __post_init__(self):
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"--steps is at least 1, not {self.steps}")
+        if self.pretrained and self.stage not in ("all", *parts.PAPERS_STAGES):
+            raise ValueError(f"--pretrained is for stages I to III, not for {self.stage}")
+        if self.others and self.stage != "ship":
+            raise ValueError(f"--others is for 'ship', not for {self.stage}")
         for name in self.names:  # refuses what was trained otherwise before any work starts
             stages.is_finished(name, self.folder, self.seed, self.steps)
 
@@ -37,7 +48,8 @@ class Options:
         """The stages to train, in order."""
         if self.stage == "ship":
             return ()
-        return parts.ORDER if self.stage == "all" else (self.stage,)
+        every = parts.PAPERS_STAGES if self.pretrained else parts.ORDER
+        return every if self.stage == "all" else (self.stage,)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,7 +65,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     options = parse(parser, Options, arguments)
     if options.stage == "ship":
-        return stages.ship(options.folder)
+        return shipping.ship(options.folder, options.others)
+    if options.pretrained:
+        shipping.take_pretrained(options.pretrained, options.folder)
     for name in options.names:
         stages.run(
             name,

@@ -1,4 +1,4 @@
-"""What the DreamLLM is trained on: a function per task draws one batch of toy documents.
+"""Tasks with pictures: a function per task draws one batch of toy documents.
 
 Every function takes a random generator, the number of documents and the model, and returns layouts
 with the labels of the reference code, and documents, as `DreamLLM.loss_of_layouts` takes them. A
@@ -8,182 +8,19 @@ documents beside long ones would be mostly padding.
 
 import random
 
-from ..documents import TEMPLATES, THOUGHTS, Document, lay_out, turn_layout
-from ..images import to_pil
-from ..world.language import Phrase, describe, description
+from ..documents import Document
+from ..trainer.lessons import dialogue, document_of, laid_out, pictures, thinking, unzipped
+from ..world.language import description
 from ..world.questions import DESCRIBE, ask
-from ..world.render import render
-from ..world.scenes import Scene, sample_scene
+from ..world.scenes import sample_scene
 from ..world.stories import (
-    Story,
     sample_copy,
     sample_edit,
     sample_named_edit,
     sample_story,
     sample_subject,
 )
-
-# ---------------------------------------------------------------------------------------------
-# Captions
-
-
-def is_leading(scene: Scene, index: int) -> bool:
-    """Whether an object is the left or the upper one of its scene, or the only one."""
-    return scene.relation_of(index) in (None, "left of", "above")
-
-
-def varied_caption(
-    scene: Scene,
-    rng: random.Random,
-    leading: float = 0.5,
-    between: float = 0.5,
-    background: bool | None = None,
-) -> Phrase:
-    """A caption in randomly drawn words, where two kinds of wording can be made more frequent.
-
-    If all wordings are equally frequent, neither the relation nor the order of the names alone says
-    anything about positions; only both together do. Gradient descent learns such a parity late or
-    never, because no single step towards it lowers the loss. If more than half of the captions are
-    of one kind, each cue alone is informative, and the rest can be learned as exceptions.
-
-    Args:
-        scene: what to describe.
-        rng: draws the words.
-        leading: the share of captions that name the left or upper object first, in [0.5, 1].
-        between: the share of captions with the relation between the names, "a star left of a
-            ring", in [0.5, 1].
-        background: whether the background is named; None: at random.
-    """
-    while True:
-        caption = describe(scene, rng, background)
-        if scene.relation is None:
-            return caption
-        named = [role for role in caption.roles if role and role[0] in ("shape", "relation")]
-        first_object = next(index for kind, index in named if kind == "shape")
-        relation_between = [kind for kind, _ in named[:2]] == ["shape", "relation"]
-        if accept(is_leading(scene, first_object), leading, rng) and accept(
-            relation_between, between, rng
-        ):
-            return caption
-
-
-def accept(preferred: bool, share: float, rng: random.Random) -> bool:
-    """Whether rejection sampling keeps a sample, so that a share of the kept ones is preferred.
-
-    Args:
-        preferred: whether this sample is a preferred one. Half of all samples are.
-        share: of the preferred samples among those kept, in [0.5, 1].
-        rng: decides about the others.
-    """
-    return preferred or rng.random() < (1 - share) / share
-
-
-def prompt_for(scene: Scene, rng: random.Random, leading: float, between: float) -> str:
-    """A `varied_caption`. One in eight has no sizes: "an orange ring above a red square".
-
-    One in eight does not say where the objects are: "a large orange ring and a small red square".
-    """
-    kind = rng.random()
-    if kind < 1 / 8:
-        return describe(scene, rng, relation=False).text
-    caption = varied_caption(scene, rng, leading, between)
-    return caption.without("size").text if kind > 7 / 8 else caption.text
-
-
-# ---------------------------------------------------------------------------------------------
-# Documents and layouts
-
-
-def pictures(scenes: list[Scene], size: int) -> list:
-    """Scenes as PIL images, `size` pixels wide."""
-    return to_pil(render(scenes, size)[0])
-
-
-def document_of(story: Story, size: int) -> Document:
-    """A story with scenes rendered, `size` pixels wide. Those that are not given are targets."""
-    rendered = iter(pictures(list(story.scenes), size))
-    items = [next(rendered) if isinstance(item, Scene) else item for item in story.items]
-    positions = [position for position, item in enumerate(story.items) if isinstance(item, Scene)]
-    targets = [index for index, position in enumerate(positions) if position not in story.given]
-    return Document(items, targets=targets)
-
-
-OPENING = THOUGHTS["toy"]
-OPENINGS = (OPENING, f". {OPENING}")
-
-
-def thinking(story: Story, rng: random.Random, share: float = 1.0) -> Story:
-    """A story in which thoughts say what pictures will show, right before they are painted.
-
-    A thought is two items: its opening, and the plain description of the scene.
-
-    Args:
-        story: what is to be told.
-        rng: decides which pictures.
-        share: of the painted pictures that follow a thought. The first picture of a story has none,
-            since the text before it describes it already.
-    """
-    items, given = [], []
-    for index, item in enumerate(story.items):
-        if isinstance(item, Scene) and index in story.given:
-            given.append(len(items))
-        elif isinstance(item, Scene) and index > 1 and rng.random() < share:
-            items += [OPENING if items[-1].endswith(".") else OPENINGS[1], description(item)]
-        items.append(item)
-    return Story(tuple(items), tuple(given))
-
-
-def learned_items(document: Document, learn_text: bool) -> list[bool]:
-    """Which items of a document are targets of the language loss.
-
-    A thought always is, and so is the `<dream_start>` after it; its opening never is, because
-    `think` forces it.
-    """
-    learned = []
-    for place, item in enumerate(document.items):
-        is_thought = any(before in OPENINGS for before in document.items[max(0, place - 2) : place])
-        learned.append(item not in OPENINGS and (learn_text or is_thought))
-    return learned
-
-
-def laid_out(documents: list[Document], model, learn_text: bool = True, read_last: bool = True):
-    """Layouts and documents; `learn_text` as in `learned_items`, `read_last` as in `lay_out`."""
-    tokenizer, queries, patches = model.tokenizer, model.queries, model.vision.patches
-    layouts = [
-        lay_out(
-            document, tokenizer, queries, patches, learned_items(document, learn_text), read_last
-        )
-        for document in documents
-    ]
-    return layouts, documents
-
-
-def dialogue(model, turn: list, reply: str, more: list[tuple[str, str]] = ()):
-    """The layout and the document of a dialogue. Only the replies and their `</s>` are learned.
-
-    Args:
-        model: its tokenizer and its chat template are used.
-        turn: the first user turn, str and images.
-        reply: the answer to it.
-        more: further questions with their answers.
-    """
-    layout, images = turn_layout(model, turn)
-    encode, eos = model.tokenizer.encode, model.tokenizer.special.eos
-    layout.add(encode(reply) + [eos], learned=True)
-    before, after = TEMPLATES[model.config.template]
-    for question, answer in more:
-        layout.add(encode(f"{before} {question} {after}"), learned=False)
-        layout.add(encode(answer) + [eos], learned=True)
-    return layout, Document(images, targets=[])
-
-
-def unzipped(pairs: list[tuple]):
-    """Layouts and documents from a list of (layout, document)."""
-    return [layout for layout, _ in pairs], [document for _, document in pairs]
-
-
-# ---------------------------------------------------------------------------------------------
-# Tasks with pictures
+from ..world.wordings import prompt_for, varied_caption
 
 
 def captions(rng: random.Random, batch_size: int, model):

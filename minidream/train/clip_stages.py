@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from ..documents import IGNORED
 from ..llm import LLM, LLMConfig
+from ..trainer.loop import Recipe
+from ..trainer.processes import SharedStage, joined_rows, joined_weights, own_rows
 from ..vision import clip_pixels
 from ..weights import toy
 from ..weights.toy import clip_text_states
@@ -30,8 +32,6 @@ from ..world.scenes import (
     sample_scene,
 )
 from ..world.stories import edit_of
-from .loop import Recipe
-from .processes import SharedStage, joined_rows, joined_weights, own_rows
 
 OBJECT_CLASSES = (1 + len(SIZES), 1 + len(COLOURS), 1 + len(SHAPES))  # class 0 means "no object"
 

@@ -15,14 +15,14 @@ from torch.nn import functional as F
 
 from ..diffusion import normal
 from ..images import draw
+from ..trainer.loop import Recipe
+from ..trainer.processes import SharedStage, joined_weights
 from ..weights import toy
 from ..weights.toy import clip_text_states
 from ..world.judge import HEADS, Judge, judge_batch
 from ..world.language import describe
 from ..world.render import render
 from ..world.scenes import sample_scene
-from .loop import Recipe
-from .processes import SharedStage, joined_weights
 
 
 class JudgeStage(SharedStage):

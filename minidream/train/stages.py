@@ -1,29 +1,36 @@
 """The stages in their order: first the toy's own pretrained parts, then the paper's stages I to
 III.
 
-A stage is a module that `train.fit` trains (see `pretraining.py` and `clip_stages.py`). `run`
+A stage is a module that `trainer.fit` trains (see `pretraining.py` and `clip_stages.py`). `run`
 builds it from the parts that earlier stages left in a folder, and saves its own parts there.
 """
 
-import json
 import random
 from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
-from ..weights import PRETRAINED, toy, write_folder
+from ..trainer.loop import Recipe, fit
+from ..trainer.plans import (
+    as_metadata,
+    parts_used,
+    plan_of,
+    plan_of_part,
+    read_checkpoint,
+    refuse_another,
+)
+from ..trainer.processes import SharedStage, joined_losses, state
+from ..trainer.shipping import half, save_part
+from ..weights import toy
 from ..weights.building import single_precision
-from ..weights.files import as_path, check_writable, write_atomically, write_figure
+from ..weights.files import as_path, check_writable, write_figure
 from ..weights.parts import (
     LEAVES,
     NEEDS,
-    ORDER,
-    SHIPPED,
     assemble,
     files_of,
     load_part,
@@ -33,17 +40,6 @@ from ..weights.parts import (
 )
 from ..world.language import VOCABULARY
 from . import batches, clip_stages, pretraining, words
-from .loop import Recipe, fit
-from .plans import (
-    as_metadata,
-    metadata_of,
-    parts_used,
-    plan_of,
-    plan_of_part,
-    read_checkpoint,
-    refuse_another,
-)
-from .processes import SharedStage, joined_losses, state
 
 
 class DocumentStage(SharedStage):
@@ -220,7 +216,7 @@ def run(
         for part, path in files.items():
             tensors = stage.parts()[part].state_dict()
             tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-            save_part(tensors, path, metadata)
+            save_part(half(tensors), path, metadata)  # as it ships, and as later stages read it
         write_figure(partial(losses_figure, log_file, name), figure)
     state().wait_for_everyone()
 
@@ -247,92 +243,3 @@ def losses_figure(log_file: Path, name: str):
     from ..plots import plot_losses  # not earlier: with a wrong MPLBACKEND this import fails
 
     return plot_losses(read_log(log_file), name)
-
-
-def save_part(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Writes a safetensors file atomically."""
-    write_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
-
-
-def ship(folder: str | Path, to: Path = PRETRAINED / "toy") -> None:
-    """Writes the results of all stages into the package, in half precision.
-
-    These are the DreamLLM in the official layout with its plugins as safetensors files; the judge,
-    the toy CLIP's text tower and its visual projection; the parts that intermediate stages left;
-    and `training.json`, a summary of the logs.
-
-    Args:
-        folder: where all stages have finished.
-        to: where everything is written.
-
-    Raises:
-        FileNotFoundError: if a stage has not finished.
-        ValueError: if a stage was trained on other parts than those in the folder, or a log is
-            damaged.
-    """
-    folder, to = as_path(folder), as_path(to)
-    # Everything is read first, so that nothing is written if something is missing.
-    for name in ORDER:
-        for path in filter(Path.exists, files_of(name, folder).values()):
-            refuse_another(path, plan_of_part(path), parts_used(name, folder))
-    others = ("judge", "clip_text", "clip_visual_projection")
-    sources = {part: part_file(folder, part) for part in others}
-    parts = {part: load_file(path) for part, path in sources.items()}
-    training = json.dumps(summary(folder), indent=1) + "\n"
-
-    def write_others(place: Path) -> None:
-        for part, tensors in parts.items():
-            save_part(half(tensors), place / f"{part}.safetensors", metadata_of(sources[part]))
-        ship_stages(folder, place / "stages")
-        (place / "training.json").write_text(training, encoding="utf-8")
-
-    model = assemble(folder).half()
-    write_folder(model, to, ".safetensors", write_others=write_others)
-
-
-def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors in half precision, except those of integers."""
-    return {
-        name: tensor.half() if tensor.is_floating_point() else tensor
-        for name, tensor in tensors.items()
-    }
-
-
-def ship_stages(folder: Path, to: Path) -> None:
-    """Writes the parts that intermediate stages left, in half precision, for `toy_before`."""
-    to.mkdir(parents=True, exist_ok=True)
-    for name in SHIPPED:
-        for part in LEAVES[name]:
-            file = f"{name}.{part}.safetensors"
-            metadata = metadata_of(folder / file)
-            save_part(half(load_file(folder / file)), to / file, metadata)
-
-
-def summary(folder: Path) -> dict:
-    """Steps, batch size, minutes and final losses of every stage, from the logs in a folder.
-
-    The losses are means over the last ten lines of a log.
-
-    Raises:
-        ValueError: for a log that is empty or damaged (names it).
-    """
-    found = {}
-    for name in ORDER:
-        log = read_log(folder / f"{name}.jsonl")
-        batch = RECIPES[name].batch
-        ends = [line["step"] for line in log]
-        steps = [end - before for end, before in zip(ends, [0, *ends])]
-        seconds = sum(count * batch / line["samples_per_second"] for count, line in zip(steps, log))
-        last = log[-10:]
-        losses = {
-            key: round(sum(line[key] for line in last) / len(last), 4)
-            for key in log[0]
-            if key not in ("step", "rate", "samples_per_second")
-        }
-        found[name] = {
-            "steps": ends[-1],
-            "batch": batch,
-            "minutes": round(seconds / 60, 1),
-            "losses": losses,
-        }
-    return found

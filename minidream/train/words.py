@@ -8,11 +8,12 @@ met. With names that mean nothing it can only copy, which works for any combinat
 import random
 
 from ..documents import Document
+from ..trainer.lessons import OPENING, OPENINGS, dialogue, laid_out, unzipped
 from ..world.language import description, with_invented_names
 from ..world.questions import DESCRIBE, NOW, ask, ask_side
 from ..world.scenes import Scene, sample_scene
 from ..world.stories import Story, sample_edit_of, sample_named_edit_of, sample_story
-from .batches import OPENING, OPENINGS, dialogue, laid_out, unzipped, varied_caption
+from ..world.wordings import varied_caption
 
 
 def renamed(texts: list[str], rng: random.Random) -> list[str]:

@@ -7,8 +7,8 @@ import torch
 
 from ..model import DreamLLM
 from .files import as_path
-from .layout import PRETRAINED
-from .parts import assemble
+from .layout import OTHER_RUNS, PRETRAINED
+from .parts import assemble, load_run
 from .reading import DTYPES, read_folder
 from .replacing import finish_replacing, unchanged, was_cut_short
 from .scanning import is_there, scan_folder
@@ -30,7 +30,8 @@ def load(
     use. All others are converted or moved one by one. In both cases memory holds the weights once.
 
     Args:
-        name: "toy" (in the package), a folder in the official layout, a folder that
+        name: "toy", "toy-1" or "toy-2" (in the package; stages I to III from other seeds, on the
+            same frozen parts), a folder in the official layout, a folder that
             `minidream.train` wrote, or the name of a repository on the Hugging Face hub. A path
             may begin with "~", the home folder.
         device: None takes CUDA if available, else Apple's MPS, else the CPU.
@@ -64,11 +65,13 @@ def load(
     folder = find(name)
     if dtype == "auto":
         dtype = dtype_of_config(folder / "config.json")
-    elif dtype is None and os.fsdecode(name) == "toy":
+    elif dtype is None and os.fsdecode(name) in ("toy", *OTHER_RUNS):
         dtype = torch.float32
     if is_there(folder / "config.json"):
         with unchanged(folder, "config.json"):
             model = read_folder(folder, device, dtype, component_configs, quantize)
+        if os.fsdecode(name) in OTHER_RUNS:
+            load_run(model, PRETRAINED / os.fsdecode(name))
     elif component_configs is not None:
         raise ValueError(
             f"{folder} was written by minidream.train, whose models have no component configs; "
@@ -177,7 +180,7 @@ def find(name: str | os.PathLike) -> Path:
         FileNotFoundError: if a folder of that name holds neither a checkpoint nor trained parts.
     """
     text = os.fsdecode(name)
-    folder = PRETRAINED / "toy" if text == "toy" else as_path(name)
+    folder = PRETRAINED / "toy" if text in ("toy", *OTHER_RUNS) else as_path(name)
     if text and folder.is_dir():
         finish_replacing(folder)
         if is_there(folder / "config.json") or list(folder.glob("stage3.*.safetensors")):
@@ -197,9 +200,9 @@ def find(name: str | os.PathLike) -> Path:
                 f"{name!r} is not a folder here, and downloading it from the hub failed: {error}"
             ) from error
     raise ValueError(
-        f'no weights are known as {text!r}. There are: "toy", a folder in the official '
-        "layout, a folder that minidream.train wrote, or the name of a repository on the hub such "
-        f"as {HUB_NAMES[0]!r}"
+        f'no weights are known as {text!r}. There are: "toy", "toy-1", "toy-2", a folder in the '
+        "official layout, a folder that minidream.train wrote, or the name of a repository on the "
+        f"hub such as {HUB_NAMES[0]!r}"
     )
 
 

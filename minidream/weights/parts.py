@@ -30,6 +30,7 @@ LEAVES = {
 }
 
 ORDER = tuple(LEAVES)
+PAPERS_STAGES = ORDER[-3:]  # I, II and III; those before make what the paper starts from
 
 # The parts that the paper's stages never train.
 FROZEN = ("clip_vision", "vae", "unet")
@@ -136,6 +137,21 @@ def assemble(
     for part in needs:
         load_part(part_file(folder, part, before), modules[part])
     return model
+
+
+def load_run(model: DreamLLM, folder: Path) -> None:
+    """Fills the parts of a toy that stages I to III train with those of another run.
+
+    Args:
+        model: the toy, in any dtype and on any device.
+        folder: what `python -m minidream.train ship` wrote for that run.
+    """
+    modules = parts_of(model)
+    for part in LEAVES["stage3"]:
+        trainable = [parameter.requires_grad for parameter in modules[part].parameters()]
+        load_part(folder / f"stage3.{part}.safetensors", modules[part])
+        for parameter, was in zip(modules[part].parameters(), trainable):
+            parameter.requires_grad_(was)
 
 
 def toy_before(name: str) -> DreamLLM:

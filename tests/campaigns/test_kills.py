@@ -22,8 +22,9 @@ import torch
 from safetensors.torch import load_file
 
 from minidream import plots  # noqa: F401  (so that a fork need not import it)
-from minidream.train import clip_stages, plans, stages
-from minidream.train.loop import fit
+from minidream.train import clip_stages, stages
+from minidream.trainer import plans
+from minidream.trainer.loop import fit
 from minidream.weights import parts
 
 sys.path.append(str(Path(__file__).parents[1]))
