@@ -1,13 +1,13 @@
 """How much the toy gets right: `python -m minidream.studies shipped_toy`.
 
 It measures the numbers in the README. A trial is right if every stated attribute and relation is,
-as the judge reads them. Each row is measured on fresh scenes of seen and of held-out combinations,
-with separate numbers for scenes with one and with two objects; intervals are Wilson's, 95 %, over
-prompts.
+as the judge reads them. Each row is measured on fresh scenes of seen and of held-out combinations.
+The trials are divided among the shipped runs, each with prompts of its own; intervals are Wilson's,
+95 %, over prompts.
 """
 
 import json
-import time
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,97 +17,157 @@ from ..weights.files import check_writable, read_json, write_atomically
 from .intervals import wilson
 from .results import COMMITTED, WRITTEN, machine, torch_version
 from .tables import markdown_table
-from .toy_evaluation import ToyEvaluation
+from .toy_evaluation import (
+    EDIT_CATEGORIES,
+    MODES,
+    PROMPT_CATEGORIES,
+    ToyEvaluation,
+    Trial,
+)
 
 RESULTS = COMMITTED / "toy_metrics.json"
-# (row, its name in the table, target on seen and on held-out combinations, in per cent)
-ROWS = (
-    ("judge", "judge on fresh renders", 99.5, 99.0),
-    ("analytic", "analytic reader on fresh renders", 99.5, 99.0),
-    ("vae", "scenes after VAE encode-decode", 99.0, 98.0),
-    ("unet", "toy U-Net driven by toy CLIP text states", 98.0, 90.0),
-    ("dream", "DreamLLM, text to image", 97.0, 90.0),
-    ("captions", "captions: every fact true, the scene identified", 97.0, 90.0),
-    ("questions", "questions", 97.0, 93.0),
-    ("placement", "stories: `<dream>` exactly where a picture belongs", 99.0, None),
-    ("stories", "stories: later pictures right", 90.0, 75.0),
-    ("edits", 'editing: "<picture> the same but …"', 90.0, 75.0),
-)
-KINDS_OF_SCENES = ("seen", "held_out")
-ROW_NAMES = tuple(row for row, *_ in ROWS)
+KINDS = ("seen", "held_out")
+# Row: (its name in the table, {mode: targets on seen and held-out combinations, in per cent}).
+ROWS = {
+    "judge": ("judge on fresh renders", {"direct": (99.5, 99)}),
+    "analytic": ("analytic reader on fresh renders", {"direct": (99.5, 99)}),
+    "vae": ("scenes after VAE encode-decode", {"direct": (99, 98)}),
+    "unet": ("toy U-Net driven by toy CLIP text states", {"direct": (98, 90)}),
+    "restating": ("captions said again in words", {"direct": (97, 95)}),
+    "rewriting": ("edits in words", {"direct": (97, 95)}),
+    "captions": ("captions of pictures: every fact", {"direct": (98, 95)}),
+    "questions": ("questions about pictures", {"direct": (97, 95)}),
+    "placement": ("stories: `<dream>` exactly where a picture belongs", {"direct": (99, None)}),
+    "dream": ("text to image", {"direct": (99, 98), "thinking": None, "oracle": None}),
+    "prompts": (
+        "text to image, prompts that leave out much",
+        {"direct": None, "thinking": None, "oracle": None},
+    ),
+    "stories": (
+        "stories: later pictures",
+        {"direct": (92, 80), "thinking": (95, 90), "oracle": None},
+    ),
+    "edits": (
+        'editing: "<picture> the same but …"',
+        {"direct": (90, 75), "thinking": (96, 92), "oracle": None},
+    ),
+}
+FROZEN_ROWS = ("judge", "analytic", "vae", "unet")  # the same in all runs
+RUNS = ("toy", "toy-1", "toy-2")
 
 
-def summary(results: list[tuple[int, bool]]) -> dict:
-    """Trials and the share that is right with its interval; the same for one and for two objects.
+def counted(trials: list[Trial]) -> dict[str, list[int]]:
+    """[right, trials] for each number of objects and category, under "objects category"."""
+    counts = defaultdict(lambda: [0, 0])
+    for trial in trials:
+        cell = counts[f"{trial.objects} {trial.category}".strip()]
+        cell[0] += trial.right
+        cell[1] += 1
+    return dict(sorted(counts.items()))
+
+
+def share(measured: dict, objects: int | None = None, category: str | None = None) -> dict:
+    """Trials and the share that is right, with its interval, in per cent.
 
     Args:
-        results: (objects in the scene, right or not) of every trial.
+        measured: {run: what `counted` returned}.
+        objects: of the wanted scenes; None takes all.
+        category: None takes all.
+
+    Returns:
+        {"n", "right", "interval", "runs"}, the last with the share of each run; empty if there is
+        no such trial.
     """
-
-    def part(chosen: list[bool]) -> dict:
-        low, high = wilson(sum(chosen), len(chosen))
-        return {
-            "n": len(chosen),
-            "right": round(100 * sum(chosen) / len(chosen), 2),
-            "interval": [round(100 * low, 2), round(100 * high, 2)],
-        }
-
-    found = part([right for _, right in results])
-    for count, name in ((1, "one"), (2, "two")):
-        if chosen := [right for objects, right in results if objects == count]:
-            found[name] = part(chosen)
-    return found
-
-
-def table(results: dict) -> str:
-    """The results as a Markdown table, as it is in the README."""
-    header = [
-        "right, in % [95 % interval]",
-        *("seen", "target", "held out", "target"),
-        *("seen, one thing / two", "held out, one / two"),
-    ]
-    return markdown_table(header, [table_row(results, *row) for row in ROWS])
-
-
-def table_row(results: dict, row: str, words: str, *targets: float | None) -> list[str]:
-    """The cells of one row; what was not measured is left empty."""
-    measured = [results["rows"].get(row, {}).get(kind, {}) for kind in KINDS_OF_SCENES]
-    cells = [words]
-    for scores, target in zip(measured, targets):
-        cells.append(in_percent(scores) if scores else "")
-        cells.append(f">= {target:g}" if target else "")
-    for scores in measured:
-        parts = [f"{scores[name]['right']:.1f}" for name in ("one", "two") if name in scores]
-        cells.append(" / ".join(parts))
-    return cells
+    of_runs = {}
+    for run, counts in measured.items():
+        cells = [
+            cell
+            for name, cell in counts.items()
+            if objects in (None, int(name[0])) and category in (None, name[2:])
+        ]
+        of_runs[run] = [sum(cell[0] for cell in cells), sum(cell[1] for cell in cells)]
+    right, n = (sum(cell[index] for cell in of_runs.values()) for index in range(2))
+    if not n:
+        return {}
+    low, high = wilson(right, n)
+    runs = [round(100 * cell[0] / cell[1], 1) for cell in of_runs.values() if cell[1]]
+    interval = [round(100 * low, 1), round(100 * high, 1)]
+    return {"n": n, "right": round(100 * right / n, 1), "interval": interval, "runs": runs}
 
 
 def in_percent(scores: dict) -> str:
-    """ "97.5 [96.3, 98.3]"."""
+    """ "97.5 [96.3, 98.3]"; "" for what was not measured."""
+    if not scores:
+        return ""
     low, high = scores["interval"]
     return f"{scores['right']:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def measure(evaluation: ToyEvaluation, row: str, kind: str) -> dict:
-    """One row on one kind of scenes, as the JSON file holds it."""
-    clock = time.perf_counter()
-    scores = summary(evaluation.measure(row, held_out=kind == "held_out"))
-    if agree := evaluation.readers_agree:
-        scores["readers_agree"] = round(100 * sum(agree) / len(agree), 2)
-    return scores | {"seconds": round(time.perf_counter() - clock, 1)}
+def skills_table(results: dict) -> str:
+    """Every row and mode with its targets, as a Markdown table."""
+    header = ["right, in % [95 % interval]", "seen", "target", "held out", "target"]
+    rows = []
+    for row, (words, modes) in ROWS.items():
+        for mode, targets in modes.items():
+            name = words if len(modes) == 1 else f"{words}, {mode}"
+            cells = [name]
+            for kind, target in zip(KINDS, targets or (None, None)):
+                measured = results["rows"].get(row, {}).get(kind, {}).get(mode, {})
+                cells += [in_percent(share(measured)), f">= {target:g}" if target else ""]
+            rows.append(cells)
+    two = "edits of two objects"
+    for mode, *targets in (("direct", 85, 70), ("thinking", 95, 90), ("oracle", None, None)):
+        cells = [f"{two}, {mode}"]
+        for kind, target in zip(KINDS, targets):
+            measured = results["rows"].get("edits", {}).get(kind, {}).get(mode, {})
+            cells += [in_percent(share(measured, objects=2)), f">= {target:g}" if target else ""]
+        rows.append(cells)
+    return markdown_table(header, rows)
+
+
+def categories_table(results: dict, row: str) -> str:
+    """A row of the first table by category, as a Markdown table: seen, then held out, by mode."""
+    categories = PROMPT_CATEGORIES if row == "prompts" else EDIT_CATEGORIES
+    header = [
+        "right, in %",
+        *(f"{kind.replace('_', ' ')}, {mode}" for kind in KINDS for mode in MODES),
+    ]
+    columns = [(kind, mode) for kind in KINDS for mode in MODES]
+    rows = [
+        [category, *(cell_of(results, row, *column, category) for column in columns)]
+        for category in categories
+    ]
+    return markdown_table(header, rows)
+
+
+def cell_of(results: dict, row: str, kind: str, mode: str, category: str) -> str:
+    """One cell of `categories_table`."""
+    measured = results["rows"].get(row, {}).get(kind, {}).get(mode, {})
+    return in_percent(share(measured, category=category))
+
+
+def tables(results: dict) -> str:
+    """The three tables of the README."""
+    return "\n\n".join(
+        (
+            skills_table(results),
+            categories_table(results, "prompts"),
+            categories_table(results, "edits"),
+        )
+    )
 
 
 @dataclass(frozen=True)
 class ShippedToyOptions:
     """What the command takes."""
 
-    weights: str = option("toy", "what minidream.load takes")
-    n: int = option(1000, "scenes per row and kind of combination")
+    weights: tuple[str, ...] = option(RUNS, "what minidream.load takes", metavar="NAME")
+    n: int = option(1000, "trials per row, kind of combination and mode, over all weights")
     batch: int = option(50, "pictures painted at once")
     seed: int = option(0, "of scenes, phrasings and noise")
-    rows: tuple[str, ...] = option(ROW_NAMES, "which rows", choices=ROW_NAMES, metavar="ROW")
-    out: Path = option(WRITTEN / RESULTS.name, "JSON file to write; rows measured before are kept")
-    table: bool = option(False, "measure nothing, print the table of --out")
+    rows: tuple[str, ...] = option(tuple(ROWS), "which rows", choices=tuple(ROWS), metavar="ROW")
+    out: Path = option(WRITTEN / RESULTS.name, "JSON file to write; what it has is kept")
+    table: bool = option(False, "measure nothing, print the tables of --out")
 
     def __post_init__(self):
         if self.n < 1 or self.batch < 1:
@@ -115,18 +175,17 @@ class ShippedToyOptions:
         if self.table and not self.out.exists():
             raise ValueError(f"{self.out} is missing: nothing was measured yet")
         if not self.table and self.out.exists():
-            before = read_json(self.out)
-            kept = [row for row in before.get("rows", ()) if row not in self.rows]
-            if kept and before.get("command") != self.command:
+            before = read_json(self.out).get("command")
+            if before != self.command:
                 raise ValueError(
-                    f"{self.out} holds rows of another command ({before.get('command')}, not "
-                    f"{self.command}): measure {', '.join(kept)} too, or choose another --out"
+                    f"{self.out} holds rows of another command ({before}, not {self.command}): "
+                    "delete it, or choose another --out"
                 )
 
     @property
     def command(self) -> str:
         """What all rows of a file share."""
-        weights = "" if self.weights == "toy" else f" --weights {self.weights}"
+        weights = "" if self.weights == RUNS else f" --weights {' '.join(self.weights)}"
         return f"python -m minidream.studies shipped_toy --n {self.n} --seed {self.seed}{weights}"
 
 
@@ -135,17 +194,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = parser_for(
         ShippedToyOptions,
         "python -m minidream.studies shipped_toy",
-        "Measures the shipped toy, or other weights, against the targets.",
+        "Measures the shipped toy, or other weights, against the targets. It goes on where an "
+        "earlier call was stopped.",
     )
     options = parse(parser, ShippedToyOptions, arguments)
     results = read_json(options.out) if options.out.exists() else {"rows": {}}
     if options.table:
-        return print(table(results))
+        return print(tables(results))
     check_writable(options.out)
-    if results.get("command") != options.command:
-        results = {"rows": {}}  # all of them are measured anew
-    evaluation = ToyEvaluation(load(options.weights), options.n, options.batch, options.seed)
-    sampler = evaluation.model.decoder.config
+    models = {name: load(name) for name in options.weights}
+    sampler = models[options.weights[0]].decoder.config
     results |= {
         "n": options.n,
         "seed": options.seed,
@@ -154,19 +212,34 @@ def main(arguments: list[str] | None = None) -> None:
         "guidance_scale": sampler.guidance_scale,
         "machine": f"{machine()}, torch {torch_version()}",
     }
-    for row, _, *targets in ROWS:
-        if row not in options.rows:
-            continue
-        scores = results["rows"][row] = {}
-        for kind, target in zip(KINDS_OF_SCENES, targets):
-            if target is None:
-                continue
-            scores[kind] = measure(evaluation, row, kind)
-            print(f"{row:10} {kind:9} {in_percent(scores[kind])}", flush=True)
-            text = json.dumps(results, indent=1) + "\n"
-            write_atomically(
-                lambda path, text=text: path.write_text(text, encoding="utf-8"), options.out
-            )
+    for row, kind, mode in cells_of(options.rows):
+        of_runs = results["rows"].setdefault(row, {}).setdefault(kind, {}).setdefault(mode, {})
+        runs = options.weights[:1] if row in FROZEN_ROWS else options.weights
+        own = (options.n + len(runs) - 1) // len(runs)
+        for index, run in enumerate(runs):
+            if run not in of_runs:
+                # Every run has other prompts and other noise.
+                seed = options.seed + 1_000_000 * index
+                evaluation = ToyEvaluation(models[run], own, options.batch, seed)
+                of_runs[run] = counted(evaluation.measure(row, kind == "held_out", mode))
+                write(results, options.out)
+        print(f"{row:10} {kind:9} {mode:9} {in_percent(share(of_runs))}", flush=True)
+
+
+def cells_of(rows: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """(row, kind, mode) of everything that is measured in these rows."""
+    cells = []
+    for row in rows:
+        for mode, targets in ROWS[row][1].items():
+            pairs = zip(KINDS, targets or (0, 0))
+            cells += [(row, kind, mode) for kind, target in pairs if target is not None]
+    return cells
+
+
+def write(results: dict, path: Path) -> None:
+    """Writes the JSON file, a line for each run."""
+    text = json.dumps(results, indent=1) + "\n"
+    write_atomically(lambda place: place.write_text(text, encoding="utf-8"), path)
 
 
 if __name__ == "__main__":

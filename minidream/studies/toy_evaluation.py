@@ -1,6 +1,7 @@
-"""What is measured of the shipped toy: one method for each row of the README's table."""
+"""What is measured of a toy: one method for each row of the tables, on fresh scenes."""
 
 import random
+from dataclasses import dataclass, replace
 
 import torch
 from tqdm.auto import tqdm
@@ -11,19 +12,50 @@ from ..trainer.lessons import document_of
 from ..weights import toy
 from ..weights.toy import clip_text_states
 from ..world.judge import Reading, read_by_colour
-from ..world.language import describe, parse_caption
-from ..world.questions import DESCRIBE, ask
+from ..world.language import describe, description, parse_caption, parse_prompt
+from ..world.questions import DESCRIBE, NOW, QUESTION_KINDS, ask
 from ..world.render import render
-from ..world.scenes import Scene, sample_scene
-from ..world.stories import sample_edit, sample_story
+from ..world.scenes import Scene, is_held_out, sample_scene
+from ..world.stories import Story, edit_of, sample_story
+
+# How a picture is painted: from the prompt; after saying in words what it will show; and from the
+# plain description of the right picture, which is what perfect thoughts would say.
+MODES = ("direct", "thinking", "oracle")
+# ImgEdit's categories, and the kinds of edits of the toy world that belong to them.
+EDIT_CATEGORIES = {
+    "add": ("appear",),
+    "adjust": ("recolour", "resize"),
+    "background": ("background",),
+    "replace": ("reshape",),
+    "remove": ("vanish",),
+    "compose": ("swap", "exchange"),
+}
+# GenEval's categories but counting, which this world has not: the number of objects, and what a
+# prompt leaves out.
+PROMPT_CATEGORIES = {
+    "single object": (1, ("size", "colour")),
+    "two objects": (2, ("size", "colour", "relation")),
+    "colors": (1, ("size",)),
+    "position": (2, ("size", "colour")),
+    "color attribution": (2, ("size", "relation")),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing that was tried: the objects of the wanted scene, a category, and whether right."""
+
+    objects: int
+    category: str
+    right: bool
 
 
 class ToyEvaluation:
-    """Everything that is measured, on one set of weights; one method for each row of the table.
+    """Everything that is measured, on one set of weights; one method for each row of the tables.
 
     Args:
         model: the toy DreamLLM.
-        n: scenes per row and kind of combination.
+        n: trials per row, kind of combination and mode.
         batch: pictures painted at once.
         seed: of scenes, phrasings and noise.
     """
@@ -36,11 +68,11 @@ class ToyEvaluation:
         self.reader = toy.pretrained_judge().to(model.device)
         self.text_tower = toy.pretrained_text_tower().to(model.device)
 
-    def measure(self, row: str, held_out: bool) -> list[tuple[int, bool]]:
-        """(objects in the scene, right or not) of every trial of a row."""
+    def measure(self, row: str, held_out: bool, mode: str = "direct") -> list[Trial]:
+        """Every trial of a row; the modes of a row have the same prompts and noise."""
         self.readers_agree.clear()
         rng = random.Random(f"metrics {row} {held_out} {self.seed}")
-        return getattr(self, row)(rng, held_out)
+        return getattr(self, row)(rng, held_out, *([mode] if row in PAINTED_ROWS else []))
 
     def picture(self, scene: Scene):
         """A scene as a PIL image."""
@@ -50,7 +82,7 @@ class ToyEvaluation:
         """Fresh scenes."""
         return [sample_scene(rng, held_out=held_out) for _ in range(self.n)]
 
-    def judged(self, images: torch.Tensor, wanted: list[tuple]) -> list[tuple[int, bool]]:
+    def judged(self, images: torch.Tensor, wanted: list[tuple]) -> list[Trial]:
         """Whether the judge finds what was wanted in each picture.
 
         Args:
@@ -60,7 +92,7 @@ class ToyEvaluation:
         readings, by_colour = self.reader.read(images), read_by_colour(images)
         self.readers_agree += [one == other for one, other in zip(readings, by_colour, strict=True)]
         return [
-            (len(facts[2]), reading.agrees(facts))
+            Trial(len(facts[2]), "", reading.agrees(facts))
             for reading, facts in zip(readings, wanted, strict=True)
         ]
 
@@ -71,6 +103,9 @@ class ToyEvaluation:
             for first in tqdm(range(0, len(items), self.batch), leave=False)
             for result in work(items[first : first + self.batch], first)
         ]
+
+    # ----------------------------------------------------------------------------------------------
+    # The frozen parts
 
     def judge(self, rng, held_out):
         """The judge itself, on renders."""
@@ -83,7 +118,7 @@ class ToyEvaluation:
         scenes = self.scenes(rng, held_out)
         readings = read_by_colour(render(scenes, self.size)[0])
         return [
-            (len(scene.objects), reading.agrees(scene.facts))
+            Trial(len(scene.objects), "", reading.agrees(scene.facts))
             for scene, reading in zip(scenes, readings)
         ]
 
@@ -113,43 +148,51 @@ class ToyEvaluation:
 
         return self.in_batches(captions, work)
 
-    def painted(self, prompts: list, wanted: list[tuple]) -> list[tuple[int, bool]]:
-        """Whether what the DreamLLM paints from prompts is what was wanted."""
+    # ----------------------------------------------------------------------------------------------
+    # Words and seeing
 
-        def work(pairs, first):
-            some, facts = zip(*pairs)
-            images = self.model.dream(list(some), seed=self.seed + first, output_type="pt")
-            return self.judged(torch.stack(images), list(facts))
+    def replied(self, turn: list, scene: Scene, category: str = "") -> Trial:
+        """Whether the reply to a turn, parsed, states the whole scene and nothing false."""
+        stated = parse_caption(self.model.chat(turn))
+        right = stated is not None and Reading(scene.facts).agrees(stated)
+        return Trial(len(scene.objects), category, right)
 
-        return self.in_batches(list(zip(prompts, wanted)), work)
+    def restating(self, rng, held_out):
+        """A caption in words, to be said again in the plainest ones."""
+        return [
+            self.replied([f"{describe(scene, rng, background=True).text}. {NOW}"], scene)
+            for scene in tqdm(self.scenes(rng, held_out), leave=False)
+        ]
 
-    def dream(self, rng, held_out):
-        """Text to image."""
-        captions = [describe(scene, rng).text for scene in self.scenes(rng, held_out)]
-        return self.painted(captions, [parse_caption(text) for text in captions])
+    def rewriting(self, rng, held_out):
+        """An edit in words alone: a caption, a change, and what is there then."""
+        trials = []
+        for before, after, change, category in tqdm(self.changes(rng, held_out), leave=False):
+            caption = describe(before, rng, background=True).text
+            trials.append(self.replied([f"{caption}. {change}. {NOW}"], after, category))
+        return trials
 
     def captions(self, rng, held_out):
         """Descriptions of renders: parsed, they must state the whole scene and nothing false."""
-        results = []
-        for scene in tqdm(self.scenes(rng, held_out), leave=False):
-            stated = parse_caption(self.model.chat([self.picture(scene), DESCRIBE]))
-            right = stated is not None and Reading(scene.facts).agrees(stated)
-            results.append((len(scene.objects), right))
-        return results
+        return [
+            self.replied([self.picture(scene), DESCRIBE], scene)
+            for scene in tqdm(self.scenes(rng, held_out), leave=False)
+        ]
 
     def questions(self, rng, held_out):
         """Questions about renders; the answer must be the one word."""
-        results = []
-        for scene in tqdm(self.scenes(rng, held_out), leave=False):
-            question, reply = ask(scene, rng)
+        trials = []
+        for index, scene in enumerate(tqdm(self.scenes(rng, held_out), leave=False)):
+            kind = QUESTION_KINDS[index % len(QUESTION_KINDS)]
+            question, reply = ask(scene, rng, kind)
             given = self.model.chat([self.picture(scene), question])
-            results.append((len(scene.objects), given == reply))
-        return results
+            trials.append(Trial(len(scene.objects), kind, given == reply))
+        return trials
 
     @torch.no_grad()
     def placement(self, rng, held_out):
         """Is `<dream_start>` the most likely next token exactly where it comes in a true story?"""
-        special, results = self.model.tokenizer.special, []
+        special, trials = self.model.tokenizer.special, []
         for _ in tqdm(range(self.n), leave=False):
             story = sample_story(rng, held_out)
             document = document_of(story, self.size)
@@ -163,10 +206,57 @@ class ToyEvaluation:
             learned = labels >= 0
             says = predicted[learned] == special.dream_start
             should = labels[learned] == special.dream_start
-            results.append((len(story.scenes[-1].objects), torch.equal(says, should)))
-        return results
+            trials.append(Trial(len(story.scenes[-1].objects), "", torch.equal(says, should)))
+        return trials
 
-    def stories(self, rng, held_out):
+    # ----------------------------------------------------------------------------------------------
+    # Painting
+
+    def painted(
+        self, prompts: list, wanted: list[tuple], scenes: list[Scene], mode: str
+    ) -> list[Trial]:
+        """Whether what the DreamLLM paints is what was wanted.
+
+        Args:
+            prompts: str or Document.
+            wanted: the facts that they ask for.
+            scenes: that the right pictures show, for the oracle.
+            mode: one of `MODES`.
+        """
+        if mode == "oracle":
+            prompts = [description(scene) for scene in scenes]
+
+        def work(pairs, first):
+            some, facts = zip(*pairs)
+            seed = self.seed + first
+            think = mode == "thinking"
+            images = self.model.dream(list(some), think=think, seed=seed, output_type="pt")
+            return self.judged(torch.stack(images), list(facts))
+
+        return self.in_batches(list(zip(prompts, wanted)), work)
+
+    def dream(self, rng, held_out, mode):
+        """Text to image, from captions that say everything but perhaps the background."""
+        scenes = self.scenes(rng, held_out)
+        captions = [describe(scene, rng).text for scene in scenes]
+        return self.painted(captions, list(map(parse_caption, captions)), scenes, mode)
+
+    def prompts(self, rng, held_out, mode):
+        """Text to image in GenEval's categories: prompts that leave out much."""
+        categories, texts, scenes = [], [], []
+        for index in range(self.n):
+            category = list(PROMPT_CATEGORIES)[index % len(PROMPT_CATEGORIES)]
+            count, left_out = PROMPT_CATEGORIES[category]
+            scene = sample_scene(rng, held_out, count)
+            relation = "relation" not in left_out
+            words = describe(scene, rng, background=False, relation=relation)
+            categories.append(category)
+            texts.append(words.without(*left_out).text)
+            scenes.append(scene)
+        trials = self.painted(texts, list(map(parse_prompt, texts)), scenes, mode)
+        return [replace(trial, category=name) for trial, name in zip(trials, categories)]
+
+    def stories(self, rng, held_out, mode):
         """The last picture of stories, after the true earlier ones.
 
         What only the earlier pictures show must be right as well.
@@ -176,12 +266,35 @@ class ToyEvaluation:
         prompts = [
             Document(document.items[:-1], targets=document.targets[:-1]) for document in whole
         ]
-        return self.painted(prompts, [story.scenes[-1].facts for story in drawn])
+        scenes = [story.scenes[-1] for story in drawn]
+        return self.painted(prompts, [scene.facts for scene in scenes], scenes, mode)
 
-    def edits(self, rng, held_out):
+    def edits(self, rng, held_out, mode):
         """A given picture and "the same but …"."""
-        drawn = [sample_edit(rng, held_out) for _ in range(self.n)]
-        prompts = [
-            Document(document_of(story, self.size).items[:-1], targets=[]) for story in drawn
-        ]
-        return self.painted(prompts, [story.scenes[-1].facts for story in drawn])
+        changes = self.changes(rng, held_out, instructions=True)
+        prompts, scenes = [], []
+        for before, after, instruction, _ in changes:
+            story = Story((before, instruction, after), given=(0,))
+            prompts.append(Document(document_of(story, self.size).items[:-1], targets=[]))
+            scenes.append(after)
+        trials = self.painted(prompts, [scene.facts for scene in scenes], scenes, mode)
+        return [replace(trial, category=change[3]) for trial, change in zip(trials, changes)]
+
+    def changes(self, rng, held_out, instructions: bool = False) -> list[tuple]:
+        """(before, after, the change in words, its category) for each trial.
+
+        The words are instructions ("the same but …"), or either these or sentences of a story.
+        """
+        found, names = [], list(EDIT_CATEGORIES)
+        while len(found) < self.n:
+            category = names[len(found) % len(names)]
+            edit = edit_of(scene := sample_scene(rng), rng.choice(EDIT_CATEGORIES[category]), rng)
+            if edit is None or is_held_out(edit[0]) != held_out:
+                continue
+            after, sentence, instruction = edit
+            words = instruction if instructions else rng.choice((sentence, instruction))
+            found.append((scene, after, words.rstrip("."), category))
+        return found
+
+
+PAINTED_ROWS = ("dream", "prompts", "stories", "edits")
