@@ -17,7 +17,7 @@ AT_LEAST_311 = -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	" (an old $(VENV) must be removed first)" % (sys.executable, sys.version.split()[0]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lab notebooks book slides weights bench clean
+.PHONY: help setup demo test lab notebooks book slides weights speedrun bench clean
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,8 +78,13 @@ slides: $(STAMP)  ## the main figures of the notebooks as slides, in out/slides.
 	$(PY) -m minidream.course.slides out/slides.ipynb
 	$(PY) -m nbconvert --to slides --no-input out/slides.ipynb
 
-weights: $(STAMP)  ## trains the toy weights from scratch, all stages (hours on a CPU)
-	$(PY) -m minidream.train all
+weights: $(STAMP)  ## trains the toy weights from scratch, all stages, and two more runs of stages I to III (hours on a CPU)
+	$(PY) -m minidream.train all --folder runs/toy
+	$(PY) -m minidream.train all --folder runs/toy-1 --seed 1 --pretrained runs/toy
+	$(PY) -m minidream.train all --folder runs/toy-2 --seed 2 --pretrained runs/toy
+
+speedrun: $(STAMP)  ## the race from the frozen parts to a DreamLLM that paints
+	$(PY) -m minidream.studies speedrun
 
 bench: $(STAMP)  ## speed and memory as ratios to transformers and diffusers, measured in the same run
 	$(PY) tests/benchmarks/bench.py

@@ -16,7 +16,7 @@ from ..weights import toy
 from ..weights.commands import option, parse, parser_for
 from .query_evaluation import QueryEvaluation
 from .query_table import summary
-from .query_training import ImitationStage, fresh_model
+from .query_training import PAINTING, ImitationStage, fresh_model
 from .results import COMMITTED, WRITTEN, ResultsFile, circumstances, command_of, load_results
 
 RESULTS = COMMITTED / "dream_queries.json"
@@ -83,6 +83,8 @@ def run(
             stage = ImitationStage(model, toy.pretrained_text_tower())
         else:
             stage = stages.DocumentStage("stage1", model)
+            stage.tasks = PAINTING
+            model.vision.requires_grad_(False)
         stage.recipe = replace(stage.recipe, batch=plan.batch)
         trained = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
         own = folder / f"{study}-{condition}-{seed}"

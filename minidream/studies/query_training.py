@@ -7,9 +7,12 @@ from torch.nn import functional as F
 from .. import dream_queries
 from ..documents import collate
 from ..model import DreamLLM
-from ..train import stages
+from ..train import batches, stages
 from ..weights import parts, toy
 from ..weights.toy import clip_text_states
+
+# These studies train stage I on painting alone.
+PAINTING = ((batches.simple_text_to_image, 1.0),)
 
 
 class ImitationStage(stages.DocumentStage):
@@ -33,6 +36,7 @@ class ImitationStage(stages.DocumentStage):
 
     def __init__(self, model: DreamLLM, text_tower: torch.nn.Module):
         super().__init__("stage1", model)
+        self.tasks = PAINTING
         states = text_tower.config.max_position_embeddings
         if model.queries != states:
             raise ValueError(

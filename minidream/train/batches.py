@@ -12,7 +12,7 @@ from ..documents import Document
 from ..trainer.lessons import dialogue, document_of, laid_out, pictures, thinking, unzipped
 from ..world.language import description
 from ..world.questions import DESCRIBE, ask
-from ..world.scenes import sample_scene
+from ..world.scenes import Scene, sample_scene
 from ..world.stories import (
     sample_copy,
     sample_edit,
@@ -33,16 +33,20 @@ def captions(rng: random.Random, batch_size: int, model):
     return laid_out(documents, model)
 
 
-def text_to_image(
-    rng: random.Random, batch_size: int, model, leading: float = 0.75, between: float = 0.5
-):
-    """A caption, with `leading` and `between` as in `varied_caption`, then the picture to paint."""
-    scenes = [sample_scene(rng) for _ in range(batch_size)]
+def to_be_painted(prompts: list[str], scenes: list[Scene], model):
+    """Prompts, each with the picture to paint. Only painting is learned."""
     documents = [
-        Document([prompt_for(scene, rng, leading, between), picture], targets=[0])
-        for picture, scene in zip(pictures(scenes, model.decoder.image_size), scenes)
+        Document([prompt, picture], targets=[0])
+        for prompt, picture in zip(prompts, pictures(scenes, model.decoder.image_size))
     ]
     return laid_out(documents, model, learn_text=False, read_last=False)
+
+
+def text_to_image(rng: random.Random, batch_size: int, model):
+    """A prompt, which may leave things out, then the picture to paint."""
+    scenes = [sample_scene(rng) for _ in range(batch_size)]
+    prompts = [prompt_for(scene, rng, leading=0.75, between=0.5) for scene in scenes]
+    return to_be_painted(prompts, scenes, model)
 
 
 def simple_text_to_image(rng: random.Random, batch_size: int, model):
@@ -53,7 +57,9 @@ def simple_text_to_image(rng: random.Random, batch_size: int, model):
     them clearly, in the order of their names, is clearly wrong where the wording differs, and
     learns from that.
     """
-    return text_to_image(rng, batch_size, model, leading=1.0, between=1.0)
+    scenes = [sample_scene(rng) for _ in range(batch_size)]
+    prompts = [varied_caption(scene, rng, leading=1.0, between=1.0).text for scene in scenes]
+    return to_be_painted(prompts, scenes, model)
 
 
 def stories(rng: random.Random, batch_size: int, model):

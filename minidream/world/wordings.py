@@ -57,13 +57,25 @@ def accept(preferred: bool, share: float, rng: random.Random) -> bool:
     return preferred or rng.random() < (1 - share) / share
 
 
-def prompt_for(scene: Scene, rng: random.Random, leading: float, between: float) -> str:
-    """A `varied_caption`. One in eight has no sizes: "an orange ring above a red square".
+# What prompts leave out, and how often: mostly nothing.
+LEFT_OUT = {(): 5, ("size",): 2, ("size", "colour"): 1}
 
-    One in eight does not say where the objects are: "a large orange ring and a small red square".
+
+def prompt_for(scene: Scene, rng: random.Random, leading: float, between: float) -> str:
+    """A `varied_caption` that may leave things out, as people do: "a ring above a red square".
+
+    Three in eight say nothing of sizes, a third of these nothing of colours either, and a quarter
+    does not say where two objects are: "a large orange ring and a small red square".
+
+    Args:
+        scene: what to ask for.
+        rng: draws the words.
+        leading: as in `varied_caption`.
+        between: as in `varied_caption`.
     """
-    kind = rng.random()
-    if kind < 1 / 8:
-        return describe(scene, rng, relation=False).text
-    caption = varied_caption(scene, rng, leading, between)
-    return caption.without("size").text if kind > 7 / 8 else caption.text
+    (left_out,) = rng.choices(list(LEFT_OUT), list(LEFT_OUT.values()))
+    if rng.random() < 1 / 4:
+        caption = describe(scene, rng, relation=False)
+    else:
+        caption = varied_caption(scene, rng, leading, between)
+    return caption.without(*left_out).text
