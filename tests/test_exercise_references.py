@@ -28,7 +28,7 @@ from minidream.probe import Trace, overlap, rank_correlation
 from minidream.studies import intervals
 from minidream.studies.query_evaluation import words_of
 from minidream.tokenizers import ToyTokenizer
-from minidream.train import batches
+from minidream.trainer import lessons
 from minidream.vision import VisionEncoder
 from minidream.weights import toy
 from minidream.world import sample_story
@@ -124,7 +124,7 @@ def test_sequences_are_those_of_the_package():
         return found.ids, found.labels
 
     agrees("01.3", layout)
-    stories = [batches.document_of(sample_story(random.Random(seed)), 16) for seed in range(5)]
+    stories = [lessons.document_of(sample_story(random.Random(seed)), 16) for seed in range(5)]
     agrees("01.3", layout, [(story, TOKENIZER, 2, 5) for story in stories])
 
 
@@ -297,7 +297,7 @@ def test_a_turn_adds_the_blocks_of_a_layout():
 def story_layouts():
     """Layouts of drawn stories."""
     for seed in range(6):
-        story = batches.document_of(sample_story(random.Random(seed)), 16)
+        story = lessons.document_of(sample_story(random.Random(seed)), 16)
         yield lay_out(story, TOKENIZER, 3, 4)
 
 
@@ -332,7 +332,7 @@ def test_conversations_are_those_of_training():
 
     def dialogue(turns, tokenizer):
         (question, reply), *more = turns
-        row, _ = batches.dialogue(model, [question], reply, more)
+        row, _ = lessons.dialogue(model, [question], reply, more)
         return row.ids, row.labels
 
     agrees("07.1", dialogue)
