@@ -54,6 +54,7 @@ class DocumentStage(SharedStage):
         super().__init__()
         self.name, self.model = name, model
         self.tasks, self.recipe = TASKS[name], RECIPES[name]
+        self.later_tasks = LATER_TASKS.get(name, self.tasks)
         model.requires_grad_(False)
         for part in LEAVES[name]:
             self.parts()[part].requires_grad_(True)
@@ -61,7 +62,8 @@ class DocumentStage(SharedStage):
     def batch(self, seed: int, step: int, process: int):
         """Layouts and documents of one task; the tasks take turns."""
         rng = random.Random(f"{self.name} {seed} {step} {process}")
-        task, share = self.tasks[step % len(self.tasks)]
+        tasks = self.later_tasks if step >= LATER else self.tasks
+        task, share = tasks[step % len(tasks)]
         return task(rng, round(share * self.recipe.batch), self.model)
 
     def share(self, batch, rows):
@@ -119,6 +121,20 @@ TASKS = {
         (words.restated, 0.75),
         (batches.edits, 0.4),
         (batches.text_to_image, 0.75),
+    ),
+}
+
+# From this step on, the language model learns mostly which of two objects a change names: before
+# it can describe what it read, these texts teach it nothing but to guess.
+LATER = 3400
+LATER_TASKS = {
+    "llm": (
+        (words.named_edits, 2.0),
+        (words.restated, 2.0),
+        (words.named_edits, 2.0),
+        (words.answered, 1.0),
+        (words.named_edits, 2.0),
+        (words.stories_told, 0.75),
     ),
 }
 

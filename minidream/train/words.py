@@ -21,44 +21,55 @@ def renamed(texts: list[str], rng: random.Random) -> list[str]:
     return with_invented_names(texts, rng) if rng.random() < 0.5 else texts
 
 
-def changed(rng: random.Random) -> tuple[Scene, str, Scene]:
-    """A scene, a change to it in words, and the resulting scene.
-
-    In more than half of the cases the scene has two objects and the change names one of them: which
-    of the two is meant is what a language model learns last.
-    """
-    if rng.random() < 0.6:
-        before = sample_scene(rng, count=2)
-        after, *wordings = sample_named_edit_of(before, rng)
-    else:
-        before = sample_scene(rng)
-        after, *wordings = sample_edit_of(before, rng)
-    return before, rng.choice(wordings), after
-
-
 def described(rng: random.Random, edited: float) -> tuple[str, Scene]:
     """A text that describes a scene, or a scene and a change to it; and the resulting scene.
+
+    In three of five changes the scene has two objects and the change names one of them.
 
     Args:
         rng: the source of randomness.
         edited: the share of texts with a change.
     """
-    if rng.random() < edited:
-        before, change, after = changed(rng)
-        caption = varied_caption(before, rng, background=True).text
-        return f"{caption}. {change}".rstrip("."), after
-    scene = sample_scene(rng)
-    return varied_caption(scene, rng, background=True).text, scene
+    named = rng.random() < 0.6
+    scene = sample_scene(rng, count=2 if named else None)
+    caption = varied_caption(scene, rng, background=True).text
+    if rng.random() >= edited:
+        return caption, scene
+    after, *wordings = (sample_named_edit_of if named else sample_edit_of)(scene, rng)
+    return f"{caption}. {rng.choice(wordings)}".rstrip("."), after
+
+
+def named_edit(rng: random.Random) -> tuple[str, Scene]:
+    """A text that describes two objects and a change that names one of them; the resulting scene.
+
+    Which of the two is meant is what a language model learns last: it has to find the object that
+    has this name, where it will stand in the reply, and what of it to replace. So half of the texts
+    describe the scene in the words of the reply, and only what was named differs.
+    """
+    before = sample_scene(rng, count=2)
+    after, *wordings = sample_named_edit_of(before, rng)
+    plain = rng.random() < 0.5
+    caption = description(before) if plain else varied_caption(before, rng, background=True).text
+    return f"{caption}. {rng.choice(wordings)}".rstrip("."), after
 
 
 def restated(rng: random.Random, batch_size: int, model):
-    """A scene described in words, with or without a change; then its plain description.
+    """A scene described in words, with or without a change; then its plain description."""
+    return replied([described(rng, edited=0.7) for _ in range(batch_size)], rng, model)
+
+
+def named_edits(rng: random.Random, batch_size: int, model):
+    """Two objects, a change that names one of them, and the plain description of the result."""
+    return replied([named_edit(rng) for _ in range(batch_size)], rng, model)
+
+
+def replied(drawn: list[tuple[str, Scene]], rng: random.Random, model):
+    """Texts, each with the plain description of the scene that it results in.
 
     The description is an answer in the chat template, or a thought (`documents.THOUGHTS`).
     """
     pairs = []
-    for _ in range(batch_size):
-        text, scene = described(rng, edited=0.7)
+    for text, scene in drawn:
         text, reply = renamed([text, description(scene)], rng)
         if rng.random() < 0.5:
             pairs.append(dialogue(model, [f"{text}. {rng.choice((DESCRIBE, NOW))}"], reply))
