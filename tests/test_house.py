@@ -216,8 +216,9 @@ MAY_IMPORT = {
     "plots": {"model", "world"},
     "weights": {"model", "world"},
     "probe": {"model", "world", "plots", "weights"},
-    "train": {"model", "world", "plots", "weights"},
-    "families": {"model", "world", "plots", "weights", "train"},
+    "trainer": {"model", "world", "plots", "weights"},
+    "train": {"model", "world", "plots", "weights", "trainer"},
+    "families": {"model", "world", "plots", "weights", "trainer", "train"},
 }
 MAY_IMPORT["studies"] = set(MAY_IMPORT) | {FRONT_DOOR}
 MAY_IMPORT["course"] = set(MAY_IMPORT) | {FRONT_DOOR}

@@ -8,6 +8,7 @@ import pytest
 import minidream
 from minidream.studies import shipped_toy
 from minidream.studies.toy_evaluation import MODES, PAINTED_ROWS, ToyEvaluation, Trial
+from minidream.weights import PRETRAINED
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -36,7 +37,9 @@ def results() -> dict:
 
 def test_the_readme_shows_what_was_measured(results):
     readme = README.read_text(encoding="utf-8")
-    for table in shipped_toy.tables(results).split("\n\n"):
+    training = json.loads((PRETRAINED / "toy" / "training.json").read_bytes())
+    tables = [*shipped_toy.tables(results).split("\n\n"), shipped_toy.training_table(training)]
+    for table in tables:
         assert table in readme, (
             "run `python -m minidream.studies shipped_toy --table` and paste what it prints"
         )
@@ -114,6 +117,7 @@ def test_the_command_line(tmp_path, capsys):
     shipped_toy.main([*options, "--table"])
     printed = capsys.readouterr().out
     assert printed.count("right, in %") == 3 and "color attribution" in printed
+    assert "| stage | what learns | steps x batch | minutes |" in printed
 
 
 def test_rows_of_another_command_are_not_mixed(tmp_path, capsys):

@@ -114,7 +114,9 @@ def test_a_finished_stage_is_not_trained_again(folder, capsys):
 
 
 def test_a_missing_part_is_named_with_the_stage_that_leaves_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"text\.clip_text\.safetensors.*minidream\.train text"):
+    with pytest.raises(
+        FileNotFoundError, match=r"text\.clip_text\.safetensors.*minidream\.train text"
+    ):
         stages.run("unet", tmp_path, progress=False)
     with pytest.raises(FileNotFoundError, match="minidream.train"):
         shipping.ship(tmp_path, to=tmp_path / "package")

@@ -11,9 +11,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..weights import load
+from ..weights import PRETRAINED, load
 from ..weights.commands import option, parse, parser_for
 from ..weights.files import check_writable, read_json, write_atomically
+from ..weights.layout import OTHER_RUNS
 from .intervals import wilson
 from .results import COMMITTED, WRITTEN, machine, torch_version
 from .tables import markdown_table
@@ -146,8 +147,42 @@ def cell_of(results: dict, row: str, kind: str, mode: str, category: str) -> str
     return in_percent(share(measured, category=category))
 
 
+# What each stage trains, for the README's table.
+WHAT_LEARNS = {
+    "judge": "the judge",
+    "vae": "VAE",
+    "text": "CLIP's text tower, from captions alone",
+    "unet": "U-Net on frozen CLIP text states",
+    "clip": "CLIP's vision tower, from pictures and captions",
+    "llm": "language model, from words alone",
+    "stage1": "I: dream queries, both projectors",
+    "stage2": "II: these and the language model, interleaved",
+    "stage3": "III: the same, instructions",
+}
+
+
+def training_table(training: dict) -> str:
+    """What training took, as a Markdown table: each stage, and stages I to III of other runs.
+
+    Args:
+        training: the content of `training.json`.
+    """
+    header = ["stage", "what learns", "steps x batch", "minutes"]
+    rows = [
+        [f"`{name}`", words, f"{entry['steps']:,} x {entry['batch']}", f"{entry['minutes']:.0f}"]
+        for name, words in WHAT_LEARNS.items()
+        for entry in [training[name]]
+    ]
+    for name in OTHER_RUNS:
+        if name in training:
+            minutes = sum(entry["minutes"] for entry in training[name].values())
+            rows.append([f'`"{name}"`', "I to III once more, from another seed", "the same"])
+            rows[-1].append(f"{minutes:.0f}")
+    return markdown_table(header, rows)
+
+
 def tables(results: dict) -> str:
-    """The three tables of the README."""
+    """The three tables of results in the README."""
     return "\n\n".join(
         (
             skills_table(results),
@@ -200,7 +235,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(parser, ShippedToyOptions, arguments)
     results = read_json(options.out) if options.out.exists() else {"rows": {}}
     if options.table:
-        return print(tables(results))
+        training = read_json(PRETRAINED / "toy" / "training.json")
+        return print(f"{tables(results)}\n\n{training_table(training)}")
     check_writable(options.out)
     models = {name: load(name) for name in options.weights}
     sampler = models[options.weights[0]].decoder.config
