@@ -310,7 +310,7 @@ def test_imports_run_downwards_and_never_in_circles():
         ("llm", "from .model import DreamLLM", False, "llm imports model"),
         ("images", "def f():\n    from . import documents", False, "images imports documents"),
         ("world.new", "from ..llm import LLM", False, "world.new imports llm"),
-        ("data.new", "from ..trainer.loop import fit", False, "data.new imports train.loop"),
+        ("data.new", "from ..trainer.loop import fit", False, "data.new imports trainer.loop"),
         ("data.new", "from ..tokenizers import BASIC", False, "data.new imports tokenizers"),
         ("plots.new", "import minidream.probe.lens", False, "plots.new imports probe.lens"),
         ("train.new", "from minidream.probe import lens", False, "train.new imports probe.lens"),

@@ -57,13 +57,17 @@ def _with_object(scene: Scene, index: int, new: SceneObject) -> Scene:
     return replace(scene, objects=tuple(objects))
 
 
-def edit_of(scene: Scene, kind: str, rng: random.Random) -> tuple[Scene, str, str] | None:
+def edit_of(
+    scene: Scene, kind: str, rng: random.Random, by_colour: float = 0.0
+) -> tuple[Scene, str, str] | None:
     """One change of a scene.
 
     Args:
         scene: the scene before the change.
         kind: one of `EDITS`.
         rng: samples the object that changes and its new attribute.
+        by_colour: the share of objects that are called by colour and shape where the shape alone
+            would do, "the red circle".
 
     Returns:
         The scene after the change, a sentence that tells the change ("the circle turns green."),
@@ -72,6 +76,8 @@ def edit_of(scene: Scene, kind: str, rng: random.Random) -> tuple[Scene, str, st
     """
     index = rng.randrange(len(scene.objects))
     item, name = scene.objects[index], referring_expression(scene, index)
+    if rng.random() < by_colour:
+        name = f"{item.colour} {item.shape}"
     alone = len(scene.objects) == 1
     subject = "" if alone else f"the {name} is "
     if kind == "recolour":
@@ -140,12 +146,15 @@ def sample_edit_of(
 def sample_named_edit_of(scene: Scene, rng: random.Random) -> tuple[Scene, str, str]:
     """A random edit, as `edit_of`, that names one of two objects and whose result is not held out.
 
+    Half of them call it by colour and shape. To replace a colour where it is written is easy; from
+    there, a model learns to find the colour of an object that is called by its shape.
+
     Args:
         scene: of two objects.
         rng: the source of randomness.
     """
     while True:
-        edit = edit_of(scene, rng.choice(NAMING), rng)
+        edit = edit_of(scene, rng.choice(NAMING), rng, by_colour=0.5)
         if edit and not is_held_out(edit[0]):
             return edit
 
