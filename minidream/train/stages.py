@@ -110,7 +110,8 @@ TASKS = {
         (batches.text_to_image, 1.0),
         (batches.stories, 0.15),
         (batches.simple_text_to_image, 1.0),
-        (words.restated, 0.75),
+        (words.named_edits, 0.5),
+        (words.restated, 0.5),
     ),
     "stage3": (
         (batches.questions, 0.4),
@@ -118,7 +119,8 @@ TASKS = {
         (batches.captions, 0.4),
         (batches.edits, 0.4),
         (batches.stories, 0.2),
-        (words.restated, 0.75),
+        (words.named_edits, 0.5),
+        (words.restated, 0.5),
         (batches.edits, 0.4),
         (batches.text_to_image, 0.75),
     ),
@@ -126,7 +128,7 @@ TASKS = {
 
 # From this step on, the language model learns mostly which of two objects a change names: before
 # it can describe what it read, these texts teach it nothing but to guess.
-LATER = 3400
+LATER = 1500
 LATER_TASKS = {
     "llm": (
         (words.named_edits, 2.0),

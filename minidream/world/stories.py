@@ -135,7 +135,7 @@ def sample_edit_of(
 ) -> tuple[Scene, str, str]:
     """A random edit whose result is held out or not, and has `count` objects (None: any number)."""
     while True:
-        edit = edit_of(scene, rng.choice(EDITS), rng)
+        edit = edit_of(scene, rng.choice(EDITS), rng, by_colour=0.25)
         if edit is None:
             continue
         after, _, _ = edit
