@@ -77,11 +77,30 @@ def packed_bytes(shape: tuple[int, int], quantize: str, itemsize: int, device: s
     return rows * columns // 2 + rows * (columns // group) * 2 * itemsize
 
 
-def check_int4(shapes: dict[str, tuple[int, ...]], device: torch.device) -> None:
-    """Checks that all matrices can be packed in int4.
+def check_dtype(quantize: str, dtype: torch.dtype | str | None) -> None:
+    """ValueError if layers that are quantized cannot compute in a dtype; None is not known yet."""
+    if dtype == torch.float64 or (quantize == "int8" and dtype == torch.float16):
+        why = "torchao does not quantize it"
+        if dtype == torch.float16:
+            # Activations are multiplied with integers up to 127, and only the sum is scaled.
+            why = "sums of integers are larger than its numbers can be"
+        raise ValueError(
+            f"quantize={quantize!r} does not work in {str(dtype).removeprefix('torch.')}: {why}; "
+            "choose dtype=torch.bfloat16 or torch.float32"
+        )
+
+
+def check_matrices(
+    quantize: str,
+    shapes: dict[str, tuple[int, ...]],
+    dtypes: dict[str, torch.dtype],
+    device: torch.device,
+) -> None:
+    """Checks that all matrices of the layers can be quantized.
 
     Args:
-        shapes: by official name.
+        quantize: one of `FORMS`.
+        shapes, dtypes: of all tensors, by official name.
         device: where they go.
 
     Raises:
@@ -89,8 +108,10 @@ def check_int4(shapes: dict[str, tuple[int, ...]], device: torch.device) -> None
     """
     for name, shape in shapes.items():
         if is_quantized(name, shape):
+            check_dtype(quantize, dtypes[name])
             try:
-                group_size(shape, device.type)
+                if quantize == "int4":
+                    group_size(shape, device.type)
             except ValueError as error:
                 raise ValueError(f'quantize="int4" cannot pack {name}: {error}') from error
 
@@ -109,8 +130,7 @@ def quantizer(
         ImportError: if torchao is not installed, or is too old; the message says how to get it.
         ValueError: if the form does not exist for this device or dtype.
     """
-    if dtype == torch.float64:
-        raise ValueError(f"quantize={quantize!r} exists for float32 and less, not for float64")
+    check_dtype(quantize, dtype)
     if quantize == "int4":
         check_device(device)
     try:

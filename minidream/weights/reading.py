@@ -11,7 +11,7 @@ from torch import Tensor
 from ..model import DreamLLM
 from .building import EmptyWeights, build, single_precision
 from .layout import OLD_VAE_ATTENTION, DreamQueriesModule, files_of
-from .quantizing import check_int4, is_quantized, packed_bytes
+from .quantizing import check_matrices, is_quantized, packed_bytes
 from .scanning import StoredPart, StoredTensor, can_be_mapped, map_tensors, scan_folder
 from .tokenizer_files import read_tokenizer
 from .variants import read_config
@@ -194,8 +194,10 @@ def read_folder(
     for stem, (module, names) in files.items():
         shapes = {names[name]: tuple(value.shape) for name, value in module.state_dict().items()}
         check_fit(parts[stem], shapes, f"{folder / 'config.json'} and {components}")
-        if quantize == "int4":
-            check_int4(shapes, device)
+        if quantize:
+            stored = parts[stem].tensors
+            dtypes = {name: dtype or stored[name].dtype for name in shapes}
+            check_matrices(quantize, shapes, dtypes, device)
     needed = bytes_needed(parts, dtype, quantize, device.type)
     check_memory(f"the weights in {folder}", needed, device)
     for stem, (module, names) in files.items():
