@@ -45,12 +45,12 @@ USES = {
 RANK = 8
 
 # Bytes in bfloat16 that are in use at once, at most, in one pass without gradients.
-LAYER_PER_POSITION = 0  # a layer of the language model
-UNET_OF_TWO = 0  # the U-Net, for a picture and its null condition
-VAE_DECODER = 0  # one picture of 512x512 pixels
+LAYER_PER_POSITION = 82_432  # a layer of the language model
+UNET_OF_TWO = 136_321_280  # the U-Net, for a picture and its null condition
+VAE_DECODER = 402_685_952  # one picture of 512x512 pixels
 # Bytes that a pass keeps for the backward pass, in bfloat16; the weights are not counted.
-KEPT_PER_LAYER_AND_POSITION = 0  # with a LoRA on two of the seven matrices
-KEPT_BY_UNET = 0  # one picture; its gradient leads to the queries, through frozen weights
+KEPT_PER_LAYER_AND_POSITION = 164_936  # with a LoRA on two of the seven matrices
+KEPT_BY_UNET = 692_075_264  # one picture; the gradient of its condition
 
 
 @cache

@@ -6,8 +6,7 @@
 
 Each figure comes from a process of its own, which starts with none of the files in memory. The
 results file holds a run for each device and each form of the weights; a new run replaces the last
-of its kind. A run of some figures only replaces these, and is marked where it differs from the
-rest: each figure says how many threads it had.
+of its kind. With `--figures`, only these are replaced; each says how many threads it had.
 """
 
 import argparse
