@@ -166,8 +166,9 @@ def fitting(use: str, card: int) -> str | None:
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], left: int = 1) -> str:
     """A table in Markdown, all columns but the first `left` ones aligned to the right."""
     head = list(head)
-    rule = ["---"] * left + ["--:"] * (len(head) - left)
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
+    rule = "|".join(["---"] * left + ["--:"] * (len(head) - left))
+    lines = [f"| {' | '.join(row)} |" for row in [head, *rows]]
+    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
 
 
 def files_table() -> str:

@@ -170,7 +170,7 @@ def check_device(device: torch.device) -> None:
         here = f"the device is {device}"
     raise ValueError(
         'quantize="int4" exists for the CPU and for CUDA of compute capability 8.0 and newer (RTX '
-        f'30, A100 and later), and {here}; quantize="int8" exists everywhere'
+        f'30, A100 and later), and {here}; quantize="int8" has no such limit'
     )
 
 
