@@ -222,7 +222,7 @@ def status(what: str) -> int:
 )
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
 def test_no_more_is_held_than_what_is_packed(torchao, tmp_path, monkeypatch, suffix):
-    """96 MB in bfloat16 become 48 in int8, and reading them never holds more than 1.2 times that.
+    """100 MB in bfloat16 become 50 in int8, and reading them never holds more than 1.2 times that.
 
     Norms and word embeddings lie between the matrices in the file and stay mapped; nothing that was
     read for packing stays resident with them.
