@@ -239,6 +239,7 @@ def test_no_more_is_held_than_what_is_packed(torchao, tmp_path, monkeypatch, suf
     monkeypatch.setattr(reading, "BYTES_PER_MAPPING", 2**21)
     first = {name: tensors[name] for name in list(tensors)[:5]}
     reading.load_tensors(first, CPU, None, quantized)  # what is set up on first use
+    reading.release_freed()  # else what was freed before would be used again, and not be counted
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before, unmapped = status("VmRSS"), status("RssAnon")
     loaded = reading.load_tensors(tensors, CPU, None, quantized)

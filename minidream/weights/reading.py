@@ -1,6 +1,8 @@
 """Reading a checkpoint: scan it, refuse what does not fit, then map or convert each tensor."""
 
+import ctypes
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,6 +156,8 @@ def load_tensors(
             full = converted > BYTES_PER_MAPPING or (was_packed and not is_packed(name))
             if again and full:
                 mapped, converted = map_tensors(path), 0
+                if was_packed:
+                    release_freed()
             was_packed = is_packed(name)
             # Taken out, so that a tensor that was read is freed once it is converted.
             tensor = mapped.pop(stored.name)
@@ -164,7 +168,20 @@ def load_tensors(
             loaded[name] = tensor.to(device=device, dtype=dtype)
             if loaded[name].data_ptr() != tensor.data_ptr():
                 converted += tensor.nbytes
+    if quantized is not None:
+        release_freed()
     return loaded
+
+
+def release_freed() -> None:
+    """Gives memory that was freed back to the system, where the C library (glibc) can do that.
+
+    What is computed while a matrix is packed is freed again, but what was packed lies between the
+    holes, so that they are neither given back nor large enough for the next matrix.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def in_shape(tensor: Tensor, shape: torch.Size) -> Tensor:
