@@ -156,20 +156,17 @@ def load_tensors(
             full = converted > BYTES_PER_MAPPING or (was_packed and not is_packed(name))
             if again and full:
                 mapped, converted = map_tensors(path), 0
-                if was_packed:
-                    release_freed()
             was_packed = is_packed(name)
             # Taken out, so that a tensor that was read is freed once it is converted.
             tensor = mapped.pop(stored.name)
             if was_packed:
                 loaded[name] = quantized(tensor.to(dtype=dtype))
                 converted += tensor.nbytes
+                release_freed()
                 continue
             loaded[name] = tensor.to(device=device, dtype=dtype)
             if loaded[name].data_ptr() != tensor.data_ptr():
                 converted += tensor.nbytes
-    if quantized is not None:
-        release_freed()
     return loaded
 
 
