@@ -152,6 +152,8 @@ def quantizer(
         layer = nn.Linear(1, 1, bias=False, device="meta")
         layer.weight = nn.Parameter(matrix, requires_grad=False)
         quantize_(layer, configs(group))
+        # torchao leaves a circle of references, which would keep the weight until it is noticed.
+        layer.__dict__.pop("extra_repr", None)
         return layer.weight
 
     return quantized
