@@ -254,7 +254,7 @@ def test_no_more_is_held_than_what_is_packed(torchao, tmp_path, monkeypatch, suf
     assert len(matrices) == 384 and needed == 384 * packed_bytes((256, 1024), "int8", 2)
     grown = {what: most[what] - before[what] for what in most}
     assert needed * 0.8 < grown["RssAnon"] <= needed * 1.2
-    # Twice as much was read; portions of it, and what the system reads ahead, are mapped for a time.
+    # Twice as much was read. Portions of it, and what is read ahead, are mapped for a time.
     assert grown["RssFile"] <= needed * 0.4, "what was read is still mapped"
     assert loaded["model.embed_tokens.weight"].sum() == 0  # mapped, and read now
 
