@@ -3,16 +3,14 @@
 The stages are modules like those in `pretraining.py`.
 """
 
-import math
 import random
 
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..documents import IGNORED
-from ..llm import LLM, LLMConfig
 from ..trainer.loop import Recipe
 from ..trainer.processes import SharedStage, joined_rows, joined_weights, own_rows
 from ..vision import clip_pixels
@@ -20,18 +18,16 @@ from ..weights import toy
 from ..weights.toy import clip_text_states
 from ..world.judge import BACKGROUND_WORDS, Reading, attribute_indices
 from ..world.language import describe, description, parse_caption
-from ..world.render import FLOATS, render
+from ..world.recolouring import recoloured
+from ..world.render import render
 from ..world.scenes import (
     BACKGROUNDS,
     COLOURS,
-    HELD_OUT_COMBINATIONS,
     SHAPES,
     SIZES,
-    Scene,
-    is_held_out,
     sample_scene,
 )
-from ..world.stories import edit_of
+from ..world.stories import near_twin
 
 OBJECT_CLASSES = (1 + len(SIZES), 1 + len(COLOURS), 1 + len(SHAPES))  # class 0 means "no object"
 
@@ -129,18 +125,7 @@ class ClipStage(SharedStage):
         self.vision = toy.new_clip(len(tokenizer))[0]
         text.text_projection.requires_grad_(True)
         self.log_scale = nn.Parameter(torch.tensor(2.5))
-        self.captioner = LLM(
-            LLMConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=toy.VISION_SIZE,
-                intermediate_size=2 * toy.VISION_SIZE,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                num_key_value_heads=4,
-                max_position_embeddings=128,
-            )
-        )
-        self.captioner.initialize(torch.Generator().manual_seed(torch.initial_seed()), std=0.1)
+        self.captioner = toy.new_captioner(len(tokenizer))
 
     def batch(self, seed: int, step: int, process: int):
         """Images, descriptions, captions, and which other captions are true of each image.
@@ -151,12 +136,12 @@ class ClipStage(SharedStage):
         scenes = []
         while len(scenes) < self.recipe.batch:
             scene = sample_scene(rng)
-            scenes += [scene, self.near_twin(scene, rng)]
+            scenes += [scene, near_twin(scene, rng)]
         images, masks = render(scenes, toy.IMAGE_SIZE)
         if step % 2 == 1:
             plain = [describe(scene.leading_first, background=False) for scene in scenes]
             texts = [caption.without("colour").text for caption in plain]
-            return self.recolour(masks, scenes, rng), texts, None, None
+            return recoloured(masks, scenes, rng), texts, None, None
         captions = [describe(scene, rng).text for scene in scenes]
         facts_of_captions = [parse_caption(caption) for caption in captions]
         readings = [Reading(scene.facts) for scene in scenes]
@@ -165,39 +150,6 @@ class ClipStage(SharedStage):
         )
         also_true = is_true & ~torch.eye(len(scenes), dtype=torch.bool)
         return images, [description(scene) for scene in scenes], captions, also_true
-
-    def near_twin(self, scene: Scene, rng: random.Random) -> Scene:
-        """A scene that is one edit away and shows no held-out combination."""
-        edits = ("recolour", "resize", "reshape", "swap", "background", "exchange")
-        change = None
-        while change is None or is_held_out(change[0]):
-            change = edit_of(scene, rng.choice(edits), rng)
-        return change[0]
-
-    def recolour(self, masks: Tensor, scenes: list[Scene], rng: random.Random) -> Tensor:
-        """The same scenes in random colours."""
-        colours = torch.tensor([self.random_colours(scene, rng) for scene in scenes], **FLOATS)
-        cover = torch.cat([1 - masks.sum(dim=1, keepdim=True), masks], dim=1)
-        return einsum(
-            cover, colours, "batch layers height width, batch layers rgb -> batch rgb height width"
-        )
-
-    def random_colours(self, scene: Scene, rng: random.Random) -> list[list[float]]:
-        """RGB in [0, 1] of the background and of two objects.
-
-        The objects differ clearly from the background, and no object's colour is nearest to one
-        that its shape must not have.
-        """
-        shapes = [item.shape for item in scene.objects * 2][:2]
-        while True:
-            ground, *objects = ([rng.random() for _ in range(3)] for _ in range(3))
-            names = [
-                min(COLOURS, key=lambda name: math.dist(COLOURS[name], colour))
-                for colour in objects
-            ]
-            contrast = min(math.dist(ground, colour) for colour in objects)
-            if contrast > 0.35 and not HELD_OUT_COMBINATIONS & set(zip(shapes, names)):
-                return [ground, *objects]
 
     def share(self, batch, rows):
         """As `SharedStage.share`; which captions are true is kept for all pictures."""

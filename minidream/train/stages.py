@@ -14,29 +14,19 @@ from torch import nn
 
 from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
-from ..trainer.loop import Recipe, fit
-from ..trainer.plans import (
-    as_metadata,
-    parts_used,
-    plan_of,
-    plan_of_part,
-    read_checkpoint,
-    refuse_another,
-)
-from ..trainer.processes import SharedStage, joined_losses, state
-from ..trainer.shipping import half, save_part
+from ..trainer.loop import Recipe
+from ..trainer.processes import SharedStage, joined_losses
+from ..trainer.runs import has_finished, run_stage
 from ..weights import toy
 from ..weights.building import single_precision
-from ..weights.files import as_path, check_writable, write_figure
+from ..weights.files import as_path
 from ..weights.parts import (
     LEAVES,
     NEEDS,
     assemble,
-    files_of,
     load_part,
     part_file,
     parts_of,
-    read_log,
 )
 from ..world.language import VOCABULARY
 from . import batches, clip_stages, pretraining, words
@@ -193,9 +183,7 @@ def run(
     progress: bool = True,
     compiled: bool = False,
 ) -> None:
-    """Trains one stage, unless it has finished, and saves its parts and a figure of its losses.
-
-    If a finished stage has no figure, as after a kill while it was drawn, it is drawn now.
+    """Trains one stage, unless it has finished: see `trainer.runs.run_stage`.
 
     Args:
         name: of the stage.
@@ -206,58 +194,13 @@ def run(
         compiled: compile the language model first, which takes a minute.
 
     Raises:
-        TypeError, ValueError: for steps that are not a whole number of at least 1.
-        ValueError: if the stage was trained in this folder with another seed, recipe or number of
-            steps, or on other parts of earlier stages (both); if a part is damaged (names it).
-        FileNotFoundError: if a part of an earlier stage is missing.
-        OSError: if a part cannot be written, before the first step; and as `fit`.
+        TypeError, ValueError, FileNotFoundError, OSError: as `run_stage`.
     """
-    folder, main = as_path(folder), state().is_main_process
-    figure, log_file = folder / f"{name}.png", folder / f"{name}.jsonl"
-    files, built_on = files_of(name, folder), parts_used(name, folder)
-    if is_finished(name, folder, seed, steps):
-        known = all(plan_of_part(path) for path in files.values())
-        note = "" if known else "; with which steps and seed is not known"
-        if main:
-            print(
-                f"{name}: finished before ({', '.join(path.name for path in files.values())}){note}"
-            )
-            if log_file.exists() and not figure.exists():
-                write_figure(partial(losses_figure, log_file, name), figure)
-        return
-    stage = build(name, folder, seed, compiled)
-    for path in files.values() if main else ():
-        check_writable(path)
-    fit(stage, folder, seed, steps, progress=progress, built_on=built_on)
-    if main:
-        metadata = as_metadata(plan_of(RECIPES[name], seed, steps, built_on), name)
-        for part, path in files.items():
-            tensors = stage.parts()[part].state_dict()
-            tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-            save_part(half(tensors), path, metadata)  # as it ships, and as later stages read it
-        write_figure(partial(losses_figure, log_file, name), figure)
-    state().wait_for_everyone()
+    folder = as_path(folder)
+    start = partial(build, name, folder, seed, compiled)
+    run_stage(name, folder, start, RECIPES[name], seed, steps, progress)
 
 
 def is_finished(name: str, folder: str | Path, seed: int = 0, steps: int | None = None) -> bool:
-    """Whether a stage has left all its parts; arguments as `run`.
-
-    Raises:
-        TypeError, ValueError: as `run`; a checkpoint of another run is refused too.
-    """
-    folder = as_path(folder)
-    files = files_of(name, folder).values()
-    plan = plan_of(RECIPES[name], seed, steps, parts_used(name, folder))
-    for path in filter(Path.exists, files):
-        refuse_another(path, plan_of_part(path), plan)
-    finished = all(path.exists() for path in files)
-    if not finished:
-        read_checkpoint(folder / f"{name}.checkpoint.pt", plan)
-    return finished
-
-
-def losses_figure(log_file: Path, name: str):
-    """The losses of a stage, as a figure."""
-    from ..plots import plot_losses  # not earlier: with a wrong MPLBACKEND this import fails
-
-    return plot_losses(read_log(log_file), name)
+    """Whether a stage has left all its parts: see `trainer.runs.has_finished`."""
+    return has_finished(name, folder, RECIPES[name], seed, steps)

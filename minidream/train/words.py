@@ -8,11 +8,11 @@ met. With names that mean nothing it can only copy, which works for any combinat
 import random
 
 from ..documents import Document
-from ..trainer.lessons import OPENING, OPENINGS, dialogue, laid_out, unzipped
+from ..trainer.lessons import OPENINGS, dialogue, laid_out, told, unzipped
 from ..world.language import description, with_invented_names
 from ..world.questions import DESCRIBE, NOW, ask, ask_side
 from ..world.scenes import Scene, sample_scene
-from ..world.stories import Story, sample_edit_of, sample_named_edit_of, sample_story
+from ..world.stories import sample_edit_of, sample_named_edit_of, sample_story
 from ..world.wordings import varied_caption
 
 
@@ -111,21 +111,6 @@ def paraphrases(rng: random.Random, batch_size: int, model):
         texts = [varied_caption(scene, rng, background=background).text for _ in range(3)]
         documents.append(Document([". ".join(renamed(texts, rng))]))
     return laid_out(documents, model)
-
-
-def told(story: Story) -> list[str]:
-    """A story in words alone: after every change a thought says what there is now.
-
-    It says the background as soon as the story has named it.
-    """
-    lines, named = [], False
-    for index, item in enumerate(story.items):
-        if isinstance(item, str):
-            named = named or "background" in item
-            lines.append(item)
-        elif index > 1:
-            lines.append(f"{OPENING} {description(item, background=named)}.")
-    return lines
 
 
 def stories_told(rng: random.Random, batch_size: int, model):

@@ -49,6 +49,21 @@ def thinking(story: Story, rng: random.Random, share: float = 1.0) -> Story:
     return Story(tuple(items), tuple(given))
 
 
+def told(story: Story) -> list[str]:
+    """A story in words alone: after every change a thought says what there is now.
+
+    It says the background as soon as the story has named it.
+    """
+    lines, named = [], False
+    for index, item in enumerate(story.items):
+        if isinstance(item, str):
+            named = named or "background" in item
+            lines.append(item)
+        elif index > 1:
+            lines.append(f"{OPENING} {description(item, background=named)}.")
+    return lines
+
+
 def learned_items(document: Document, learn_text: bool) -> list[bool]:
     """Which items of a document are targets of the language loss.
 

@@ -173,6 +173,24 @@ def new_llm(vocabulary_size: int) -> LLM:
 
 
 @single_precision()
+def new_captioner(vocabulary_size: int) -> LLM:
+    """A small language model from which CLIP's vision tower learns; no part of the toy."""
+    captioner = LLM(
+        LLMConfig(
+            vocab_size=vocabulary_size,
+            hidden_size=VISION_SIZE,
+            intermediate_size=2 * VISION_SIZE,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=128,
+        )
+    )
+    captioner.initialize(torch.Generator().manual_seed(torch.initial_seed()), std=0.1)
+    return captioner
+
+
+@single_precision()
 def new_model(tokenizer: ToyTokenizer, seed: int = 0) -> DreamLLM:
     """A complete DreamLLM, untrained; equal seeds give equal weights."""
     generator = torch.Generator().manual_seed(seed)

@@ -159,6 +159,15 @@ def sample_named_edit_of(scene: Scene, rng: random.Random) -> tuple[Scene, str, 
             return edit
 
 
+def near_twin(scene: Scene, rng: random.Random) -> Scene:
+    """A scene that is one edit away, has as many objects, and is not held out."""
+    kinds = ("recolour", "resize", "reshape", "swap", "background", "exchange")
+    while True:
+        edit = edit_of(scene, rng.choice(kinds), rng)
+        if edit and not is_held_out(edit[0]):
+            return edit[0]
+
+
 def sample_story(
     rng: random.Random,
     held_out: bool = False,
