@@ -190,9 +190,9 @@ def read_folder(
     folder: Path,
     device: torch.device,
     dtype: torch.dtype | None,
-    component_configs: Path | None,
-    quantize: str | None,
-    quantized: Callable[[Tensor], Tensor] | None,
+    component_configs: Path | None = None,
+    quantize: str | None = None,
+    quantized: Callable[[Tensor], Tensor] | None = None,
 ) -> DreamLLM:
     """A DreamLLM from a folder in the official layout.
 
