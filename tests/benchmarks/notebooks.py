@@ -2,11 +2,12 @@
 
     python tests/benchmarks/notebooks.py            # thumbnails and table, from what is committed
     python tests/benchmarks/notebooks.py --time     # first runs and times every notebook
+    python tests/benchmarks/notebooks.py --time 11  # or only those with these numbers
     python tests/benchmarks/notebooks.py --shrink NOTEBOOK ...      # the end of `make notebooks`
 
-Leave the machine idle while it measures. Times go into notebooks/results/times.json: seconds of a
-fresh kernel, from its start to its end, under the budget "cpu" (how long a reader on a laptop
-waits) and "ci" (how long the tests wait).
+Leave the machine idle while it measures, or say --busy. Times go into notebooks/results/times.json:
+seconds of a fresh kernel, from its start to its end, under the budget "cpu" (how long a reader on a
+laptop waits) and "ci" (how long the tests wait).
 """
 
 import argparse
@@ -15,6 +16,7 @@ import io
 import json
 import os
 import re
+import resource
 import tempfile
 import time
 import tomllib
@@ -35,25 +37,41 @@ WIDTH, HEIGHT = 240, 150  # image pixels of a thumbnail at most
 BEGIN, END = "<!-- notebooks -->\n", "<!-- /notebooks -->"
 
 
-def measure(threads: int) -> dict:
-    """Seconds of every notebook from a fresh kernel under both budgets, in whole seconds."""
+def measure(threads: int, numbers: list[str], busy: bool) -> dict:
+    """Seconds of notebooks from a fresh kernel under both budgets, in whole seconds.
+
+    Args:
+        threads: of torch.
+        numbers: of the notebooks, such as "11"; none takes all. The others keep their seconds.
+        busy: count the seconds of the processor, as other processes make the clock meaningless.
+    """
     import nbformat
     from nbclient import NotebookClient
 
     os.environ |= {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     os.environ.pop("MINIDREAM_7B", None)
     seconds: dict[str, dict[str, int]] = {}
-    for path in NOTEBOOKS:
+    if numbers:
+        before = json.loads(TIMES.read_bytes())
+        seconds, threads = before["seconds"], before["threads"]
+    now = of_processor if busy else time.perf_counter
+    for path in [path for path in NOTEBOOKS if not numbers or path.stem[:2] in numbers]:
         for budget in ("cpu", "ci"):
             os.environ["MINIDREAM_BUDGET"] = budget
-            start = time.perf_counter()
+            start = now()
             NotebookClient(
                 nbformat.read(path, as_version=4),
                 resources={"metadata": {"path": str(path.parent)}},
             ).execute()
-            seconds.setdefault(path.stem, {})[budget] = round(time.perf_counter() - start)
+            seconds.setdefault(path.stem, {})[budget] = round(now() - start)
             print(f"{path.stem}, {budget}: {seconds[path.stem][budget]} s", flush=True)
     return {"threads": threads, "seconds": seconds}
+
+
+def of_processor() -> float:
+    """Seconds that finished processes, such as the kernels of notebooks, had the processor."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def figures(path: Path) -> list[bytes]:
@@ -144,11 +162,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--time",
-        action="store_true",
-        help="run every notebook under both budgets and write down the seconds",
+        nargs="*",
+        metavar="NUMBER",
+        help="run every notebook, or those named, under both budgets and write down the seconds",
     )
     parser.add_argument(
         "--threads", type=int, default=1, help="of torch, while measuring (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--busy",
+        action="store_true",
+        help="the machine is not idle: count seconds of the processor, with one thread",
     )
     parser.add_argument(
         "--shrink",
@@ -162,10 +186,10 @@ def main() -> None:
         for path in options.shrink:
             shrink(path)
         return
-    if options.time:
+    if options.time is not None:
         with tempfile.TemporaryDirectory() as folder:  # for what notebooks train
             os.environ["TMPDIR"] = folder
-            result = measure(options.threads)
+            result = measure(options.threads, options.time, options.busy)
         write_atomically(
             lambda path: path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8"),
             TIMES,
