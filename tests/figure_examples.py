@@ -8,6 +8,7 @@ from minidream import Document
 from minidream.plots import (
     TokenStrip,
     attention,
+    attention_layers,
     bars,
     curves,
     diagrams,
@@ -50,9 +51,9 @@ SHARES = {"background": {"own": (0.9, 0.7, 0.95), "none": (0.4, 0.2, 0.6)}}
 # {function: its arguments}
 EXAMPLES = {
     attention.plot_trace: (SEEN,),
-    attention.plot_word_layers: (SEEN,),
-    attention.plot_patch_layers: (SEEN,),
-    attention.plot_heads: ({"words": numbers(2, 3)}, "Heads", "share"),
+    attention_layers.plot_word_layers: (SEEN,),
+    attention_layers.plot_patch_layers: (SEEN,),
+    attention_layers.plot_heads: ({"words": numbers(2, 3)}, "Heads", "share"),
     bars.plot_next_words: ({"a": {"red": 0.75, "blue": 0.25}}, "Next"),
     bars.plot_token_bars: ({"one": [1.5, 0.5]}, ["a", "star"], "Loss", "nats"),
     bars.plot_attributions: ({"one": ATTRIBUTION}, "Words", "loss"),

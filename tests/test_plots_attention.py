@@ -4,12 +4,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from figures import STORY, meshes, panels, read, texts, trace
-from matplotlib.collections import QuadMesh
+from figures import (
+    STORY,
+    all_texts,
+    checked,
+    meshes,
+    panels,
+    quad_meshes,
+    read,
+    texts,
+    trace,
+)
 from matplotlib.figure import Figure
 
 from minidream.plots import plot_heads, plot_patch_layers, plot_trace, plot_word_layers
 from minidream.plots.tokens import TOKEN_COLOURS, shares, strips_of
+from minidream.probe import Trace
 
 
 @pytest.mark.parametrize("layer", [None, 0, 1])
@@ -18,6 +28,7 @@ from minidream.plots.tokens import TOKEN_COLOURS, shares, strips_of
 def test_trace_draws_the_very_numbers(layer, head, query):
     seen = trace(STORY)
     figure = plot_trace(seen, layer, head, query)
+    seen = seen.without_start()
     rows = seen.mean(layer, head)[slice(None) if query is None else [query]]
     words, *maps = meshes(figure)
     if query is None:
@@ -25,7 +36,7 @@ def test_trace_draws_the_very_numbers(layer, head, query):
         np.testing.assert_allclose(
             mean, rows[:, strips_of(seen.inputs)[0]].mean(dim=0, keepdim=True), rtol=1e-5
         )
-    np.testing.assert_array_equal(words, rows[:, [1, 2, 14, 15, 16]])
+    np.testing.assert_array_equal(words, rows[:, [0, 1, 13, 14, 15]])
     for number, drawn in enumerate(maps):
         expected = seen.patch_maps(number, layer, head)
         np.testing.assert_allclose(
@@ -45,13 +56,14 @@ def test_trace_bar_adds_up_and_the_sink_does_not_dim_the_words():
     widths = [patch.get_width() for patch in bar.patches]
     assert sum(widths) == pytest.approx(1, abs=1e-5) and len(widths) == len(TOKEN_COLOURS)
     np.testing.assert_allclose(widths, list(shares(seen.inputs, seen.mean()).values()), rtol=1e-5)
-    brightest = max(
-        mesh.norm.vmax
-        for axis in figure.axes
-        for mesh in axis.collections
-        if isinstance(mesh, QuadMesh)
-    )
-    assert brightest < seen.mean()[:, 0].min()  # the scale ends far below what <s> has
+    words = seen.without_start().mean()[:, strips_of(seen.without_start().inputs)[0]]
+    assert quad_meshes(figure)[0].norm.vmax == words.max()  # the scale ends at the highest word
+    share = seen.weights[..., 0].mean()
+    assert f"<s> has {share:.0%} of the attention and is left out" in texts(figure)
+    # A trace that has been without <s> before gives the same figure.
+    again = plot_trace(seen.without_start())
+    assert texts(again) == texts(figure)
+    np.testing.assert_array_equal(meshes(again)[0], meshes(figure)[0])
 
 
 @pytest.mark.parametrize(
@@ -105,37 +117,64 @@ SIZES = pytest.mark.parametrize(
 @SIZES
 def test_layers_draw_the_very_numbers(words, grid, queries, layers, heads):
     seen = trace(["<s>", *read(0, grid), *["word"] * words], queries, layers, heads)
-    figure = plot_word_layers(seen, title="what there is to see")
-    for drawn, strip in zip(meshes(figure), strips_of(seen.inputs), strict=True):
-        np.testing.assert_allclose(drawn, seen.weights[..., strip].mean(dim=(1, 2)), rtol=1e-5)
-    maps = plot_patch_layers(seen)
+    figure, maps = plot_word_layers(seen, title="what there is to see"), plot_patch_layers(seen)
+    rest = seen.without_start()
+    rows = torch.stack([rest.mean(layer).mean(dim=0) for layer in range(layers)])
+    strips, uniform = strips_of(rest.inputs), (1 / rest.visible).mean()
+    highest = rows[:, sum(strips, [])].amax(dim=1, keepdim=True)
+    for drawn, strip in zip(meshes(figure), strips, strict=True):
+        np.testing.assert_allclose(drawn, rows[:, strip] / highest, rtol=1e-5)
+    bars = [[bar.get_width() for bar in axis.patches] for axis in figure.axes[1:3]]
+    np.testing.assert_allclose(bars[0], highest[:, 0] / uniform, rtol=1e-5)
+    np.testing.assert_allclose(bars[1], rest.start.mean(dim=(1, 2)), rtol=1e-5)
+    named = all_texts(maps)
     for layer, drawn in enumerate(meshes(maps)):
-        np.testing.assert_allclose(drawn, seen.patch_maps(0, layer).mean(dim=0), rtol=1e-5)
+        expected = rest.patch_maps(0, layer).mean(dim=0)
+        np.testing.assert_allclose(drawn, expected / expected.max(), rtol=1e-5)
+        assert f"layer {layer}: {expected.max() / uniform:.2g}x" in named
     assert len(meshes(maps)) == layers and sum(bool(axis.images) for axis in maps.axes) == 1
     for drawn in (figure, maps):
-        assert (
-            len(
-                {
-                    (mesh.norm.vmin, mesh.norm.vmax)
-                    for axis in panels(drawn)
-                    for mesh in axis.collections
-                }
-            )
-            == 1
-        )
-        (bar,) = [axis for axis in drawn.axes if axis.get_label() == "<colorbar>"]
-        even = bar.lines[0].get_ydata()[0]
-        assert even == pytest.approx((1 / seen.visible).mean()) and even <= bar.get_ylim()[1]
-        assert (
-            "uniform" in texts(drawn)
-            and not plt.fignum_exists(drawn.number)
-            and max(drawn.get_size_inches()) < 12
-        )
-        drawn.canvas.draw()
+        assert {(mesh.norm.vmin, mesh.norm.vmax) for mesh in quad_meshes(drawn)} == {(0, 1)}
+        assert "is left out" in texts(drawn)
+        assert max(drawn.get_size_inches()) < 12
+        checked(drawn)
     with pytest.raises(ValueError, match="no patches of image 1"):
         plot_patch_layers(seen, image=1)
     with pytest.raises(ValueError, match="no word"):
         plot_word_layers(trace(["<s>", *read(0)]))
+
+
+def full_size():
+    """A trace of the size of the full weights, with 64 % of the attention on `<s>`.
+
+    Layers leave between 30 and 98 % on it. In each layer, one word has the most of the rest.
+    """
+    layers, heads, queries, words = 32, 32, 64, 38
+    inputs = ["<s>", *[f"word{index}" for index in range(words)], "<dream_start>", *range(queries)]
+    draw = torch.Generator().manual_seed(0)
+    weights = torch.rand(layers, heads, queries, len(inputs), generator=draw) + 0.1
+    for layer in range(layers):
+        weights[layer, ..., 1 + layer] += 2
+    weights[..., 0] = 0
+    weights *= torch.arange(len(inputs)) <= torch.arange(queries)[:, None] + len(inputs) - queries
+    start = torch.linspace(0.3, 0.98, layers)[:, None, None].expand(layers, heads, queries)
+    weights *= ((1 - start) / weights.sum(dim=-1))[..., None]
+    weights[..., 0] = start
+    return Trace(weights, inputs)
+
+
+def test_at_full_size_every_layer_can_be_read():
+    seen = full_size()
+    assert seen.weights.shape == (32, 32, 64, 104)
+    assert seen.weights[..., 0].mean().item() == pytest.approx(0.64, abs=1e-4)
+    figure = checked(plot_word_layers(seen))
+    assert "<s> has 64% of the attention and is left out" in texts(figure)
+    scaled = torch.tensor(np.concatenate(meshes(figure), axis=1))
+    assert scaled.argmax(dim=1).tolist() == list(range(32)) and (scaled.amax(dim=1) == 1).all()
+    # On one scale with <s>, the last layer would be drawn in the darkest thirtieth of the colours.
+    assert seen.weights[-1, ..., 1:].mean(dim=(0, 1)).max() < seen.weights.max() / 30
+    assert min(text.get_fontsize() for text in figure.findobj(plt.Text)) >= 8
+    checked(plot_trace(seen))
 
 
 @SIZES

@@ -337,6 +337,28 @@ def test_evenness_is_measured_against_what_each_query_can_see():
     torch.testing.assert_close(trace.evenness(), torch.tensor([[[1, 1], [0, two_of_five]]]))
 
 
+def test_a_trace_without_its_start_by_hand():
+    inputs = ["<s>", "star", 0, 1]
+    weights = torch.tensor(
+        [
+            [[[0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25]], [[0.9, 0, 0.1, 0], [0.4, 0.6, 0, 0]]],
+        ]
+    )
+    whole = probe.Trace(weights, inputs)
+    rest = whole.without_start()
+    assert rest.inputs == ["star", 0, 1] and rest.without_start() is rest
+    torch.testing.assert_close(rest.start, torch.tensor([[[0.5, 0.25], [0.9, 0.4]]]))
+    torch.testing.assert_close(rest.weights.sum(dim=-1) + rest.start, torch.ones(1, 2, 2))
+    # The second head leaves 0.9 of the first query on <s>, and counts for 0.1 of 0.6 in the mean.
+    expected = torch.tensor([[5 / 6, 1 / 6, 0], [0.85 / 1.35, 0.25 / 1.35, 0.25 / 1.35]])
+    torch.testing.assert_close(rest.mean(), expected)
+    torch.testing.assert_close(rest.mean(head=1)[0], torch.tensor([0.0, 1.0, 0.0]))
+    assert rest.visible.tolist() == [2, 3]
+    torch.testing.assert_close(rest.uniform()[1], torch.full((3,), 1 / 3))
+    torch.testing.assert_close(rest.evenness()[0, :, 1], torch.tensor([1.0, 0.0]))
+    assert whole.start is None and whole.weights.shape[-1] == 4  # the trace itself stays
+
+
 def test_the_same_calls_run_on_the_official_layout():
     """Other sizes, a document with a picture, with and without guidance."""
     official = tiny_official()

@@ -5,7 +5,8 @@ notebook shows once. It has the package's style, whatever the user's is. Maps of
 in viridis with their cells visible; tokens have the colours of `tokens.TOKEN_COLOURS`.
 """
 
-from .attention import plot_heads, plot_patch_layers, plot_trace, plot_word_layers
+from .attention import plot_trace
+from .attention_layers import plot_heads, plot_patch_layers, plot_word_layers
 from .bars import (
     in_words,
     plot_attributions,

@@ -54,6 +54,13 @@ def set_title(figure: Figure, title: str) -> None:
     figure.suptitle(title, x=0.01, ha="left")
 
 
+def set_subtitle(figure: Figure, title: str, subtitle: str) -> None:
+    """Writes a title, and a line of grey text beneath it."""
+    set_title(figure, f"{title}\n")
+    y = 1 - 0.38 / figure.get_figheight()
+    figure.text(0.01, y, subtitle, va="center", color=GREY)
+
+
 def show_picture(axis: Axes, image, **options):
     """Shows a picture as the model reads it, upright and in its colours.
 

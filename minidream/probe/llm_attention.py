@@ -117,14 +117,41 @@ class Trace:
     inputs: a label for each input: the token's text, (image, patch row, patch column), or a query's
         index.
     images: the images that the patches belong to, by index.
+    start: the share of `<s>`, shape (layers, heads, queries), if `without_start` left it out: a row
+        of the weights then sums to 1 - start. None if it is among the inputs, or never was.
     """
 
     weights: Tensor
     inputs: list
     images: list[Image.Image] = field(default_factory=list)
+    start: Tensor | None = None
+
+    def without_start(self) -> "Trace":
+        """The same without `<s>`, on which trained models leave most of their attention.
+
+        There it does little (an "attention sink", Xiao et al. 2023), but it drowns what the other
+        inputs get. The weights stay as they are; `mean`, `patch_maps`, `uniform` and `evenness`
+        then are about the remainder, which they scale to 1.
+
+        Returns:
+            A new trace with its `start`; the trace itself, if there is no `<s>` among its inputs.
+        """
+        if "<s>" not in self.inputs:
+            return self
+        column = self.inputs.index("<s>")
+        rest = [position for position in range(len(self.inputs)) if position != column]
+        return Trace(
+            self.weights[..., rest],
+            [self.inputs[position] for position in rest],
+            self.images,
+            self.weights[..., column],
+        )
 
     def mean(self, layer: int | None = None, head: int | None = None) -> Tensor:
         """Weights of one layer or head, or the mean over all (None): shape (queries, inputs).
+
+        Without `<s>`, layers and heads count by how much of their attention is not on it: one that
+        leaves nearly everything there says little about the other inputs.
 
         Raises:
             TypeError, ValueError: for a layer or head that the trace does not have; -1 is the last.
@@ -134,7 +161,8 @@ class Trace:
             weights = weights[[as_index("layer", layer, layers, f"the trace has {layers}")]]
         if head is not None:
             weights = weights[:, [as_index("head", head, heads, f"the trace has {heads}")]]
-        return reduce(weights, "layers heads queries inputs -> queries inputs", "mean")
+        rows = reduce(weights, "layers heads queries inputs -> queries inputs", "mean")
+        return rows if self.start is None else rows / rows.sum(dim=-1, keepdim=True)
 
     def patch_maps(
         self, image: int = 0, layer: int | None = None, head: int | None = None
@@ -186,10 +214,14 @@ class Trace:
 
         Returns:
             Shape (layers, heads, queries), in [0, 1]. At 1 a query attends equally to all that it
-            can see; at 0 to one input alone. (It is nan for a query that sees only itself.)
+            can see; at 0 to one input alone. (It is nan for a query that sees only itself, or has
+            nothing left without `<s>`.)
         """
+        weights = self.weights
+        if self.start is not None:
+            weights = weights / weights.sum(dim=-1, keepdim=True)
         entropy = reduce(
-            torch.special.entr(self.weights),
+            torch.special.entr(weights),
             "layers heads queries inputs -> layers heads queries",
             "sum",
         )
