@@ -90,6 +90,7 @@ EXAMPLES = {
     spreads.plot_gains: ({"facts": GAINS}, "Gains", "gain"),
     spreads.plot_costs: ({"a": (300, INTERVAL)}, "Costs", "learns", "right"),
     spreads.plot_by_count: ({"right": {"one": {4: INTERVAL}}}, "More", "queries"),
+    spreads.plot_answers: ({"toy": {"sink": ((0.4, 0.3, 0.6), [0.1, 0.2], True)}}, "Ten"),
     spreads.plot_shares: (SHARES, "Shares", "of 20", {"background": 0.3}),
     tables.plot_table: (numbers(2, 2), ["a", "b"], ["c", "d"], "Table", "share"),
     tables.plot_changes: ([[[2.0, 0.5]]], ["a"], ["b", "c"], "Changes", "times"),

@@ -36,7 +36,14 @@ from .pictures import (
     plot_pictures,
 )
 from .sequences import plot_origins, plot_strips, plot_token_strip, plot_turns
-from .spreads import plot_by_count, plot_costs, plot_gains, plot_shares, plot_spreads
+from .spreads import (
+    plot_answers,
+    plot_by_count,
+    plot_costs,
+    plot_gains,
+    plot_shares,
+    plot_spreads,
+)
 from .tables import (
     plot_changes,
     plot_matrices,

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from .drawing import (
@@ -254,5 +255,49 @@ def plot_shares(
         axis.xaxis.set_major_formatter(PercentFormatter(1))
         axis.grid(axis="x", color="#EEEEEE", zorder=0)
         _name_rows(axis, names[panel])
+    set_title(figure, title)
+    return figure
+
+
+@figure_function
+def plot_answers(panels: dict[str, dict[str, tuple]], title: str) -> Figure:
+    """Numbers with their intervals beside those of several controls, for a few models.
+
+    A mean that lies beyond its controls is a filled diamond, another one an empty diamond.
+
+    Args:
+        panels: {model: {question: ((mean, low, high), mean of each control, whether the mean is
+            beyond them)}}; shares in [0, 1]. The questions of all models are the same.
+        title: the finding.
+
+    Raises:
+        ValueError: if models have different questions (both).
+    """
+    names = {tuple(rows) for rows in panels.values()}
+    if len(names) != 1:
+        raise ValueError(f"every model needs the same questions, and there are {sorted(names)}")
+    (questions,) = names
+    figure, axes = side_by_side(panels, 9, 1.3 + 0.27 * len(questions), sharey=True)
+    own, other = cycle_colour(0), cycle_colour(1)
+    for axis, (panel, rows) in zip(axes[0], panels.items()):
+        for row, ((mean, low, high), controls, beyond) in enumerate(rows.values()):
+            axis.plot([low, high], [row, row], color=own, linewidth=1.6, alpha=0.55)
+            style = dict(color=other, marker="|", markersize=11, markeredgewidth=1.6)
+            axis.plot(controls, [row] * len(controls), linestyle="none", **style)
+            face = own if beyond else "white"
+            axis.plot(mean, row, marker="D", color=own, markerfacecolor=face, linestyle="none")
+        axis.set(title=panel, xlim=(-0.03, 1.03), ylim=(len(questions) - 0.5, -0.5))
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
+        axis.grid(axis="y", color="#EEEEEE", zorder=0)
+        _name_rows(axis, list(questions))
+    entries = {
+        "the model, beyond the control": dict(marker="D", color=own),
+        "the model, not beyond it": dict(marker="D", color=own, markerfacecolor="white"),
+        "the control": dict(marker="|", color=other, markersize=11),
+    }
+    handles = [
+        Line2D([], [], linestyle="none", label=label, **style) for label, style in entries.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower left", ncols=3)
     set_title(figure, title)
     return figure

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from . import family_table, probing, query_count, shipped_toy, synergy
+from . import family_table, full_weights, probing, query_count, shipped_toy, synergy
 
 # Name of the study -> (its command line, what `--help` says about it).
 STUDIES = {
@@ -12,6 +12,7 @@ STUDIES = {
     "query_count": (query_count.main, "what teaches dream queries best, and how many it takes"),
     "probing": (probing.main, "what attention maps and interventions say about the toy"),
     "families": (family_table.main, "the systems of related work on one budget"),
+    "full_weights": (full_weights.main, "ten questions to the published 7B, or to any model"),
     "synergy": (synergy.main, "whether painting and seeing help each other"),
 }
 
