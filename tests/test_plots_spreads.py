@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from figures import closed, lines_of, panels, texts
 
-from minidream.plots import plot_by_count, plot_costs, plot_gains, plot_shares, plot_spreads
+from minidream.plots import (
+    plot_answers,
+    plot_by_count,
+    plot_costs,
+    plot_gains,
+    plot_shares,
+    plot_spreads,
+)
 
 THREE = ([0.2, 0.3, 0.7], 0.4, 0.1, 0.9)
 
@@ -225,3 +232,17 @@ def test_shares_of_different_variables_have_their_own_rows():
     assert steps.get_title(loc="left") == "steps" and closed(figure)
     with pytest.raises(ValueError, match=r"\(0.5, 0.6, 0.7\)"):
         plot_shares({"scale": {1: (0.5, 0.6, 0.7)}}, "", "")
+
+
+def test_answers_are_filled_only_beyond_their_controls():
+    rows = {"sink": ((0.4, 0.3, 0.6), [0.1, 0.2], True), "focus": ((0.5, 0.4, 0.6), [0.5], False)}
+    figure = plot_answers({"the toy": rows, "random": rows}, "Two answers")
+    for panel in panels(figure):
+        marks = [line for line in panel.lines if line.get_marker() == "D"]
+        assert [line.get_xdata()[0] for line in marks] == [0.4, 0.5]
+        assert [line.get_markerfacecolor() == "white" for line in marks] == [False, True]
+        controls = [list(line.get_xdata()) for line in panel.lines if line.get_marker() == "|"]
+        assert controls == [[0.1, 0.2], [0.5]] and panel.get_ylim() == (1.5, -0.5)
+    assert closed(figure) and figure.get_figwidth() <= 9 and "random" in texts(figure)
+    with pytest.raises(ValueError, match="same questions"):
+        plot_answers({"one": rows, "two": {"sink": rows["sink"]}}, "")

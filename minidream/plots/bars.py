@@ -211,7 +211,13 @@ def plot_sizes(sizes: dict[str, dict[str, int]], title: str, label: str = "param
     axis.set(xscale="log", ylim=(len(parts) - 0.5, -0.5))
     axis.set_xlabel(f"{label} (from line to line: ten times as many)")
     axis.xaxis.set_major_locator(LogLocator(numticks=20))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_words(value)))
+    low, high = np.log10(axis.get_xlim())
+    step = 1 if high - low < 5 else 2  # many names side by side would run into one another
+
+    def name_of(value: float, _) -> str:
+        return "" if round(math.log10(value)) % step else in_words(value)
+
+    axis.xaxis.set_major_formatter(FuncFormatter(name_of))
     axis.minorticks_off()
     axis.set_yticks(range(len(parts)), parts)
     axis.grid(axis="x", color="#EEEEEE", zorder=0)

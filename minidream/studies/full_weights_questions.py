@@ -4,7 +4,7 @@ A number says nothing by itself: it has to be compared with what it is without t
 about, in the same model and for the same prompt.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -121,7 +121,7 @@ def influence(asked: Asked) -> Numbers:
     return against(*((picture - other).abs().mean() for other in others)), [0.5]
 
 
-def cells_by_colour(asked: Asked) -> Iterator[tuple[Tensor, Tensor]]:
+def cells_by_colour(asked: Asked) -> list[tuple[Tensor, Tensor]]:
     """For each object, indices of the latent cells most like its colour, and like the other's."""
     (picture, maps), names = asked.painted, [item.colour for item in asked.scene.objects]
     colours = [torch.tensor(COLOURS[name]).float()[:, None, None] for name in names]
@@ -130,7 +130,7 @@ def cells_by_colour(asked: Asked) -> Iterator[tuple[Tensor, Tensor]]:
     order = (unlike[1] - unlike[0]).argsort()  # from the second colour to the first
     part = max(1, len(order) // PART)
     first, second = order[-part:], order[:part]
-    return iter([(first, second), (second, first)])
+    return [(first, second), (second, first)]
 
 
 def two_hops(asked: Asked) -> Numbers:
@@ -143,21 +143,26 @@ def two_hops(asked: Asked) -> Numbers:
     return (apart > 0).float().mean() + (apart == 0).float().mean() / 2, [0.5]
 
 
-def ablation(asked: Asked) -> Numbers:
-    """How much an object changes, against the other, without the queries that its cells look at.
+def queries_of_objects(asked: Asked) -> list[list[int]]:
+    """For each object, the quarter of the queries that its cells attend to most.
 
-    These are the quarter of the queries that its cells look at most, compared with the other's.
+    They are ranked by what its cells attend to more than the cells of the other object do.
     """
-    (picture, maps), pairs = asked.painted, list(cells_by_colour(asked))
-    looked = maps.mean().flatten(1)  # (queries, cells)
+    looked = asked.painted[1].mean().flatten(1)  # (queries, cells)
     count = max(1, len(looked) // 4)
+    pairs = cells_by_colour(asked)
     preferred = [looked[:, own].mean(dim=1) - looked[:, other].mean(dim=1) for own, other in pairs]
-    groups = [values.argsort()[-count:].tolist() for values in preferred]
+    return [values.argsort()[-count:].tolist() for values in preferred]
+
+
+def ablation(asked: Asked) -> Numbers:
+    """How much an object changes, against the other, without the queries that its cells look at."""
+    (picture, maps), groups = asked.painted, queries_of_objects(asked)
     changes = (asked.without(*groups) - picture).abs().mean(dim=1, keepdim=True)
     changes = F.adaptive_avg_pool2d(changes, maps.mean().shape[1:]).flatten(1)
     shares = [
         against(change[own].mean(), change[other].mean())
-        for change, (own, other) in zip(changes, pairs)
+        for change, (own, other) in zip(changes, cells_by_colour(asked))
     ]
     return sum(shares) / len(shares), [0.5]
 

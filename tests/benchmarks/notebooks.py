@@ -2,6 +2,7 @@
 
     python tests/benchmarks/notebooks.py            # thumbnails and table, from what is committed
     python tests/benchmarks/notebooks.py --time     # first runs and times every notebook
+    python tests/benchmarks/notebooks.py --time 11  # or only those with these numbers
     python tests/benchmarks/notebooks.py --shrink NOTEBOOK ...      # the end of `make notebooks`
 
 Leave the machine idle while it measures. Times go into notebooks/results/times.json: seconds of a
@@ -35,15 +36,22 @@ WIDTH, HEIGHT = 240, 150  # image pixels of a thumbnail at most
 BEGIN, END = "<!-- notebooks -->\n", "<!-- /notebooks -->"
 
 
-def measure(threads: int) -> dict:
-    """Seconds of every notebook from a fresh kernel under both budgets, in whole seconds."""
+def measure(threads: int, numbers: list[str]) -> dict:
+    """Seconds of notebooks from a fresh kernel under both budgets, in whole seconds.
+
+    Args:
+        threads: of torch.
+        numbers: of the notebooks, such as "11"; none takes all. The others keep their seconds.
+    """
     import nbformat
     from nbclient import NotebookClient
 
     os.environ |= {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     os.environ.pop("MINIDREAM_7B", None)
     seconds: dict[str, dict[str, int]] = {}
-    for path in NOTEBOOKS:
+    if numbers:
+        seconds = json.loads(TIMES.read_bytes())["seconds"]
+    for path in [path for path in NOTEBOOKS if not numbers or path.stem[:2] in numbers]:
         for budget in ("cpu", "ci"):
             os.environ["MINIDREAM_BUDGET"] = budget
             start = time.perf_counter()
@@ -144,8 +152,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--time",
-        action="store_true",
-        help="run every notebook under both budgets and write down the seconds",
+        nargs="*",
+        metavar="NUMBER",
+        help="run every notebook, or those named, under both budgets and write down the seconds",
     )
     parser.add_argument(
         "--threads", type=int, default=1, help="of torch, while measuring (default: %(default)s)"
@@ -162,10 +171,10 @@ def main() -> None:
         for path in options.shrink:
             shrink(path)
         return
-    if options.time:
+    if options.time is not None:
         with tempfile.TemporaryDirectory() as folder:  # for what notebooks train
             os.environ["TMPDIR"] = folder
-            result = measure(options.threads)
+            result = measure(options.threads, options.time)
         write_atomically(
             lambda path: path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8"),
             TIMES,
