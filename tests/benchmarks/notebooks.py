@@ -5,9 +5,9 @@
     python tests/benchmarks/notebooks.py --time 11  # or only those with these numbers
     python tests/benchmarks/notebooks.py --shrink NOTEBOOK ...      # the end of `make notebooks`
 
-Leave the machine idle while it measures, or say --busy. Times go into notebooks/results/times.json: seconds of a
-fresh kernel, from its start to its end, under the budget "cpu" (how long a reader on a laptop
-waits) and "ci" (how long the tests wait).
+Leave the machine idle while it measures, or say --busy. Times go into notebooks/results/times.json:
+seconds of a fresh kernel, from its start to its end, under the budget "cpu" (how long a reader on a
+laptop waits) and "ci" (how long the tests wait).
 """
 
 import argparse
