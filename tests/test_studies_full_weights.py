@@ -100,9 +100,9 @@ def test_the_trained_toy_passes_what_random_weights_cannot(toy):
         lab = Lab(model, plan.prompts, plan.draws, plan.steps)
         for question in first_hop:
             numbers = [first_hop[question].numbers(lab.asked(prompt)) for prompt in range(4)]
-            own = [float(each) for each, _ in numbers]
-            controls = [[float(one) for one in each] for each in zip(*(c for _, c in numbers))]
-            found[name, question] = Answer(own, controls)
+            own, by_prompt = zip(*numbers)
+            controls = torch.tensor(by_prompt).T.tolist()
+            found[name, question] = Answer([float(number) for number in own], controls)
     assert all(found["toy", question].beyond for question in first_hop)
     assert not any(found["random", question].beyond for question in first_hop)
 
