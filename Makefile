@@ -68,7 +68,7 @@ book: $(VENV)/.book  ## the README, the notebooks and the API reference as a sit
 	rm -rf out/book out/book-doctrees
 	$(PY) -m sphinx -q -W --keep-going -j auto -d out/book-doctrees -c notebooks/book . out/book
 	$(PY) notebooks/book/two_hops.py out/book/notebooks/book/two_hops.html
-	$(PY) -m pytest -q -m slow tests/campaigns/test_book.py
+	$(PY) -m pytest -q -m slow tests/campaigns/test_book_pages.py
 
 $(VENV)/.book: $(STAMP)
 	$(PY) -m pip install -c constraints.txt -e '.[book]'

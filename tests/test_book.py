@@ -1,6 +1,7 @@
 """The book's sources, without Sphinx: links and what they point at, the syllabus, the API pages.
 
-`make book` builds the book and opens every page of it in a browser (tests/campaigns/test_book.py).
+`make book` builds the book and opens every page of it in a browser
+(tests/campaigns/test_book_pages.py).
 """
 
 import re

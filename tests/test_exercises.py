@@ -530,8 +530,8 @@ def test_check_prints_what_is_said(capsys):
     "number, sentence",
     [
         ("04.9", "notebook 04 has 04.1, 04.2"),
-        ("99.1", "the notebooks with exercises are 01, 02"),
-        ("", "the notebooks with exercises are 01, 02"),
+        ("99.1", "the notebooks with exercises are 00, 01, 02"),
+        ("", "the notebooks with exercises are 00, 01, 02"),
         (4.2, "is an exercise"),
     ],
 )

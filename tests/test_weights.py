@@ -3,7 +3,6 @@
 import json
 import pickle
 import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -173,8 +172,6 @@ def test_unknown_names_say_what_exists(tmp_path):
         minidream.load("toyy")
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
         minidream.load(tmp_path)
-    with pytest.raises(ValueError, match="quantize is None or \"int8\", not 'int3'"):
-        minidream.load("toy", quantize="int3")
 
 
 def test_a_save_that_fails_leaves_the_checkpoint_that_was_there(saved, copy, monkeypatch):
@@ -293,35 +290,6 @@ def test_weights_are_held_once(tmp_path, monkeypatch, suffix):
         "what is wanted as it is stored is mapped, and read when it is used"
     )
     assert mapped["3"].sum() == 3 * 1024**2
-
-
-# --------------------------------------------------------------------------------------------------
-# Eight bits
-
-
-def test_int8_without_torchao_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
-    with pytest.raises(ImportError, match=r"needs torchao.*pip install \"minidream\[int8\]\""):
-        minidream.load("toy", quantize="int8")
-
-
-def test_int8_gives_nearly_the_same_states_in_less_memory(saved, tmp_path):
-    pytest.importorskip("torchao", reason="torchao is an optional extra: pip install torchao")
-    model, folder = saved
-    small = minidream.load(folder, device="cpu", quantize="int8")
-    exact, near = model.encode("a red circle"), small.encode("a red circle")
-    assert 0 < (near - exact).abs().max() < 0.05 * exact.abs().max()
-    matrices = [
-        module.weight
-        for module in small.llm.layers.modules()
-        if isinstance(module, torch.nn.Linear)
-    ]
-    assert all(type(weight).__module__.startswith("torchao") for weight in matrices)
-    assert type(small.llm.lm_head.weight.data) is torch.Tensor and torch.equal(
-        small.llm.lm_head.weight, model.llm.lm_head.weight
-    )
-    with pytest.raises(ValueError, match="quantized model is not written.*q_proj.weight"):
-        minidream.save(small, tmp_path / "small")
 
 
 # --------------------------------------------------------------------------------------------------

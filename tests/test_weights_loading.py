@@ -1,10 +1,9 @@
 """How a name becomes a folder (with a hub that is not there), and the checks before reading."""
 
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
@@ -348,33 +347,6 @@ def test_weights_that_were_quantized_elsewhere_are_refused(copy):
 
 
 # --------------------------------------------------------------------------------------------------
-# Eight bits
-
-
-def test_without_torchao_nothing_is_searched_or_read(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
-    monkeypatch.setattr(loading, "find", lambda name: pytest.fail("a folder was searched"))
-    with pytest.raises(ImportError) as error:
-        minidream.load("toy", quantize="int8")
-    assert str(error.value) == (
-        'quantize="int8" needs torchao, which is not installed: pip install "minidream[int8]", '
-        "or pip install torchao"
-    )
-
-
-def test_the_layers_of_the_language_model_are_quantized_and_nothing_else(monkeypatch):
-    quantized = []
-    library = ModuleType("torchao.quantization")
-    library.Int8WeightOnlyConfig = lambda: "eight bits"
-    library.quantize_ = lambda module, config, device: quantized.append((module, config, device))
-    monkeypatch.setitem(sys.modules, "torchao", ModuleType("torchao"))
-    monkeypatch.setitem(sys.modules, "torchao.quantization", library)
-    model = minidream.load("toy", "cpu", torch.bfloat16, quantize="int8")
-    assert quantized == [(model.llm.layers, "eight bits", CPU)]
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
-
-
-# --------------------------------------------------------------------------------------------------
 # Room in memory and on the disk
 
 
@@ -421,9 +393,10 @@ def test_the_bytes_of_the_weights_are_counted_per_dtype():
     }
     assert reading.bytes_needed(parts, None, None) == 4 * (35 + 7 + 10) + 2 * 21
     assert reading.bytes_needed(parts, torch.bfloat16, None) == 2 * (35 + 7 + 21 + 10)
-    # Only the matrices of the language model's layers become eight bits.
-    assert reading.bytes_needed(parts, None, "int8") == 35 + 4 * (7 + 10) + 2 * 21
-    assert reading.bytes_needed(parts, torch.bfloat16, "int8") == 35 + 2 * (7 + 21 + 10)
+    # Only the matrices of the language model's layers become eight bits; a row takes 5 bytes more.
+    packed = 35 + 7 * 5
+    assert reading.bytes_needed(parts, None, "int8") == packed + 4 * (7 + 10) + 2 * 21
+    assert reading.bytes_needed(parts, torch.bfloat16, "int8") == packed + 2 * (7 + 21 + 10)
 
 
 def test_the_disk_is_checked_to_the_byte(monkeypatch, tmp_path):

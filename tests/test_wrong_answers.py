@@ -33,6 +33,20 @@ def wrong(number, sentence):
 
 
 # --------------------------------------------------------------------------------------------------
+# 00
+
+
+@wrong("00.1", "sum over the queries.*Take the mean")
+def added_over_queries(weights):
+    return weights.mean(dim=(0, 1)).sum(dim=0)
+
+
+@wrong("00.1", "keep the inputs")
+def averaged_over_inputs(weights):
+    return weights.mean(dim=3).mean(dim=(0, 1))
+
+
+# --------------------------------------------------------------------------------------------------
 # 01
 
 

@@ -28,11 +28,17 @@ HIGHLIGHT = "#D55E00"  # of no map and of no kind of token
 LETTER = 0.105  # inches that one letter of a figure's title takes
 
 
-def figure_function(function):
+def figure_function(function=None, *, settle: bool = False):
     """Draws in the package's style and closes the figure: a notebook would show an open one twice.
 
     A figure that an error left unfinished is closed as well.
+
+    Args:
+        function: returns a figure.
+        settle: lay the figure out once before it is shown, as long names beside pictures need.
     """
+    if function is None:
+        return functools.partial(figure_function, settle=settle)
 
     @functools.wraps(function)
     def styled(*arguments, **options) -> Figure:
@@ -41,6 +47,8 @@ def figure_function(function):
             try:
                 figure = function(*arguments, **options)
                 add_fallbacks(figure, families)
+                if settle:
+                    figure.draw_without_rendering()
                 return keep_style(figure)
             finally:
                 for number in set(plt.get_fignums()) - open_before:

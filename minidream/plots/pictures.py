@@ -81,7 +81,7 @@ def plot_choice(image, prompt: str, setting: str) -> Figure:
     return figure
 
 
-@figure_function
+@figure_function(settle=True)
 def plot_film(rows: dict[str, list], columns: list[str], title: str, label: str = "") -> Figure:
     """Pictures in named rows and columns: a film strip, or several, one below the other.
 
@@ -125,7 +125,6 @@ def plot_film(rows: dict[str, list], columns: list[str], title: str, label: str 
     set_title(figure, title)
     if label:
         figure.supxlabel(label, fontsize=9, color=GREY)
-    figure.draw_without_rendering()  # a first pass of the layout; long names need two
     return figure
 
 

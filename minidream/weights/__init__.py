@@ -17,6 +17,8 @@ read as tensors only, and code in them is never run.
 | `building` | builds an empty model from the configs |
 | `tokenizer_files` | reads the tokenizer, also from `tokenizer.json`, and the special tokens' ids |
 | `reading` | checks that files and model fit, then fills the model |
+| `quantizing` | packs the matrices of the language model in eight or four bits, as they are read |
+| `memory` | bytes of the published weights, and what fits on a card: `... minidream.weights fits` |
 | `toy` | the toy's sizes, its untrained parts, and the networks that ship beside it |
 | `parts` | the parts that training stages leave, and models put together from them |
 | `fake` | a random checkpoint of full size: `python -m minidream.weights fake-7b DIR` |

@@ -9,6 +9,7 @@ from ..model import DreamLLM
 from .files import as_path
 from .layout import PRETRAINED
 from .parts import assemble
+from .quantizing import check_form, quantize_layers, quantizer
 from .reading import DTYPES, read_folder
 from .replacing import finish_replacing, unchanged, was_cut_short
 from .scanning import is_there, scan_folder
@@ -40,26 +41,27 @@ def load(
         component_configs: a folder with `clip_vision/` and `diffusion/{unet,vae,scheduler}/`. None
             takes the one in the checkpoint, else those of CLIP ViT-L/14 and Stable Diffusion
             2.1-base, which ship with the package.
-        quantize: "int8" stores the matrices of the language model's layers in eight bits (needs
-            torchao).
+        quantize: "int8" stores the matrices of the language model's layers in eight bits, "int4"
+            in four (both need torchao). Each is packed as soon as it is read, so that neither the
+            host nor the device ever holds more than one of them unpacked.
 
     Raises:
-        ValueError: for an unknown name, dtype or device (says what exists), a config of another
-            model or variant (its file and field), a checkpoint with missing, extra or misshapen
-            tensors (their names), a file that is damaged, empty or a Git LFS pointer, a pickle that
-            holds more than tensors, a folder that is saved into meanwhile, or component configs
-            for a folder that has none.
+        ValueError: for an unknown name, dtype, device or `quantize` (says what exists), a form
+            that does not exist for the device or the sizes, a config of another model or variant
+            (its file and field), a checkpoint with missing, extra or misshapen tensors (their
+            names), a file that is damaged, empty or a Git LFS pointer, a pickle that holds more
+            than tensors, a folder that is saved into meanwhile, or component configs for a folder
+            that has none.
         TypeError: for component configs that are no path.
         FileNotFoundError: if a file is missing.
         MemoryError: if the weights take more memory than is free (both numbers), before any of
             them is read.
         ImportError: if torchao is needed and not installed.
     """
-    if quantize is not None and not (isinstance(quantize, str) and quantize == "int8"):
-        raise ValueError(f'quantize is None or "int8", not {quantize!r}')
-    if quantize:
-        quantize_matrices = int8_quantizer()  # fails here, not after minutes of reading
+    check_form(quantize)
     device, dtype = as_device(device), as_dtype(dtype)
+    # It fails here, not after minutes of reading.
+    quantized = quantizer(quantize, device, dtype) if quantize else None
     component_configs = as_components(component_configs)
     folder = find(name)
     if dtype == "auto":
@@ -68,7 +70,7 @@ def load(
         dtype = torch.float32
     if is_there(folder / "config.json"):
         with unchanged(folder, "config.json"):
-            model = read_folder(folder, device, dtype, component_configs, quantize)
+            model = read_folder(folder, device, dtype, component_configs, quantize, quantized)
     elif component_configs is not None:
         raise ValueError(
             f"{folder} was written by minidream.train, whose models have no component configs; "
@@ -76,8 +78,8 @@ def load(
         )
     else:
         model = assemble(folder).to(dtype=dtype)
-    if quantize:
-        quantize_matrices(model.llm.layers, device)
+        if quantized:
+            quantize_layers(model.llm, quantized)
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -151,22 +153,6 @@ def as_device(device: str | int | torch.device | None) -> torch.device:
             f"device {str(device)!r} cannot be used; here there are {', '.join(here)} ({error})"
         ) from error
     return found
-
-
-def int8_quantizer():
-    """A function `(module, device)` that moves a module's matrices there in eight bits, one by one.
-
-    Raises:
-        ImportError: if torchao is not installed; the message says how to get it.
-    """
-    try:
-        from torchao.quantization import Int8WeightOnlyConfig, quantize_
-    except ImportError as error:
-        raise ImportError(
-            'quantize="int8" needs torchao, which is not installed: pip install "minidream[int8]", '
-            "or pip install torchao"
-        ) from error
-    return lambda module, device: quantize_(module, Int8WeightOnlyConfig(), device=device)
 
 
 def find(name: str | os.PathLike) -> Path:

@@ -155,7 +155,7 @@ def toy_before(name: str) -> DreamLLM:
     """
     model = toy.new_model(ToyTokenizer(VOCABULARY))
     cpu, folder = torch.device("cpu"), PRETRAINED / "toy"
-    finished = parts_of(read_folder(folder, cpu, torch.float32, None, None))
+    finished = parts_of(read_folder(folder, cpu, torch.float32))
     for part, module in parts_of(model).items():
         if part in FROZEN:
             module.load_state_dict(finished[part].state_dict(), strict=True)

@@ -1,6 +1,9 @@
 """Reading a checkpoint: scan it, refuse what does not fit, then map or convert each tensor."""
 
+import ctypes
 import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -10,6 +13,7 @@ from torch import Tensor
 from ..model import DreamLLM
 from .building import EmptyWeights, build, single_precision
 from .layout import OLD_VAE_ATTENTION, DreamQueriesModule, files_of
+from .quantizing import check_matrices, is_quantized, packed_bytes
 from .scanning import StoredPart, StoredTensor, can_be_mapped, map_tensors, scan_folder
 from .tokenizer_files import read_tokenizer
 from .variants import read_config
@@ -81,16 +85,20 @@ def same_shape(stored: StoredTensor, shape: tuple[int, ...]) -> bool:
 
 
 def bytes_needed(
-    parts: dict[str, StoredPart], dtype: torch.dtype | None, quantize: str | None
+    parts: dict[str, StoredPart],
+    dtype: torch.dtype | None,
+    quantize: str | None,
+    device: str = "cpu",
 ) -> int:
     """The bytes that the tensors of a checkpoint take once they are loaded."""
     total = 0
-    for stem, part in parts.items():
+    for part in parts.values():
         for name, stored in part.tensors.items():
-            is_layer_matrix = stem == "model" and ".layers." in name and len(stored.shape) == 2
-            quantized = quantize == "int8" and is_layer_matrix
-            itemsize = 1 if quantized else (dtype or stored.dtype).itemsize
-            total += math.prod(stored.shape) * itemsize
+            itemsize = (dtype or stored.dtype).itemsize
+            if quantize and is_quantized(name, stored.shape):
+                total += packed_bytes(stored.shape, quantize, itemsize, device)
+            else:
+                total += math.prod(stored.shape) * itemsize
     return total
 
 
@@ -103,8 +111,8 @@ def check_memory(what: str, needed: int, device: torch.device) -> None:
     if needed > free:
         raise MemoryError(
             f"{what} take {needed / 1e9:.1f} GB of memory on {device}, and {free / 1e9:.1f} GB are "
-            'free. dtype=torch.bfloat16 halves what float32 takes, and quantize="int8" halves that '
-            "again for the language model"
+            'free. dtype=torch.bfloat16 halves what float32 takes; quantize="int8" halves that '
+            'again for the language model, and quantize="int4" once more'
         )
 
 
@@ -113,40 +121,82 @@ def check_memory(what: str, needed: int, device: torch.device) -> None:
 
 
 def load_tensors(
-    tensors: dict[str, StoredTensor], device: torch.device, dtype: torch.dtype | None
+    tensors: dict[str, StoredTensor],
+    device: torch.device,
+    dtype: torch.dtype | None,
+    quantized: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Stored tensors on a device and in a dtype, by the same names.
 
     A tensor that needs neither conversion nor a move stays mapped from its file; all others are
     converted and moved one by one. A file that cannot be mapped is read whole, once.
+
+    Args:
+        tensors: by official name.
+        device: where they go.
+        dtype: None keeps the stored ones.
+        quantized: packs a matrix; None quantizes nothing. No more than one matrix is unpacked at a
+            time.
     """
     loaded: dict[str, Tensor] = {}
+
+    def is_packed(name: str) -> bool:
+        return quantized is not None and is_quantized(name, tensors[name].shape)
+
+    # A tensor that stays mapped keeps its whole mapping open, and with it all pages read there. So
+    # what is packed comes first, and the rest from a mapping of which nothing was read.
+    order = sorted(tensors, key=is_packed, reverse=True)
     for path in sorted({stored.path for stored in tensors.values()}):
         mapped, converted, again = map_tensors(path), 0, can_be_mapped(path)
-        for name, stored in tensors.items():
+        was_packed = False
+        for name in order:
+            stored = tensors[name]
             if stored.path != path:
                 continue
-            if again and converted > BYTES_PER_MAPPING:
+            full = converted > BYTES_PER_MAPPING or (was_packed and not is_packed(name))
+            if again and full:
                 mapped, converted = map_tensors(path), 0
+            was_packed = is_packed(name)
             # Taken out, so that a tensor that was read is freed once it is converted.
             tensor = mapped.pop(stored.name)
+            if was_packed:
+                loaded[name] = quantized(tensor.to(dtype=dtype))
+                converted += tensor.nbytes
+                release_freed()
+                continue
             loaded[name] = tensor.to(device=device, dtype=dtype)
             if loaded[name].data_ptr() != tensor.data_ptr():
                 converted += tensor.nbytes
     return loaded
 
 
+def release_freed() -> None:
+    """Gives memory that was freed back to the system, where the C library (glibc) can do that.
+
+    What is computed while a matrix is packed is freed again, but what was packed lies between the
+    holes, so that they are neither given back nor large enough for the next matrix.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def in_shape(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """A tensor in a shape with as many numbers; one that is quantized has it already."""
+    return tensor if tensor.shape == shape else tensor.reshape(shape)
+
+
 def read_folder(
     folder: Path,
     device: torch.device,
     dtype: torch.dtype | None,
-    component_configs: Path | None,
-    quantize: str | None,
+    component_configs: Path | None = None,
+    quantize: str | None = None,
+    quantized: Callable[[Tensor], Tensor] | None = None,
 ) -> DreamLLM:
     """A DreamLLM from a folder in the official layout.
 
-    Arguments and errors are those of `load`. Nothing is quantized yet: tensors to be quantized stay
-    on the CPU, so that the device needs room only for their quantized form.
+    Arguments and errors are those of `load`; `quantized` is the quantizer of that form.
     """
     config = read_config(folder / "config.json")
     components = component_configs or folder / "component_configs"
@@ -158,14 +208,16 @@ def read_folder(
     for stem, (module, names) in files.items():
         shapes = {names[name]: tuple(value.shape) for name, value in module.state_dict().items()}
         check_fit(parts[stem], shapes, f"{folder / 'config.json'} and {components}")
-    what, cpu = f"the weights in {folder}", torch.device("cpu")
-    check_memory(what, bytes_needed(parts, dtype, quantize), device)
-    if quantize and dtype:  # all tensors are converted on the CPU before any is quantized
-        check_memory(what, bytes_needed(parts, dtype, None), cpu)
+        if quantize:
+            stored = parts[stem].tensors
+            dtypes = {name: dtype or stored[name].dtype for name in shapes}
+            check_matrices(quantize, shapes, dtypes, device)
+    needed = bytes_needed(parts, dtype, quantize, device.type)
+    check_memory(f"the weights in {folder}", needed, device)
     for stem, (module, names) in files.items():
-        tensors = load_tensors(parts[stem].tensors, cpu if quantize else device, dtype)
+        tensors = load_tensors(parts[stem].tensors, device, dtype, quantized)
         content = {
-            name: tensors[names[name]].reshape(value.shape)
+            name: in_shape(tensors[names[name]], value.shape)
             for name, value in module.state_dict().items()
         }
         module.load_state_dict(content, strict=True, assign=True)

@@ -26,6 +26,7 @@ CONTENTS = {
     "The course": ["notebooks/[0-9]*"],
     "Without a kernel": ["notebooks/book/explorer"],
     "The model, in reading order": [f"notebooks/book/{name}" for name in SOURCES],
+    "The full weights": ["notebooks/book/weights"],
     "For teachers": ["notebooks/book/syllabus", "notebooks/book/questions"],
     "Reference": [f"notebooks/book/{name}" for name in API],
     "Also here": ["CONTRIBUTING", "notebooks/results/*"],

@@ -2,11 +2,11 @@
 
     python -m minidream.weights fake-7b FOLDER          # writes random weights of full size
     python tests/benchmarks/full_size.py FOLDER [--device cuda] [--dtype float32 | --quantize int8]
-                                                [--out out/full_size.json]
+                                                [--out out/full_size.json] [--figures import]
 
 Each figure comes from a process of its own, which starts with none of the files in memory. The
 results file holds a run for each device and each form of the weights; a new run replaces the last
-of its kind.
+of its kind. With `--figures`, only these are replaced; each says how many threads it had.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -27,6 +28,7 @@ import minidream
 from minidream import probe
 from minidream.llm import LLMConfig
 from minidream.weights.files import as_path
+from minidream.weights.quantizing import FORMS, stored_bytes
 from minidream.weights.scanning import scan_folder
 
 PROMPT = (
@@ -51,13 +53,42 @@ def read_all(model: torch.nn.Module) -> None:
         parameter.detach().flatten().view(torch.uint8)[::4096].sum().item()
 
 
+def status() -> dict[str, int]:
+    """This process's lines of memory in /proc, in bytes."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    pairs = (line.split(":", 1) for line in lines if line.endswith(" kB"))
+    return {name: int(value.split()[0]) * 1024 for name, value in pairs}
+
+
+class Sampler(threading.Thread):
+    """Looks every few milliseconds how much of the resident memory belongs to no file.
+
+    The system counts pages of mapped files as resident as long as nobody else needs the room; it
+    keeps no record of the largest amount of the other pages, which have to stay.
+    """
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.most = 0
+        self.start()
+
+    def run(self):
+        """Never ends: the process does."""
+        while True:
+            self.most = max(self.most, status()["RssAnon"])
+            time.sleep(0.005)
+
+
+SAMPLER = Sampler()
+
+
 def usage(device: str) -> dict[str, float]:
     """The peak memory of this process so far, mapped files included, and that of the GPU, in GB."""
-    status = dict(
-        line.split(":", 1)
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    )
-    used = {"peak memory, GB": int(status["VmHWM"].split()[0]) * 1024 / 1e9}
+    now = status()
+    used = {
+        "peak memory, GB": now["VmHWM"] / 1e9,
+        "of that not mapped from files, GB": max(SAMPLER.most, now["RssAnon"]) / 1e9,
+    }
     if device.startswith("cuda"):
         used["peak GPU memory, GB"] = torch.cuda.max_memory_allocated() / 1e9
     return used
@@ -81,7 +112,7 @@ def full_import(
         lambda: minidream.load(folder, device=device, dtype=dtype, quantize=quantize), device
     )
     figures = {
-        "weights, GB": sum(tensor.nbytes for tensor in model.state_dict().values()) / 1e9,
+        "weights, GB": sum(map(stored_bytes, model.state_dict().values())) / 1e9,
         "before, GB": before,
         "to load, s": loaded,
     }
@@ -94,7 +125,8 @@ def converted_import(
     folder: Path, device: str, quantize: str | None, dtype: torch.dtype | None
 ) -> dict[str, float]:
     """The same to a dtype that is not the stored one, so that nothing can stay mapped."""
-    return full_import(folder, device, quantize, torch.float16)
+    # int8 does not work in float16.
+    return full_import(folder, device, quantize, torch.float32 if quantize else torch.float16)
 
 
 def peer_import(
@@ -172,9 +204,14 @@ TURNS = 3
 
 
 def measure_full_size(
-    folder: Path, device: str, quantize: str | None, dtype: str | None
+    folder: Path, device: str, quantize: str | None, dtype: str | None, known: dict, names: list
 ) -> dict[str, dict[str, float]]:
-    """All figures of `FULL_SIZE`, each from a fresh process; prints them as they come."""
+    """Figures of `FULL_SIZE`, each from a fresh process; prints them as they come.
+
+    Args:
+        known: figures of an earlier run, by name, for those that are not measured.
+        names: of those to measure.
+    """
 
     def fresh(name: str) -> dict[str, float]:
         forget(folder)
@@ -192,14 +229,15 @@ def measure_full_size(
         figures = {
             figure: round(value, 3) for figure, value in json.loads(said.splitlines()[-1]).items()
         }
+        figures["threads"] = torch.get_num_threads()
         print(
             f"{name}: " + ", ".join(f"{figure} {value:g}" for figure, value in figures.items()),
             flush=True,
         )
         return figures
 
-    results = {name: fresh(name) for name in FULL_SIZE}
-    as_stored = device == "cpu" and not quantize and not dtype
+    results = {name: fresh(name) if name in names else known[name] for name in FULL_SIZE}
+    as_stored = device == "cpu" and not quantize and not dtype and len(names) == len(FULL_SIZE)
     if as_stored:
         turns = [(fresh(PEER), fresh("import")) for _ in range(TURNS)]
         for name, times in zip((PEER, "import"), zip(*turns)):
@@ -215,6 +253,12 @@ def measure_full_size(
         "memory at most, GB": max(
             part.get("peak GPU memory, GB", part["peak memory, GB"]) for part in used
         ),
+    }
+    loaded = results["import"]
+    results["ratios"] = {
+        "peak memory of the import / bytes of the weights": round(
+            (loaded["peak memory, GB"] - loaded["before, GB"]) / loaded["weights, GB"], 3
+        )
     }
     if as_stored:
         results["ratios"] = {
@@ -241,11 +285,12 @@ def main() -> None:
     add = parser.add_argument
     add("folder", type=as_path, help="of the weights")
     add("--device", default="cpu", help="default: %(default)s")
-    add("--quantize", choices=["int8"])
+    add("--quantize", choices=FORMS)
     dtypes = ["float32", "bfloat16", "float16"]
     add("--dtype", choices=dtypes, help="default: as stored")
     add("--out", type=as_path, default=Path("out/full_size.json"), help="default: %(default)s")
     add("--only", choices=FULL_SIZE, help="one figure, in this process")
+    add("--figures", choices=FULL_SIZE, nargs="+", default=list(FULL_SIZE), help="default: all")
     options = parser.parse_args()
     folder, device, quantize = options.folder, options.device, options.quantize
     if options.only:
@@ -257,12 +302,16 @@ def main() -> None:
         "weights": quantize or options.dtype or str(stored).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        **measure_full_size(folder, device, quantize, options.dtype),
     }
     runs = json.loads(options.out.read_bytes())["runs"] if options.out.exists() else []
     kind = (run["device"], run["weights"])
-    others = [other for other in runs if (other["device"], other["weights"]) != kind]
-    write_results({"runs": [*others, run]}, options.out)
+    same = [other for other in runs if (other["device"], other["weights"]) == kind]
+    known = same[0] if same else {}
+    if missing := [name for name in FULL_SIZE if name not in [*known, *options.figures]]:
+        parser.error(f"{options.out} has no run for {kind} yet, so measure {missing}, too")
+    names = options.figures
+    run |= measure_full_size(folder, device, quantize, options.dtype, known, names)
+    write_results({"runs": [other for other in runs if other not in same] + [run]}, options.out)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from ..exercises import Exercise
 # The files by the number of their notebook. They are imported when one of their exercises is
 # asked for, since some need diffusers, scipy or transformers.
 FILES = {
+    "00": "quickstart",
     "01": "toy_world",
     "02": "language_model",
     "03": "seeing",
