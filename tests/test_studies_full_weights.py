@@ -114,6 +114,7 @@ def test_the_command_writes_resumes_and_draws(tmp_path, monkeypatch, capsys):
     assert out.with_suffix(".png").stat().st_size > 10_000
     results = json.loads(out.read_bytes())
     assert len(results["runs"]) == 2 * len(QUESTIONS) and "--prompts 2" in results["command"]
+    assert results["model"]["name"] == "checkpoint" and results["model"]["dtype"] == "float32"
     assert str(weights.TINY) not in out.read_text(encoding="utf-8")  # no path of this machine
     for name, answer in answers(results).items():
         numbers = [*answer.own, *sum(map(list, answer.controls), [])]
@@ -152,7 +153,8 @@ def test_the_slot_is_for_the_full_weights(monkeypatch, capsys):
     assert "the full weights are not on this machine" in capsys.readouterr().err
     if full_weights.RESULTS.exists():
         results = json.loads(full_weights.RESULTS.read_bytes())
-        assert tuple(results["model"].values()) == full_weights.FULL and answers(results)
+        model = results["model"]
+        assert (model["queries"], model["hidden"]) == full_weights.FULL and answers(results)
 
 
 @pytest.mark.parametrize("plan", [{"prompts": 1}, {"draws": 1}, {"steps": 0}])

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from ..images import as_integer
 from ..weights import find_full, load
 from ..weights.commands import option, parse, parser_for
@@ -86,7 +84,13 @@ class Answer:
         return self.gain[1] > self.needed
 
 
-def ask(model, plan: FullWeightsPlan, out: Path | None = None, progress: bool = False) -> dict:
+def ask(
+    model,
+    plan: FullWeightsPlan,
+    out: Path | None = None,
+    progress: bool = False,
+    name: str = "",
+) -> dict:
     """Asks a model all questions.
 
     Args:
@@ -94,15 +98,23 @@ def ask(model, plan: FullWeightsPlan, out: Path | None = None, progress: bool = 
         plan: how much.
         out: the JSON file to write after every number, and to resume from; None writes nothing.
         progress: show a bar.
+        name: of the weights, which the file keeps.
 
     Returns:
         The results, as in the file.
+
+    Raises:
+        ValueError: if the file holds the answers of another model or plan (both).
     """
     lab = Lab(model, plan.prompts, plan.draws, plan.steps)
     about = {
         "command": COMMAND + "".join(f" --{name} {n}" for name, n in asdict(plan).items()),
-        "model": {"queries": model.queries, "hidden": model.dream_queries.shape[-1]},
-        "dtype": str(model.dream_queries.dtype).removeprefix("torch."),
+        "model": {
+            "name": name,
+            "queries": model.queries,
+            "hidden": model.dream_queries.shape[-1],
+            "dtype": str(model.dream_queries.dtype).removeprefix("torch."),
+        },
         **(circumstances() if out else {}),
     }
 
@@ -117,7 +129,10 @@ def ask(model, plan: FullWeightsPlan, out: Path | None = None, progress: bool = 
         return {"plan": asdict(plan), **about, "runs": [one(*key) for key in wanted]}
     file = ResultsFile(out, plan, keys=("question", "prompt"))
     if (before := load_results(out, plan)).get("model", about["model"]) != about["model"]:
-        raise ValueError(f"{out} holds the answers of another model: {before['model']}")
+        raise ValueError(
+            f"{out} holds the answers of another model, {before['model']} and not "
+            f"{about['model']}: choose another --out"
+        )
     return file.complete(wanted, one, lambda runs: about, progress)
 
 
@@ -185,6 +200,9 @@ class FullWeightsOptions:
     dtype: str | None = option(
         None, "without it, as stored", choices=["float32", "bfloat16", "float16"]
     )
+    quantize: str | None = option(
+        None, "packs the language model for smaller GPUs", choices=["int8", "int4"]
+    )
     out: Path = option(
         WRITTEN / RESULTS.name, "JSON file to write, and to resume from; the figure is beside it"
     )
@@ -207,12 +225,16 @@ def main(arguments: list[str] | None = None) -> None:
         FullWeightsOptions, COMMAND, "Asks a model ten questions; finished ones are not repeated."
     )
     options = parse(parser, FullWeightsOptions, arguments)
-    dtype = None if options.dtype is None else getattr(torch, options.dtype)
-    name = find_full() if options.model is None else options.model
-    model = load(name, options.device, dtype, options.configs)
+    weights = find_full() if options.model is None else options.model
+    model = load(weights, options.device, options.dtype, options.configs, options.quantize)
     if tuple(model.dream_queries.shape[1:]) != FULL and options.out == WRITTEN / RESULTS.name:
         parser.error(f"{options.out} is for the full weights: choose another --out")
-    results = ask(model, options.plan, options.out, progress=not options.quiet)
+    # The last part of a folder's name: where it lies is of no interest on another machine.
+    name = " ".join([Path(weights).name, *([options.quantize] if options.quantize else [])])
+    try:
+        results = ask(model, options.plan, options.out, not options.quiet, name)
+    except ValueError as error:
+        parser.error(str(error))
     figure = plot_answers({"": as_drawn(results)}, title_of(results))
     picture = options.out.with_suffix(".png")
     write_atomically(lambda path: figure.savefig(path, format="png"), picture)
