@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from models_shared import in_child, status, without_privileges
 
+from minidream.weights import replacing
 from minidream.weights.files import check_writable, read_json, write_json
 from minidream.weights.replacing import (
     JOURNAL,
@@ -445,7 +446,7 @@ def test_a_writer_that_forked_meanwhile_does_not_lock_the_folder_for_longer(fold
 
 def test_a_reader_waits_while_files_are_moved(folder):
     (began, begin), (told, tell) = os.pipe(), os.pipe()
-    rename, paused = os.rename, []
+    rename, lock, paused = os.rename, replacing.fcntl.flock, []
 
     def slow(source, target):
         if "new" in Path(source).parts and not paused:
@@ -458,14 +459,22 @@ def test_a_reader_waits_while_files_are_moved(folder):
         put(folder, NEW, OLD)
         os._exit(0)
 
+    def ask_and_wait(*lock_of):
+        os.write(ask, b"!")
+        lock(*lock_of)
+
     def read():
         os.close(tell)
+        replacing.fcntl.flock = ask_and_wait
         finish_replacing(folder)
         os._exit(0 if ours(folder) == NEW else 1)
 
     writer = in_child(write)
     os.read(began, 1)
+    asked, ask = os.pipe()
     reader = in_child(read)
+    os.close(ask)
+    assert os.read(asked, 1)  # nothing, if the reader ended without having asked for the lock
     assert os.waitpid(reader, os.WNOHANG) == (0, 0)
     os.write(tell, b"!")
     assert status(reader) == 0 and status(writer) == 0
