@@ -5,7 +5,6 @@ those of a donor that differs in one word. The verdict says whose word the pictu
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from itertools import count
 
 import torch
@@ -68,11 +67,11 @@ def keys_of(model, states: Tensor) -> dict[str, Tensor]:
     They depend on nothing else, so that they are the same in every step.
     """
     names = [f"{layer}.{each}" for layer in cross_layers(model) for each in KEYS]
-    unet = model.decoder
-    latents = torch.zeros(len(states), *unet.latent_shape, device=model.device)
+    painter = model.decoder
+    latents = torch.zeros(len(states), *painter.latent_shape, device=model.device)
     steps = torch.zeros(len(states), dtype=torch.long, device=model.device)
     with record(model, names) as cache:
-        unet.predict(latents, steps, unet.projector(states))
+        painter.predict(latents, steps, painter.projector(states))
     return {name: values for name, (values,) in cache.items()}
 
 
@@ -88,9 +87,8 @@ def latents_of_mixture(
         seeds: of the noise.
         first: the step from which on they do.
     """
-    with ExitStack() as stack:
-        for name, other in values.items():
-            stack.enter_context(hooks(lab.model, {name: from_step(first, other)}))
+    functions = {name: from_step(first, other) for name, other in values.items()}
+    with hooks(lab.model, functions):
         return lab.latents(states, seeds)
 
 
