@@ -62,7 +62,7 @@ def predicted(
     phrasing: str | None = None,
     relation: str | None = None,
 ) -> Values:
-    """Whether the most frequent query of a role, in the other half, is the favourite of an object.
+    """Whether the most frequent queries of both roles, in the other half, are the favourites.
 
     Args:
         run: of the part "roles".
@@ -70,7 +70,7 @@ def predicted(
         phrasing, relation: which prompts count.
 
     Returns:
-        For each prompt, the share of both objects for which it is; None if it does not count.
+        For each prompt, whether they are so for both objects; None if it does not count.
     """
     chosen = [favourites(run, which) for which in BOTH]
     prompts = range(len(run["looked"]))
@@ -90,7 +90,7 @@ def predicted(
             continue
         rule = rules[1 - index % 2]
         right = [rule[role(run, index, which)] == chosen[which][index] for which in BOTH]
-        found.append(sum(right) / 2)
+        found.append(float(all(right)))
     return found
 
 
@@ -120,7 +120,7 @@ def profile_similarity(results: dict) -> dict[str, Share]:
 
 
 def transferred(results: dict, way: str, number: int = 1, wanted: str = "T") -> list[Values]:
-    """Whether an exchange has one of some outcomes, by run and prompt; letters in `causes_roles`."""
+    """Whether an exchange ends in one of some letters, by run and prompt: see `causes_roles`."""
     runs = runs_of(results, "transfers").values()
     return [letters_as(run["letters"][str(number)][way], wanted) for run in runs]
 
@@ -184,6 +184,9 @@ def readable_curves(results: dict, question: str) -> dict[str, list[Share]]:
 
     def mean(name: str, layer: int) -> Share:
         return share_of([[count / queries for count in each[name][layer]] for each in asked])
+
+    def best(layer: int) -> Share:
+        return share_of([list(map(int, each["best"][layer])) for each in asked])
 
     layers = range(len(asked[0]["counts"]))
     return {
