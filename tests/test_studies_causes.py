@@ -446,6 +446,9 @@ def test_letters_of_edits_by_hand():
     }.items():
         found = Reading(facts(None, looks))
         assert causes_edits.letter_of(found, before, alone) == letter
+    silent = None, *facts("left of", "small pink star", "large blue ring")[1:]
+    found = causes_edits.spoken(silent, before)  # a thought that does not name the background
+    assert causes_edits.letter_of(found, before, after) == "R"
     both = Reading(facts("left of", "small red star", "large green ring"))
     assert causes_edits.letter_of(both, before, alone) == "n"
     grey = replace(before, background="gray")
@@ -468,8 +471,11 @@ def test_edits_take_turns_and_are_not_held_out():
 
 
 @pytest.fixture(scope="module")
-def results(lab):
-    """All parts on an untrained toy, every picture of which counts as right."""
+def results():
+    """All parts on an untrained toy of two layers, every picture of which counts as right."""
+    model = untrained_toy()
+    model.llm.layers = model.llm.layers[:2]
+    lab = Lab(model, TINY, other=model.dream_queries.flip(1))
 
     def found(judge, pictures, phrases):
         return [scene_of(parse_caption(phrase.text)) for phrase in phrases]
@@ -484,7 +490,7 @@ def results(lab):
 def test_every_part_has_an_entry_for_each_prompt(results):
     of = {run["part"]: run for run in results["runs"]}
     assert set(of) == set(TABLES) == set(causes.PARTS)
-    few, layers, queries = TINY.painted, 6, 16
+    few, layers, queries = TINY.painted, 2, 16
     tracing = of["tracing"]
     assert len(tracing["points"]) == layers + 1
     for row in ("word", "queries"):

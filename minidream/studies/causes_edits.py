@@ -78,7 +78,7 @@ def edit_batch(lab: Lab, some: list[tuple], seeds: list[int]) -> dict:
         ]
     stated = [parse_caption(thought) for thought in thoughts]
     found["thought"] = [
-        "?" if facts is None else letter_of(Reading(facts), before, after)
+        "?" if facts is None else letter_of(spoken(facts, before), before, after)
         for facts, before, after in zip(stated, befores, afters)
     ]
     found["follows"] = [
@@ -86,6 +86,12 @@ def edit_batch(lab: Lab, some: list[tuple], seeds: list[int]) -> dict:
         for facts, reading in zip(stated, readings["thinking"])
     ]
     return found
+
+
+def spoken(facts: tuple, before: Scene) -> Reading:
+    """What a thought says; a background that it does not name is taken to stay as it was."""
+    background, *rest = facts
+    return Reading((background or before.background, *rest))
 
 
 def letter_of(reading: Reading, before: Scene, after: Scene) -> str:
