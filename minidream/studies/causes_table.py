@@ -170,12 +170,12 @@ def roles_table(results: dict) -> str:
         rows.append([name, *shares, f"{p_value:.2g}"])
     header = [f"the same query as in the other half, {INTERVAL}"]
     header += ["by mention", "by side", "difference", "p"]
-    lines = [
-        f"{name}, mentioned {order}: "
-        + ", ".join(f"{query} ({n})" for query, n in counts_of_queries(run, which).most_common(4))
-        for name, run in runs.items()
-        for which, order in enumerate(("first", "second"))
-    ]
+    lines = []
+    for name, run in runs.items():
+        for which, order in enumerate(("first", "second")):
+            counts = counts_of_queries(run, which).most_common(4)
+            queries = ", ".join(f"{query} ({n})" for query, n in counts)
+            lines.append(f"{name}, mentioned {order}: {queries}")
     similar = [f"Profiles, {name}: {share}" for name, share in profile_similarity(results).items()]
     return "\n\n".join([markdown_table(header, rows, rights(4)), *lines, *similar])
 
