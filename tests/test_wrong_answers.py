@@ -352,14 +352,41 @@ def no_return(*case):
 # 05 and 06
 
 
-@wrong("05.1", "axes `queries` and `dim` are exchanged")
-def transposed_states(hidden, queries, blocks):
-    return torch.stack([hidden[row, first : first + queries].T for row, first in blocks])
+def states_of(queries, words, blocks, llm):
+    placed = words.clone()
+    for row, first in blocks:
+        placed[row, first : first + queries.shape[1]] = queries[0]
+    hidden = llm(placed)
+    states = [hidden[row, first : first + queries.shape[1]] for row, first in blocks]
+    return torch.stack(states)
 
 
-@wrong("05.1", "Along the axis `queries` there are 0 entries instead of 1")
-def one_late(hidden, queries, blocks):
-    return torch.stack([hidden[row, first + 1 : first + 1 + queries] for row, first in blocks])
+@wrong("05.2", "subtract the gradient")
+def up_the_slope(queries, words, blocks, llm, project, predict, noisy, times, noise, rate):
+    queries = queries.clone().requires_grad_()
+    condition = project(states_of(queries, words, blocks, llm))
+    loss = (predict(noisy, times, condition) - noise).square().mean()
+    loss.backward()
+    return queries.detach() + rate * queries.grad
+
+
+@wrong("05.2", "predict the noise, not the noisy latents")
+def reconstructs(queries, words, blocks, llm, project, predict, noisy, times, noise, rate):
+    queries = queries.clone().requires_grad_()
+    condition = project(states_of(queries, words, blocks, llm))
+    (predict(noisy, times, condition) - noisy).square().mean().backward()
+    return queries.detach() - rate * queries.grad
+
+
+@wrong("05.2", "stops the gradient on its way")
+def detached(queries, words, blocks, llm, project, predict, noisy, times, noise, rate):
+    queries = queries.clone().requires_grad_()
+    with torch.no_grad():
+        condition = project(states_of(queries, words, blocks, llm))
+    loss = (predict(noisy, times, condition) - noise).square().mean()
+    if loss.requires_grad:
+        loss.backward()
+    return queries.detach()
 
 
 def interval_of(values, half_width):
@@ -367,21 +394,21 @@ def interval_of(values, half_width):
     return mean, mean - half_width, mean + half_width
 
 
-@wrong("05.2", "the squares by n - 1")
+@wrong("05.3", "the squares by n - 1")
 def population_deviation(values):
     deviation = torch.tensor(values).std(correction=0).item()
     factor = student_quantile(0.975, len(values) - 1)
     return interval_of(values, factor * deviation / math.sqrt(len(values)))
 
 
-@wrong("05.2", "the middle is right, .* it is 2 times as wide")
+@wrong("05.3", "the middle is right, .* it is 2 times as wide")
 def twice_as_wide(values):
     deviation = torch.tensor(values).std().item()
     factor = 2 * student_quantile(0.975, len(values) - 1)
     return interval_of(values, factor * deviation / math.sqrt(len(values)))
 
 
-@wrong("05.3", "your function changes what it is given")
+@wrong("05.1", "your function changes what it is given")
 def placed_in_place(embeddings, patches, queries, patch_blocks, query_blocks):
     for picture, (row, first) in zip(patches, patch_blocks):
         embeddings[row, first : first + len(picture)] = picture
@@ -390,7 +417,7 @@ def placed_in_place(embeddings, patches, queries, patch_blocks, query_blocks):
     return embeddings
 
 
-@wrong("05.3", "in one row, not in every row")
+@wrong("05.1", "in one row, not in every row")
 def placed_in_every_row(embeddings, patches, queries, patch_blocks, query_blocks):
     placed = embeddings.clone()
     for picture, (row, first) in zip(patches, patch_blocks):
