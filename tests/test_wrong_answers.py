@@ -352,7 +352,7 @@ def no_return(*case):
 # 05 and 06
 
 
-def states_of(queries, words, blocks, llm):
+def gathered(queries, words, blocks, llm):
     placed = words.clone()
     for row, first in blocks:
         placed[row, first : first + queries.shape[1]] = queries[0]
@@ -364,7 +364,7 @@ def states_of(queries, words, blocks, llm):
 @wrong("05.2", "subtract the gradient")
 def up_the_slope(queries, words, blocks, llm, project, predict, noisy, times, noise, rate):
     queries = queries.clone().requires_grad_()
-    condition = project(states_of(queries, words, blocks, llm))
+    condition = project(gathered(queries, words, blocks, llm))
     loss = (predict(noisy, times, condition) - noise).square().mean()
     loss.backward()
     return queries.detach() + rate * queries.grad
@@ -373,7 +373,7 @@ def up_the_slope(queries, words, blocks, llm, project, predict, noisy, times, no
 @wrong("05.2", "predict the noise, not the noisy latents")
 def reconstructs(queries, words, blocks, llm, project, predict, noisy, times, noise, rate):
     queries = queries.clone().requires_grad_()
-    condition = project(states_of(queries, words, blocks, llm))
+    condition = project(gathered(queries, words, blocks, llm))
     (predict(noisy, times, condition) - noisy).square().mean().backward()
     return queries.detach() - rate * queries.grad
 
@@ -382,7 +382,7 @@ def reconstructs(queries, words, blocks, llm, project, predict, noisy, times, no
 def detached(queries, words, blocks, llm, project, predict, noisy, times, noise, rate):
     queries = queries.clone().requires_grad_()
     with torch.no_grad():
-        condition = project(states_of(queries, words, blocks, llm))
+        condition = project(gathered(queries, words, blocks, llm))
     loss = (predict(noisy, times, condition) - noise).square().mean()
     if loss.requires_grad:
         loss.backward()
