@@ -197,12 +197,12 @@ def states_of(encoder, pictures):
     return states[encoder.select_layer]
 
 
-@wrong("03.2", "along the axis `patches` everything is one position too late")
+@wrong("03.3", "along the axis `patches` everything is one position too late")
 def last_patch_left_out(encoder, pictures):
     return encoder.projector(states_of(encoder, pictures)[:, :-1])
 
 
-@wrong("03.2", "that is the mean over the axis `patches`")
+@wrong("03.3", "that is the mean over the axis `patches`")
 def mean_of_patches(encoder, pictures):
     return encoder.projector(states_of(encoder, pictures)[:, 1:]).mean(dim=1)
 
@@ -211,21 +211,21 @@ def table_of(pictures, captions, scale, axis=-1):
     return scale * F.normalize(pictures, dim=axis) @ F.normalize(captions, dim=axis).T
 
 
-@wrong("03.3", "everything is 2 times")
+@wrong("03.2", "everything is 2 times")
 def both_directions_added(pictures, captions, scale):
     table = table_of(pictures, captions, scale)
     own = torch.arange(len(table))
     return F.cross_entropy(table, own) + F.cross_entropy(table.T, own)
 
 
-@wrong("03.3", "normalize along its own numbers")
+@wrong("03.2", "normalize along its own numbers")
 def normalized_along_the_batch(pictures, captions, scale):
     table = table_of(pictures, captions, scale, axis=0)
     own = torch.arange(len(table))
     return (F.cross_entropy(table, own) + F.cross_entropy(table.T, own)) / 2
 
 
-@wrong("03.3", "a sum instead of a mean")
+@wrong("03.2", "a sum instead of a mean")
 def summed_over_the_batch(pictures, captions, scale):
     table = table_of(pictures, captions, scale)
     both = table.log_softmax(dim=1).diagonal() + table.log_softmax(dim=0).diagonal()
