@@ -11,6 +11,7 @@ run ("teacher"): no imitation of the states can be expected to be better. Emu (`
 SEED (`seed.py`) and `alignment.image` have such a painter.
 """
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
@@ -112,10 +113,18 @@ class ImageDecoder(nn.Module):
         null = torch.zeros_like(states[:1])
         return to_pil(paint_from_text_states(self.decoder, states, null))
 
-    def teacher(self, evaluation) -> dict:
-        """{kind: scores of pictures painted from their true states}, of seen combinations."""
-        scores = {}
+    def teacher(self, evaluation, states_of: Callable[[list[Sample]], Tensor] | None = None) -> dict:
+        """How right the pictures of an evaluation are when they are painted again.
+
+        Args:
+            evaluation: a `FamilyEvaluation`.
+            states_of: what they are painted from; None is their true states.
+
+        Returns:
+            {kind: scores}, of seen combinations.
+        """
+        states_of, scores = states_of or self.true_states, {}
         for kind in PAINTED_KINDS:
             samples = evaluation.samples(kind, held_out=False)
-            scores[kind] = evaluation.score(samples, self.paint(self.true_states(samples)))
+            scores[kind] = evaluation.score(samples, self.paint(states_of(samples)))
         return scores
