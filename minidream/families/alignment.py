@@ -9,9 +9,9 @@ so that only the teacher differs. Paper: section 2.1.
 is lost where captions do not describe the whole picture.
 
 `image`: the targets are CLIP's states of the picture itself, and the painter was trained on such
-states before (`image_decoder.py`). No published system is exactly this one: SEED, Emu and Emu2, which
-also say image states, have no queries (see `seed.py` and `emu.py`). It is here because nothing but
-the teacher tells it from `text` and from DreamLLM.
+states before (`image_decoder.py`). No published system is exactly this one: SEED, Emu and Emu2,
+which also say image states, have no queries (see `seed.py` and `emu.py`). It is here because only
+its teacher, and the painter that goes with it, differ from those of `text` and of DreamLLM.
 
 Every run also records the scores of pictures painted from the true states ("teacher"), since no
 imitation of the states can be expected to be better.

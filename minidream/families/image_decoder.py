@@ -113,7 +113,9 @@ class ImageDecoder(nn.Module):
         null = torch.zeros_like(states[:1])
         return to_pil(paint_from_text_states(self.decoder, states, null))
 
-    def teacher(self, evaluation, states_of: Callable[[list[Sample]], Tensor] | None = None) -> dict:
+    def teacher(
+        self, evaluation, states_of: Callable[[list[Sample]], Tensor] | None = None
+    ) -> dict:
         """How right the pictures of an evaluation are when they are painted again.
 
         Args:

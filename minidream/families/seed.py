@@ -164,7 +164,7 @@ class Seed(DiscreteTokens):
         return painter.paint(tokenizer.decode_codes(codes))
 
     def extra_results(self, evaluation) -> dict:
-        """"teacher", as `ImageDecoder.teacher`, and "codes": the same from the true codes."""
+        """ "teacher", as `ImageDecoder.teacher`, and "codes": the same from the true codes."""
         painter, tokenizer = self.earlier_phases
 
         def decoded(samples: list[Sample]) -> Tensor:
