@@ -1,4 +1,4 @@
-"""The running example, a scene and a pair, for which every run of every family keeps its replies."""
+"""The running example: one scene and one pair; every run of every family keeps its replies."""
 
 import base64
 import io

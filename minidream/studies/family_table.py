@@ -253,6 +253,8 @@ def cell_words(share: tuple | None) -> str:
     """What the heat map says in one cell: the share, and the limits of its interval in per cent."""
     if share is None:
         return "cannot"
+    if math.isnan(share[1]):
+        return "-"
     return f"{share[1]:.0%}  ({100 * share[2]:.0f}-{100 * share[3]:.0f})"
 
 
