@@ -9,8 +9,8 @@ from minidream.plots import plot_table_groups
 from minidream.plots.table_groups import PAGE
 
 NAN = float("nan")
-ROWS = [f"a family with a name of some length {row}" for row in range(20)]
-WORDS = "100%  (100-100)"  # as long as words get
+ROWS = [f"a family with a name of length {row}" for row in range(20)]
+WORDS = "100% (97-100)"  # as long as words get
 GROUPS = {
     "painting": (
         np.linspace(0, 0.8, 120).reshape(20, 6),

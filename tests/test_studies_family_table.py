@@ -286,7 +286,7 @@ def test_the_figure_shows_every_cell_in_groups_with_those_who_can_do_it(monkeypa
     columns = sum((group[2] for group in seen["groups"].values()), [])
     assert [name.replace("\n", " ") for name in columns] == list(family_table.COLUMNS)
     values, _, _, words = seen["groups"]["painting"]
-    assert values[0][:3] == [1.0, 7 / 8, 1.0] and words[0][0] == "100%  (68-100)"
+    assert values[0][:3] == [1.0, 7 / 8, 1.0] and words[0][0] == "100% (68-100)"
     family_table.figure_of({**BY_HAND, "runs": [reader]})
     assert list(seen["groups"]) == ["reading"]
     family_table.figure_of(BY_HAND, ("pointing",))

@@ -90,7 +90,7 @@ def _sayer(states: str, painted: str) -> tuple[dict, list]:
         "next": (3, 0, "next word or state", TEACHER),
         "painter": (4, 1, "U-Net", APART),
         "out": (5, 1, "picture", DATA),
-        "learned": (4, 0, f"states: {painted}", TEACHER),
+        "learned": (4, 0, painted, TEACHER),
     }
     arrows = _chain("picture clip projector llm", states) + _chain("words llm said painter out")
     return boxes, arrows + _chain("next said") + _chain("learned painter")
@@ -211,8 +211,8 @@ FLOWS = {
             *_chain("next text"),
         ],
     ),
-    "emu": _sayer("32 states", "as said, and true"),
-    "emu2": _sayer("64 states", "true"),
+    "emu": _sayer("32 states", "states said, and true"),
+    "emu2": _sayer("64 states", "true states"),
     "dreamllm": _painter(LEARNED, "dream queries", "projector", "conditions", *_BY_THE_LOSS),
     "metaqueries": _painter(FROZEN, "queries", "connector", "conditions", *_BY_THE_LOSS),
 }

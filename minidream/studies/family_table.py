@@ -255,7 +255,7 @@ def cell_words(share: tuple | None) -> str:
         return "cannot"
     if math.isnan(share[1]):
         return "-"
-    return f"{share[1]:.0%}  ({100 * share[2]:.0f}-{100 * share[3]:.0f})"
+    return f"{share[1]:.0%} ({100 * share[2]:.0f}-{100 * share[3]:.0f})"
 
 
 def write_table(results: dict, out: Path) -> str:
