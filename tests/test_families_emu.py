@@ -47,7 +47,8 @@ def test_each_state_is_regressed_from_those_before_it():
     )
     assert set(losses) == {"total", "regression"}
     slopes = torch.autograd.grad(
-        losses["total"], [model.vision.projector.weight, model.decoder.projector.weight]
+        losses["total"],
+        [model.vision.projector.weight, model.decoder.projector.projector.weight],
     )
     assert all(slope.abs().max() > 0 for slope in slopes)
 
