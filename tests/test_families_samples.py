@@ -65,9 +65,9 @@ def test_half_of_the_boxes_asked_about_are_true_ones():
     for _ in range(60):
         question, reply = samples.box_question(RING, rng)
         found = boxes.box_iou(boxes.box_of_words(question), samples.true_box(RING))
-        assert (
-            found > 0.99 if reply == "yes" else found < 0.2
-        )  # away by a tenth, before its sides were rounded
+        # A true box is rounded; a wrong one overlaps by a tenth at most, before it is rounded.
+        true = question == f"is the ring at {boxes.words_of_box(samples.true_box(RING))}?"
+        assert true if reply == "yes" else found < 0.2
         said.append(reply)
     assert 20 < said.count("yes") < 40
     # The position of a box says nothing: the distance to the edges is the same in both halves.

@@ -15,7 +15,7 @@ GROUPS = {
     "painting": (
         np.linspace(0, 0.8, 120).reshape(20, 6),
         ROWS,
-        [f"text to image,\nheld out {column}" for column in range(6)],
+        [f"text to\nimage, held\nout {column}" for column in range(6)],
         [[WORDS] * 6] * 20,
     ),
     "pointing": (

@@ -244,7 +244,7 @@ def group_of(results: dict, group: str) -> tuple[list, list[str], list[str], lis
     return (
         [[math.nan if share is None else share[1] for share in row] for row in cells.values()],
         [FAMILIES[name][0] if name in FAMILIES else name for name in cells],
-        [fill(column, 13) for column in GROUPS[group]],
+        [fill(column, 11) for column in GROUPS[group]],
         [list(map(cell_words, row)) for row in cells.values()],
     )
 
