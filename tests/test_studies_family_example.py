@@ -16,9 +16,9 @@ def test_the_running_example_is_one_scene_in_every_kind():
         asked["paint"].given == ("a large green ring on a gray background",)
         and asked["caption"].reply == asked["paint"].given[0]
     )
-    assert asked["edit"].given[1] == "the same but yellow" and asked["story"].expected == asked[
+    assert asked["edit"].given[1] == "the same but blue" and asked["story"].expected == asked[
         "edit"
-    ].expected == ("gray", None, (("large", "yellow", "ring"),))
+    ].expected == ("gray", None, (("large", "blue", "ring"),))
     assert (
         asked["question"].given[1:] == ("what colour is the ring?",)
         and asked["question"].reply == "green"
