@@ -43,7 +43,7 @@ def test_the_running_example_is_one_scene_in_every_kind():
     assert (
         set(replies) == set(system.kinds)
         and isinstance(replies["caption"], str)
-        and family_example.of_png(replies["edit"]).size == (toy.IMAGE_SIZE,) * 2
+        and family_example.of_png(replies["edit"]).size == (toy.IMAGE_SIZE, toy.IMAGE_SIZE)
     )
     seeds = [
         {"seed": seed, "example": {**replies, "caption": said, "paint": None}}
@@ -52,7 +52,7 @@ def test_the_running_example_is_one_scene_in_every_kind():
     assert (
         family_example.replies_of(seeds, "paint") == [None] * 3
         and family_example.replies_of(seeds, "locate") == []
-        and family_example.replies_of(seeds, "edit")[2].size == (toy.IMAGE_SIZE,) * 2
+        and family_example.replies_of(seeds, "edit")[2].size == (toy.IMAGE_SIZE, toy.IMAGE_SIZE)
     )
     assert "| a | one / two |" in family_example.table_of_replies({"a": seeds}, ("caption",)).data
     assert [
