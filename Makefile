@@ -79,9 +79,11 @@ slides: $(STAMP)  ## the main figures of the notebooks as slides, in out/slides.
 	$(PY) -m nbconvert --to slides --no-input out/slides.ipynb
 
 weights: $(STAMP)  ## trains the toy weights from scratch, all stages, and two more runs of stages I to III (hours on a CPU)
-	$(PY) -m minidream.train all --folder runs/toy
-	$(PY) -m minidream.train all --folder runs/toy-1 --seed 1 --pretrained runs/toy
-	$(PY) -m minidream.train all --folder runs/toy-2 --seed 2 --pretrained runs/toy
+	$(PY) -m minidream.train all --folder runs/toy --jobs 2
+	OMP_NUM_THREADS=1 $(PY) -m minidream.train all --folder runs/toy-1 --seed 1 --pretrained runs/toy --quiet & \
+	first=$$!; \
+	OMP_NUM_THREADS=1 $(PY) -m minidream.train all --folder runs/toy-2 --seed 2 --pretrained runs/toy; \
+	second=$$?; wait $$first && exit $$second
 
 speedrun: $(STAMP)  ## the race from the frozen parts to a DreamLLM that paints
 	$(PY) -m minidream.studies speedrun

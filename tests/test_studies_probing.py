@@ -50,7 +50,7 @@ def test_masks_words_and_noise_belong_together(lab):
         objects = {
             done.object_index(number, role) for role in phrase.roles if role and role[0] == "shape"
         }
-        assert objects == {0, 1} and done.masks[number].shape == (2, 32, 32)
+        assert objects == {0, 1} and done.masks[number].shape == (2, *done.pictures.shape[2:])
         first, second = (mask.nonzero().float().mean(dim=0) for mask in done.masks[number])
         assert (first < second).any()  # the left or upper one first
     trace = minidream.probe.dream_attention(lab.model, done.phrases[0].text)

@@ -53,6 +53,17 @@ def test_everything_was_measured_on_a_thousand_or_more(results):
         assert tuple(of_runs) == runs, (row, kind, mode)
 
 
+@pytest.mark.parametrize("kind", shipped_toy.KINDS)
+@pytest.mark.parametrize("row", shipped_toy.WORDS_ROWS)
+def test_no_stage_forgets_what_was_learned_in_words(results, row, kind):
+    """A stage that rehearses nothing took edits in words from 50 % to 27 in an earlier toy."""
+    before = shipped_toy.share(results["earlier"]["stage1"][row][kind])
+    between = shipped_toy.share(results["earlier"]["stage3"][row][kind])
+    finished = shipped_toy.share({"toy": results["rows"][row][kind]["direct"]["toy"]})
+    assert before["n"] == between["n"] == finished["n"] >= 300
+    assert min(between["right"], finished["right"]) >= before["right"] - 3
+
+
 def test_the_shipped_weights_still_do_what_was_measured(results):
     """A few dozen fresh trials of each cheap row must be near the committed number."""
     evaluation = ToyEvaluation(minidream.load("toy"), n=60, batch=30, seed=7)

@@ -8,6 +8,7 @@
 | a mean over seeds of training | `seed_interval`; `detectable`: what they could have shown |
 | a mean of independent numbers | `bootstrap_interval` |
 | a mean over the words of prompts, or over one prompt in several runs | `clustered_interval` |
+| a ratio of two sums over prompts, such as a share of an effect | `ratio_interval` |
 | two ways on the same prompts, right or wrong | `mcnemar`, and `paired_interval` for how much |
 | two ways on the same prompts, numbers | `paired_interval` |
 | several questions at once | `holm` on their p values |
@@ -207,6 +208,39 @@ def clustered_interval(
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(sums.sum() / counts.sum()), float(low), float(high)
+
+
+def ratio_interval(
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    clusters: Sequence[Hashable],
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """The ratio of two sums and its 95 % interval, by the same bootstrap as `clustered_interval`.
+
+    Prompts whose denominator is near 0 hardly count, where in a mean of ratios they would decide.
+
+    Args:
+        numerators, denominators: numbers, two for each value.
+        clusters: of each value.
+        resamples, seed: of the bootstrap.
+
+    Returns:
+        (ratio, low, high); nan, nan, nan if the denominators add up to 0.
+
+    Raises:
+        ValueError: as `clustered_interval`.
+    """
+    above, _ = sums_of_clusters(numerators, clusters)
+    below, _ = sums_of_clusters(denominators, clusters)
+    if not below.sum():
+        return math.nan, math.nan, math.nan
+    drawn = np.random.default_rng(seed).integers(len(above), size=(resamples, len(above)))
+    totals = below[drawn].sum(axis=1)
+    ratios = above[drawn].sum(axis=1)[totals != 0] / totals[totals != 0]
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return float(above.sum() / below.sum()), float(low), float(high)
 
 
 def sums_of_clusters(

@@ -1,8 +1,8 @@
 """What teaches dream queries, and how many it takes: `python -m minidream.studies query_count`.
 
-Two questions, each asked with several seeds and one budget: do queries learn more from the
-denoising loss than from imitating CLIP's text states, and how many queries does a picture need?
-Notebook 05 reads the results.
+Three questions, each asked with several seeds: do queries learn more from the denoising loss than
+from imitating CLIP's text states, how many queries does a picture need, and what does longer
+training repair? Notebook 05 reads the results.
 """
 
 import time
@@ -30,6 +30,7 @@ CONDITIONS = {
     ("loss", "regression"): ALIKE,
     ("loss", "score"): ALIKE,
     **{("queries", str(count)): count for count in COUNTS},
+    ("longer", "16"): 16,
 }
 # Queries -> (study, condition): the comparison of losses adds one run to the question how many.
 BY_COUNT = {
@@ -44,18 +45,14 @@ class QueryCountPlan:
     """What all runs of the study share; results of another plan cannot be compared with them."""
 
     steps: int = option(240, "of training, per run")
+    longer: int = option(5, "times as many in the runs that are longer")
     batch: int = option(32, "documents per step")
     prompts: int = option(48, "painted and judged, of each of four kinds")
     noises: int = option(8, "per picture, for the denoising loss")
 
     def __post_init__(self):
-        if min(self.steps, self.batch, self.prompts, self.noises) < 1:
-            raise ValueError(
-                "steps, batch, prompts and noises are at least 1, not "
-                f"{self.steps}, {self.batch}, {self.prompts} and {self.noises}"
-            )
         for name, value in asdict(self).items():
-            as_integer(name, value)
+            as_integer(name, value, 1)
 
 
 def run(
@@ -88,7 +85,8 @@ def run(
         stage.recipe = replace(stage.recipe, batch=plan.batch)
         trained = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
         own = folder / f"{study}-{condition}-{seed}"
-        log = fit(stage, own, seed=seed, steps=plan.steps, progress=progress)
+        steps = plan.steps * (plan.longer if study == "longer" else 1)
+        log = fit(stage, own, seed=seed, steps=steps, progress=progress)
         curve = [[line["step"], line["total" if imitates else "diffusion"]] for line in log]
     train_seconds = time.perf_counter() - clock
     evaluation = QueryEvaluation(plan.prompts, plan.noises, model.device)

@@ -15,6 +15,7 @@ from ..weights import PRETRAINED, load
 from ..weights.commands import option, parse, parser_for
 from ..weights.files import check_writable, read_json, write_atomically
 from ..weights.layout import OTHER_RUNS
+from ..weights.parts import toy_before
 from .intervals import wilson
 from .results import COMMITTED, WRITTEN, machine, torch_version
 from .tables import markdown_table
@@ -53,6 +54,9 @@ ROWS = {
         {"direct": (90, 75), "thinking": (96, 92), "oracle": None},
     ),
 }
+# Rows that are also measured before these of the paper's stages: they show what a stage forgets.
+WORDS_ROWS = ("restating", "rewriting")
+EARLIER = {"stage1": "before stage I", "stage3": "after stage II"}
 FROZEN_ROWS = ("judge", "analytic", "vae", "unet")  # the same in all runs
 RUNS = ("toy", "toy-1", "toy-2")
 
@@ -141,6 +145,20 @@ def categories_table(results: dict, row: str) -> str:
     return markdown_table(header, rows)
 
 
+def forgetting_table(results: dict) -> str:
+    """What the toy does in words alone, before, between and after the paper's stages."""
+    header = ["right, in %", "seen", "held out"]
+    rows = []
+    for row in WORDS_ROWS:
+        measured = [(words, results["earlier"][stage][row]) for stage, words in EARLIER.items()]
+        kinds = results["rows"][row]
+        finished = {kind: {"toy": kinds[kind]["direct"]["toy"]} for kind in KINDS}
+        for words, of_kinds in [*measured, ("after stage III", finished)]:
+            cells = [in_percent(share(of_kinds[kind])) for kind in KINDS]
+            rows.append([f"{ROWS[row][0]}, {words}", *cells])
+    return markdown_table(header, rows)
+
+
 def cell_of(results: dict, row: str, kind: str, mode: str, category: str) -> str:
     """One cell of `categories_table`."""
     measured = results["rows"].get(row, {}).get(kind, {}).get(mode, {})
@@ -182,14 +200,13 @@ def training_table(training: dict) -> str:
 
 
 def tables(results: dict) -> str:
-    """The three tables of results in the README."""
-    return "\n\n".join(
-        (
-            skills_table(results),
-            categories_table(results, "prompts"),
-            categories_table(results, "edits"),
-        )
-    )
+    """The tables of results in the README."""
+    found = [
+        skills_table(results),
+        categories_table(results, "prompts"),
+        categories_table(results, "edits"),
+    ]
+    return "\n\n".join([*found, *([forgetting_table(results)] if "earlier" in results else [])])
 
 
 @dataclass(frozen=True)
@@ -260,6 +277,23 @@ def main(arguments: list[str] | None = None) -> None:
                 of_runs[run] = counted(evaluation.measure(row, kind == "held_out", mode))
                 write(results, options.out)
         print(f"{row:10} {kind:9} {mode:9} {in_percent(share(of_runs))}", flush=True)
+    if options.weights[0] == "toy":
+        measure_earlier(results, options)
+
+
+def measure_earlier(results: dict, options: ShippedToyOptions) -> None:
+    """The rows in words, of the toy before some of the paper's stages; on the same prompts."""
+    own = (options.n + len(options.weights) - 1) // len(options.weights)
+    for row in (row for row in WORDS_ROWS if row in options.rows):
+        for stage, kind in ((stage, kind) for stage in EARLIER for kind in KINDS):
+            of_kinds = results.setdefault("earlier", {}).setdefault(stage, {}).setdefault(row, {})
+            if kind not in of_kinds:
+                evaluation = ToyEvaluation(toy_before(stage), own, options.batch, options.seed)
+                of_kinds[kind] = {
+                    "toy": counted(evaluation.measure(row, kind == "held_out", "direct"))
+                }
+                write(results, options.out)
+            print(f"{row:10} {kind:9} {EARLIER[stage]} {in_percent(share(of_kinds[kind]))}")
 
 
 def cells_of(rows: tuple[str, ...]) -> list[tuple[str, str, str]]:

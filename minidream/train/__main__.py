@@ -1,11 +1,13 @@
 """The command line of training: `python -m minidream.train STAGE`."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ..trainer import shipping
+from ..trainer.side_by_side import run_side_by_side
 from ..weights import parts
 from ..weights.commands import option, parse, parser_for
 from . import stages
@@ -30,12 +32,15 @@ class Options:
     others: tuple[Path, ...] = option(
         (), "for 'ship': folders of other runs of stages I to III", metavar="FOLDER"
     )
+    jobs: int = option(1, "for 'all': how many stages run at once, each in a process of its own")
     quiet: bool = option(False, "no progress bar")
     compile: bool = option(False, "compile the language model (on a GPU this is always done)")
 
     def __post_init__(self):
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"--steps is at least 1, not {self.steps}")
+        if self.jobs != 1 and (self.jobs < 1 or self.stage != "all"):
+            raise ValueError(f"--jobs is at least 1, and for 'all', not {self.jobs}: {self.stage}")
         if self.pretrained and self.stage not in ("all", *parts.PAPERS_STAGES):
             raise ValueError(f"--pretrained is for stages I to III, not for {self.stage}")
         if self.others and self.stage != "ship":
@@ -68,15 +73,17 @@ def main(arguments: list[str] | None = None) -> None:
         return shipping.ship(options.folder, options.others)
     if options.pretrained:
         shipping.take_pretrained(options.pretrained, options.folder)
+    of_run, progress = (options.folder, options.seed, options.steps), not options.quiet
+    left = tuple(name for name in options.names if not stages.is_finished(name, *of_run))
+    if options.jobs > 1:
+        same = ["--folder", str(options.folder), "--seed", str(options.seed), "--quiet"]
+        same += ["--compile"] * options.compile
+        same += ["--steps", str(options.steps)] if options.steps else []
+        command = [sys.executable, "-m", "minidream.train", *same]
+        steps = {name: options.steps or stages.RECIPES[name].steps for name in left}
+        run_side_by_side(left, options.jobs, command, options.folder, steps, progress)
     for name in options.names:
-        stages.run(
-            name,
-            options.folder,
-            options.seed,
-            options.steps,
-            progress=not options.quiet,
-            compiled=options.compile or torch.cuda.is_available(),
-        )
+        stages.run(name, *of_run, progress, options.compile or torch.cuda.is_available())
 
 
 if __name__ == "__main__":

@@ -20,13 +20,7 @@ from ..world.judge import BACKGROUND_WORDS, Reading, attribute_indices
 from ..world.language import describe, description, parse_caption
 from ..world.recolouring import recoloured
 from ..world.render import render
-from ..world.scenes import (
-    BACKGROUNDS,
-    COLOURS,
-    SHAPES,
-    SIZES,
-    sample_scene,
-)
+from ..world.scenes import BACKGROUNDS, COLOURS, SHAPES, SIZES, sample_scene
 from ..world.stories import near_twin
 
 OBJECT_CLASSES = (1 + len(SIZES), 1 + len(COLOURS), 1 + len(SHAPES))  # class 0 means "no object"

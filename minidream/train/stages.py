@@ -20,14 +20,7 @@ from ..trainer.runs import has_finished, run_stage
 from ..weights import toy
 from ..weights.building import single_precision
 from ..weights.files import as_path
-from ..weights.parts import (
-    LEAVES,
-    NEEDS,
-    assemble,
-    load_part,
-    part_file,
-    parts_of,
-)
+from ..weights.parts import LEAVES, NEEDS, assemble, load_part, part_file, parts_of
 from ..world.language import VOCABULARY
 from . import batches, clip_stages, pretraining, words
 

@@ -8,17 +8,13 @@ met. With names that mean nothing it can only copy, which works for any combinat
 import random
 
 from ..documents import Document
-from ..trainer.lessons import OPENINGS, dialogue, laid_out, told, unzipped
-from ..world.language import description, with_invented_names
+from ..trainer.lessons import laid_out, questioned, renamed, replied, told, unzipped
+from ..world import lists
+from ..world.language import description
 from ..world.questions import DESCRIBE, NOW, ask, ask_side
 from ..world.scenes import Scene, sample_scene
 from ..world.stories import sample_edit_of, sample_named_edit_of, sample_story
 from ..world.wordings import varied_caption
-
-
-def renamed(texts: list[str], rng: random.Random) -> list[str]:
-    """The texts, in half of all cases with invented names."""
-    return with_invented_names(texts, rng) if rng.random() < 0.5 else texts
 
 
 def described(rng: random.Random, edited: float) -> tuple[str, Scene]:
@@ -63,23 +59,6 @@ def named_edits(rng: random.Random, batch_size: int, model):
     return replied([named_edit(rng) for _ in range(batch_size)], rng, model)
 
 
-def replied(drawn: list[tuple[str, Scene]], rng: random.Random, model):
-    """Texts, each with the plain description of the scene that it results in.
-
-    The description is an answer in the chat template, or a thought (`documents.THOUGHTS`).
-    """
-    pairs = []
-    for text, scene in drawn:
-        text, reply = renamed([text, description(scene)], rng)
-        if rng.random() < 0.5:
-            pairs.append(dialogue(model, [f"{text}. {rng.choice((DESCRIBE, NOW))}"], reply))
-        else:
-            items = [text, OPENINGS[1], reply]
-            layouts, documents = laid_out([Document(items)], model, learn_text=False)
-            pairs.append((layouts[0], documents[0]))
-    return unzipped(pairs)
-
-
 def answered(rng: random.Random, batch_size: int, model):
     """A scene described in words, then its plain description and four answers, in any order.
 
@@ -92,11 +71,21 @@ def answered(rng: random.Random, batch_size: int, model):
         turns = [(rng.choice((DESCRIBE, NOW)), description(scene))]
         turns += [ask_side(scene, index) for index in range(2)] if scene.relation else []
         turns += [ask(scene, rng) for _ in range(5 - len(turns))]
-        rng.shuffle(turns)
-        texts = [text] + [words for turn in turns for words in turn]
-        text, *words = renamed(texts, rng)
-        (question, reply), *more = zip(words[::2], words[1::2])
-        pairs.append(dialogue(model, [f"{text}. {question}"], reply, more))
+        pairs.append(questioned(text, turns, rng, model))
+    return unzipped(pairs)
+
+
+def listed(rng: random.Random, batch_size: int, model):
+    """Three to six objects, in half of the texts with a change; what there is, and questions."""
+    pairs = []
+    for _ in range(batch_size):
+        looks, sized = lists.sample_looks(rng), rng.random() < 0.5
+        text = lists.listed(looks, sized)
+        if rng.random() < 0.5:
+            looks, change = lists.change_of(looks, rng, sized)
+            text = f"{text}. {change}"
+        turns = [(NOW, lists.listed(looks, sized)), *lists.questions_of(looks, rng, sized)]
+        pairs.append(questioned(text, turns, rng, model))
     return unzipped(pairs)
 
 

@@ -4,7 +4,8 @@ import random
 
 from ..documents import TEMPLATES, THOUGHTS, Document, lay_out, turn_layout
 from ..images import to_pil
-from ..world.language import description
+from ..world.language import description, with_invented_names
+from ..world.questions import DESCRIBE, NOW
 from ..world.render import render
 from ..world.scenes import Scene
 from ..world.stories import Story
@@ -111,3 +112,37 @@ def dialogue(model, turn: list, reply: str, more: list[tuple[str, str]] = ()):
 def unzipped(pairs: list[tuple]):
     """Layouts and documents from a list of (layout, document)."""
     return [layout for layout, _ in pairs], [document for _, document in pairs]
+
+
+# --------------------------------------------------------------------------------------------------
+# Words alone
+
+
+def renamed(texts: list[str], rng: random.Random) -> list[str]:
+    """The texts, in half of all cases with invented names."""
+    return with_invented_names(texts, rng) if rng.random() < 0.5 else texts
+
+
+def replied(drawn: list[tuple[str, Scene]], rng: random.Random, model):
+    """Texts, each with the plain description of the scene that it results in.
+
+    The description is an answer in the chat template, or a thought (`documents.THOUGHTS`).
+    """
+    pairs = []
+    for text, scene in drawn:
+        text, reply = renamed([text, description(scene)], rng)
+        if rng.random() < 0.5:
+            pairs.append(dialogue(model, [f"{text}. {rng.choice((DESCRIBE, NOW))}"], reply))
+        else:
+            items = [text, OPENINGS[1], reply]
+            layouts, documents = laid_out([Document(items)], model, learn_text=False)
+            pairs.append((layouts[0], documents[0]))
+    return unzipped(pairs)
+
+
+def questioned(text: str, turns: list[tuple[str, str]], rng: random.Random, model):
+    """The layout and the document of a text and questions about it, in any order."""
+    rng.shuffle(turns)
+    text, *words = renamed([text, *(words for turn in turns for words in turn)], rng)
+    (question, reply), *more = zip(words[::2], words[1::2])
+    return dialogue(model, [f"{text}. {question}"], reply, more)

@@ -1,0 +1,81 @@
+"""Lists of objects in words: what they hold, what changes, and what is asked."""
+
+import random
+
+import pytest
+
+from minidream.tokenizers import ToyTokenizer
+from minidream.world import lists
+from minidream.world.language import VOCABULARY
+from minidream.world.scenes import COLOURS, HELD_OUT_COMBINATIONS, SHAPES, SIZES
+
+RED, BLUE, PINK = ("large", "red", "star"), ("small", "blue", "ring"), ("small", "pink", "cross")
+
+
+def test_a_list_in_words():
+    orange = ("large", "orange", "star")
+    assert lists.listed([RED, BLUE], sized=True) == "a large red star and a small blue ring"
+    assert lists.listed([orange, BLUE], sized=False) == "an orange star and a blue ring"
+
+
+def held_out(looks) -> bool:
+    return any((shape, colour) in HELD_OUT_COMBINATIONS for _, colour, shape in looks)
+
+
+@pytest.mark.parametrize("sized", (False, True))
+def test_one_object_changes_and_it_is_the_one_that_is_called(sized):
+    rng, kinds = random.Random(0), set()
+    for _ in range(300):
+        looks = lists.sample_looks(rng)
+        assert lists.FEWEST <= len(looks) <= lists.MOST and not held_out(looks)
+        after, words = lists.change_of(looks, rng, sized)
+        assert not held_out(after)
+        gone, new = [one for one in looks if one not in after], set(after) - set(looks)
+        assert len(gone) == 1 and len(new) <= 1  # one is replaced, or missing
+        size, colour, shape = gone[0]
+        assert shape in words.split() and (
+            f"the {shape}" in words or f"the {colour} {shape}" in words
+        )
+        others = [one for one in looks if one != gone[0]]
+        assert [one for one in after if one in looks] == others
+        for columns in zip(*after):
+            assert set(columns) <= {*SIZES, *COLOURS, *SHAPES}
+        assert len({shape for *_, shape in after}) == len({colour for _, colour, _ in after})
+        assert len({shape for *_, shape in after}) == len(after)  # names stay unique
+        if new:
+            ((now_size, now_colour, now_shape),) = new
+            changed = [now_size != size, now_colour != colour, now_shape != shape]
+            assert sum(changed) == 1
+            kinds.add(("size", "colour", "shape")[changed.index(True)])
+            said = {"larger": "large", "smaller": "small"}.get(words.split()[-1], words.split()[-1])
+            assert said in (now_size, now_colour, now_shape)
+        else:
+            kinds.add("none")
+            assert "without" in words
+    assert kinds == {"none", "colour", "shape", *(["size"] if sized else [])}
+
+
+def test_every_object_is_asked_about_and_answers_are_true():
+    rng, asked = random.Random(1), set()
+    for _ in range(60):
+        looks = lists.sample_looks(rng)
+        turns = lists.questions_of(looks, rng, sized=True)
+        assert len(turns) == len(looks)
+        for (question, answer), (size, colour, shape) in zip(turns, looks):
+            kind = question.split()[1]
+            asked.add(kind)
+            known = {"size": size, "shape": shape, "color": colour, "colour": colour}
+            assert answer == known[kind]
+            named = {"size": (colour, shape), "shape": (colour,)}.get(kind, (shape,))
+            assert all(word in question for word in named)
+    assert asked == {"size", "shape", "color", "colour"}
+
+
+def test_all_words_are_in_the_vocabulary():
+    tokenizer, rng = ToyTokenizer(VOCABULARY), random.Random(2)
+    for _ in range(40):
+        looks = lists.sample_looks(rng)
+        texts = [lists.listed(looks, True), lists.change_of(looks, rng, True)[1]]
+        texts += [words for turn in lists.questions_of(looks, rng, True) for words in turn]
+        for text in texts:
+            assert tokenizer.decode(tokenizer.encode(text)) == text
