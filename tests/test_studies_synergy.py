@@ -34,7 +34,7 @@ def test_alone_is_what_was_seen_together_and_no_more():
     alone = [words_of(system, system.recipe.steps) for system in systems]
     assert [system.recipe.steps for system in systems] == [12, 8]
     assert alone[0] | alone[1] == together and set(together) == set(
-        samples.IMAGE_KINDS + samples.TEXT_KINDS
+        samples.PAINTED_KINDS + samples.TEXT_KINDS
     )
     longer = words_of(family_runs.build(synergy.ARMS["instructions"], plan, 0), 20)
     assert all(
@@ -58,7 +58,7 @@ def test_a_run_holds_exam_and_losses(tmp_path):
     done = synergy.run("creation-share", 3, TINY, tmp_path, progress=False)
     assert done["samples"] == {kind: 2 for kind in samples.IMAGE_KINDS} and set(
         done["exam"]
-    ) == set(done["losses"]) == set(samples.IMAGE_KINDS)
+    ) == set(done["losses"]) == set(samples.PAINTED_KINDS)
     assert all(
         set(marks) == set(evaluation.COMBINATIONS) and all(0 < loss < 1 for loss in marks.values())
         for marks in done["losses"].values()
@@ -95,7 +95,7 @@ def test_reading_has_the_same_lessons_without_a_picture_to_speak_about():
     assert (
         words_of(reading, 10) == words_of(together, 10)
         and reading.recipe == together.recipe
-        and reading.kinds == samples.IMAGE_KINDS
+        and set(reading.kinds) == set(samples.PAINTED_KINDS)
     )
     assert {name for name, value in reading.named_parameters() if value.requires_grad} == {
         name for name, value in together.named_parameters() if value.requires_grad
@@ -104,7 +104,7 @@ def test_reading_has_the_same_lessons_without_a_picture_to_speak_about():
         for sample in together.batch(0, step, 0):
             (seen, _), (read, document) = together.lay_out(sample), reading.lay_out(sample)
             decode = together.model.tokenizer.decode
-            if sample.kind in samples.IMAGE_KINDS:
+            if sample.kind in samples.PAINTED_KINDS:
                 assert read.ids == seen.ids and len(document.images) == len(sample.pictures) + 1
             else:
                 assert (

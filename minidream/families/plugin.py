@@ -26,7 +26,7 @@ from ..world.language import description
 from ..world.questions import DESCRIBE
 from .encode_only import instructions
 from .family import Family, FamilyPlan, base_model, with_new_words
-from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
+from .samples import IMAGE_KINDS, PROMPT_KINDS, TEXT_KINDS, Sample
 
 WORDS = ("draw", "look", "image", "(", ")", '"')
 LOOK_PATTERN = re.compile(r'look \( image, " (.+) " \)')
@@ -67,7 +67,7 @@ def transcript(sample: Sample) -> list[tuple[str, str]]:
     """
     context = input_text(sample.given)
     reply = sample.reply if sample.kind in TEXT_KINDS else draw_call(sample.caption)
-    if sample.kind == "paint":
+    if sample.kind in PROMPT_KINDS:
         return [(context, reply)]
     if sample.kind in TEXT_KINDS:
         question, result = sample.given[-1], sample.reply

@@ -13,6 +13,7 @@ from ..families import (
     alignment,
     discrete,
     dreamllm,
+    emu,
     encode_only,
     flamingo,
     lora,
@@ -20,6 +21,7 @@ from ..families import (
     plugin,
     qformer,
     referring,
+    seed,
 )
 from ..families.evaluation import FamilyEvaluation
 from ..families.family import Family, FamilyPlan, trained_parameter_count
@@ -54,6 +56,9 @@ FAMILIES = {
     "alignment-text": ("alignment: text states", alignment.text),
     "alignment-short": ("alignment: text states, less said", alignment.short),
     "alignment-image": ("alignment: image states", alignment.image),
+    "seed": ("image states as codes: SEED", seed.seed),
+    "emu": ("image states said: Emu", emu.emu),
+    "emu2": ("image states said: Emu2", emu.emu2),
     "dreamllm": ("DreamLLM", dreamllm.dreamllm),
     "dreamllm-creation": ("DreamLLM, creation only", dreamllm.creation),
     "metaqueries": ("MetaQueries, causal", metaqueries.metaqueries),
