@@ -160,6 +160,14 @@ def test_the_size_of_a_cache_is_that_of_a_real_one():
     agrees("02.3", numbers_kept)
 
 
+def test_the_language_loss_is_the_cross_entropy_with_the_next_token():
+    def loss(logits, labels):
+        flat = logits[:, :-1].flatten(0, 1)
+        return F.cross_entropy(flat, labels[:, 1:].flatten(), ignore_index=IGNORED)
+
+    agrees("02.4", loss)
+
+
 def test_patches_are_folded_as_torch_folds_them():
     def fold(patches, rows, columns):
         size = int((patches.shape[-1] / 3) ** 0.5)

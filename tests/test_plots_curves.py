@@ -99,6 +99,12 @@ def test_curves_draw_every_point_in_every_panel():
         assert [line.get_ydata().tolist() for line in axis.lines] == list(curves.values())
         assert axis.lines[0].get_xdata().tolist() == [5, 6, 7]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["with", "without"]
+    # A name that only a later panel has is in the legend, too, in a colour of its own.
+    figure = plot_curves(
+        {"loss": {"a": [1, 2], "b": [1, 2]}, "right": {"c": [1, 2]}}, [1, 2], "", ""
+    )
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]
+    assert len({line.get_color() for axis in figure.axes for line in axis.lines}) == 3
     with pytest.raises(ValueError, match="'b' has 2 points, x has 3"):
         plot_curves({"a": {"b": [1, 2]}}, [1, 2, 3], "x", "t")
     with pytest.raises(ValueError, match="no panels"):

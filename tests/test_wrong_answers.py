@@ -166,6 +166,31 @@ def in_bytes(layers, heads, shared_heads, head_dim, tokens):
     return 2 * 2 * layers * shared_heads * head_dim * tokens
 
 
+@wrong("02.4", "compared with its own token")
+def loss_at_the_own_token(logits, labels):
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+
+
+@wrong("02.4", "positions without a label count as 0")
+def padding_counted(logits, labels):
+    flat, following = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    return F.cross_entropy(flat, following, ignore_index=IGNORED, reduction="none").mean()
+
+
+@wrong("02.4", "wrong sign")
+def log_likelihood_itself(logits, labels):
+    flat, following = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    return -F.cross_entropy(flat, following, ignore_index=IGNORED)
+
+
+@wrong("02.4", "take the logarithm of every probability first")
+def logarithm_of_the_mean(logits, labels):
+    following = labels[:, 1:]
+    learned = following != IGNORED
+    probabilities = logits[:, :-1].softmax(dim=-1)[learned]
+    return -probabilities[torch.arange(int(learned.sum())), following[learned]].mean().log()
+
+
 # --------------------------------------------------------------------------------------------------
 # 03
 

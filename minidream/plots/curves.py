@@ -115,12 +115,16 @@ def plot_curves(
         raise ValueError("no panels were given to draw")
     wide = min(9, max(3.3 * len(panels) + 0.6, LETTER * len(title)))
     figure, axes = side_by_side(panels, wide, 2.9)
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    handles = {}
     for axis, (quantity, curves) in zip(axes[0], panels.items()):
-        for index, (name, curve) in enumerate(curves.items()):
+        for name, curve in curves.items():
             if len(curve) != len(x):
                 raise ValueError(f"the curve {name!r} has {len(curve)} points, x has {len(x)}")
+            index = names.index(name)
+            style = dict(label=name, color=cycle_colour(index), markersize=4)
             marker = "osD^v"[index % 5] if len(x) <= MARKED else None
-            axis.plot(x, np.asarray(curve), label=name, marker=marker, markersize=4)
+            (handles[name],) = axis.plot(x, np.asarray(curve), marker=marker, **style)
         axis.set(xlabel=xlabel, ylabel=quantity)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if logarithmic:
@@ -128,8 +132,7 @@ def plot_curves(
             plain_ticks(axis.yaxis, subs=(1, 3))
         else:
             axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower left", ncols=len(names))
+    figure.legend(handles.values(), names, loc="outside lower left", ncols=len(names))
     set_title(figure, title)
     return figure
 
