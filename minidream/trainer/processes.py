@@ -128,6 +128,15 @@ def joined_losses(
     return model.config.losses(losses.language * of_language, losses.diffusion * of_diffusion)
 
 
+def agreed(decision: bool) -> bool:
+    """The decision of the first process, on all of them: their clocks differ."""
+    if state().num_processes == 1:
+        return decision
+    number = torch.tensor([int(decision)], device=state().device)
+    torch.distributed.broadcast(number, src=0)
+    return bool(number.item())
+
+
 def averaged(losses: dict[str, Tensor]) -> dict[str, float]:
     """Scalars by name, averaged over all processes, which must have the same names.
 
