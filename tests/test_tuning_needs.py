@@ -33,7 +33,10 @@ def test_a_lora_of_the_published_weights_needs_what_the_table_says():
     one_layer = memory.KEPT_PER_LAYER_AND_POSITION * positions
     assert again.kept == near(one_layer + inputs + memory.KEPT_BY_UNET)
     eighth = needs(model, rows=1, positions=positions, pictures=1, share=8)
-    assert (eighth.weights, eighth.learning) == (found.weights // 8, found.learning // 8)
+    assert eighth.learning == found.learning // 8
+    # Seven eighths of 30 layers are elsewhere, and seven eighths of the other two come and go.
+    layer = sum(each.nbytes for each in model.llm.layers[0].parameters())
+    assert found.weights - eighth.weights > 7 * layers * layer // 8 - 2 * layer - 3e9
     assert (eighth.kept, eighth.logits) == (found.kept, found.logits)
 
 

@@ -1,6 +1,7 @@
 """What the tests of fine-tuning share: models in folders, a few captioned pictures, short runs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from models_shared import TINY, untrained_toy
@@ -29,9 +30,11 @@ def write_data(folder: Path, captions: list[str], broken: tuple[int, ...] = ()) 
     return folder
 
 
-def write_toy(folder: Path) -> Path:
-    """An untrained toy in the official layout."""
-    minidream.save(untrained_toy(), folder)
+def write_toy(folder: Path, drop_prob: float = 0.1) -> Path:
+    """An untrained toy in the official layout, with a share of conditions to be dropped."""
+    model = untrained_toy()
+    model.decoder.config = replace(model.decoder.config, drop_prob=drop_prob)
+    minidream.save(model, folder)
     return folder
 
 

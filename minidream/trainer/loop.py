@@ -26,6 +26,8 @@ from . import sharding
 from .plans import UNUSABLE, damaged, plan_of, read_checkpoint
 from .processes import SharedNoise, agreed, averaged, on_cpu
 
+LINE = 20  # steps for each line of the log; checkpoints are written at the ends of lines
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -224,7 +226,7 @@ def fit(
         optimizer.step()
         optimizer.zero_grad()
         average.step(trained)
-        if (step + 1) % 20 == 0 or step + 1 == steps:
+        if (step + 1) % LINE == 0 or step + 1 == steps:
             now = time.perf_counter()
             means = {name: round(sum(values) / len(values), 6) for name, values in recent.items()}
             speed = len(recent["total"]) * recipe.batch / (now - last_line)

@@ -82,11 +82,30 @@ def needs(
         kept = layer + config.num_hidden_layers * positions * config.hidden_size * width
     painted = kept_by_unet(model) * pictures if pictures else 0
     return Needs(
-        weights=sum(parameter.nbytes for parameter in model.parameters()) // share,
+        weights=weight_bytes(model, share),
         learning=trained * 4 * 4 // share,
         kept=rows * (kept + painted),
         logits=rows * 3 * positions * config.vocab_size * 4,
     )
+
+
+def weight_bytes(model: DreamLLM, share: int = 1) -> int:
+    """The bytes of the weights on one device.
+
+    Where `share` processes share them out (`trainer/sharding.py`), two layers at a time are whole,
+    one in use and one on its way; the vision tower and the VAE always are; and so is the rest,
+    beside each process's part of it, in the forward pass.
+    """
+
+    def size(*modules: nn.Module) -> int:
+        return sum(parameter.nbytes for module in modules for parameter in module.parameters())
+
+    everything, layers = size(model), size(model.llm.layers)
+    if share == 1:
+        return everything
+    kept = size(model.vision.tower, model.decoder.vae)
+    rest = everything - layers - kept
+    return layers // share + 2 * size(model.llm.layers[0]) + kept + rest + rest // share
 
 
 def kept_by_layer(model: DreamLLM, positions: int) -> int:
