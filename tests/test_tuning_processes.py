@@ -20,14 +20,14 @@ SCRIPT = Path(tuning_processes.__file__)
 CONFIGS = Path(minidream.__file__).parent / "configs" / "accelerate"
 
 
-def in_processes(count: int, *arguments, **more: str) -> None:
+def in_processes(count: int, *arguments) -> None:
     """Runs the script in several processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count)]
     address = ["--master-addr", "127.0.0.1", "--master-port", port]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **more}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run([*torchrun, *address, SCRIPT, *arguments], env=environment, check=True)
 
 
@@ -43,7 +43,7 @@ def given(tmp_path_factory) -> tuple[str, Path]:
 def folder(given, tmp_path_factory) -> Path:
     """What two processes leave."""
     folder = tmp_path_factory.mktemp("two")
-    in_processes(2, folder, *given)
+    in_processes(2, "begin", folder, *given)
     return folder
 
 
@@ -99,27 +99,29 @@ def test_the_checkpoint_of_two_is_that_of_one(run, folder):
             assert saved["optimizer"]["state"][index][name].shape == value.shape
 
 
-@pytest.mark.parametrize("processes, run", [(1, "stopped"), (4, "stopped"), (1, "shared, stopped")])
-def test_a_checkpoint_of_two_goes_on_with_one_and_with_four(
-    processes, run, folder, given, one, tmp_path
-):
-    goes_on = tmp_path / "run"
-    shutil.copytree(folder / run, goes_on)
-    if processes == 1:
-        tuning_processes.go_on(goes_on, *given)
-    else:
-        in_processes(processes, "go-on", goes_on, *given)
-    assert [line["step"] for line in log_of(goes_on)] == [2, 4]
-    for mine, theirs in zip(log_of(goes_on), log_of(one[0] / "stopped"), strict=True):
-        assert mine["total"] == pytest.approx(theirs["total"], rel=1e-3)
+def check_end(run: Path, expected: Path) -> None:
+    """A run that went on is what one process does without a stop."""
+    mine, theirs = log_of(run), log_of(expected)
+    assert [line["step"] for line in mine] == [line["step"] for line in theirs] == [2, 4]
+    for one, other in zip(mine, theirs):
+        assert one["total"] == pytest.approx(other["total"], rel=1e-3)
+    assert state_of(run).keys() == state_of(expected).keys()
 
 
-def test_four_that_share_the_weights_go_on_with_a_checkpoint_of_two(folder, given, one, tmp_path):
-    shutil.copytree(folder / "stopped", tmp_path / "run")
-    shares = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
-    in_processes(4, "go-on", tmp_path / "run", *given, **shares)
-    last, expected = (log_of(path)[-1] for path in (tmp_path / "run", one[0] / "stopped"))
-    assert last["step"] == 4 and last["total"] == pytest.approx(expected["total"], rel=1e-3)
+@pytest.mark.parametrize("run", ["stopped", "shared, stopped"])
+def test_a_checkpoint_of_two_goes_on_with_one(run, folder, given, one, tmp_path):
+    shutil.copytree(folder / run, tmp_path / "run")
+    tuning_processes.run(tmp_path / "run", *given, steps=4)
+    check_end(tmp_path / "run", one[0] / "stopped")
+
+
+def test_a_checkpoint_of_two_goes_on_with_four(folder, given, one, tmp_path):
+    for run in ("whole", "shared"):  # the other way round: what was shared out goes on whole
+        came_from = {"whole": "shared, stopped", "shared": "stopped"}[run]
+        shutil.copytree(folder / came_from, tmp_path / run)
+    in_processes(4, "go on", tmp_path, *given)
+    for run in ("whole", "shared"):
+        check_end(tmp_path / run, one[0] / "stopped")
 
 
 def test_accelerate_reads_the_configs_that_ship(monkeypatch):

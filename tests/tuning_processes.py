@@ -1,6 +1,7 @@
 """What test_tuning_processes.py runs in several processes.
 
-`torchrun --nproc-per-node 2 tuning_processes.py FOLDER MODEL DATA` leaves what it saw in FOLDER.
+`torchrun --nproc-per-node 2 tuning_processes.py begin FOLDER MODEL DATA` leaves what it saw in
+FOLDER, and `... "go on" FOLDER MODEL DATA` goes on with the runs that are there.
 """
 
 import os
@@ -57,23 +58,31 @@ def run(folder: Path, model: str, data: Path, steps: int, stops: int | None = No
     return gradients
 
 
+def share_out() -> None:
+    """From now on, processes share out the weights, as accelerate's config asks for."""
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+
+
 def main(folder: Path, model: str, data: Path) -> None:
     """A whole short run, one that is broken off after a checkpoint, and, shared out, both again."""
-    torch.set_num_threads(1)
     seen = {"whole": run(folder / "whole", model, data, steps=2)}
     run(folder / "stopped", model, data, steps=4, stops=3)
-    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    share_out()
     seen["shared out"] = run(folder / "shared", model, data, steps=2)
     run(folder / "shared, stopped", model, data, steps=4, stops=3)
     torch.save(seen, folder / f"seen-{PROCESS}.pt")
 
 
 def go_on(folder: Path, model: str, data: Path) -> None:
-    """Goes on with a run that was broken off."""
-    torch.set_num_threads(1)
-    run(folder, model, data, steps=4)
+    """Goes on with two runs that were broken off; the second time, shared out."""
+    run(folder / "whole", model, data, steps=4)
+    share_out()
+    run(folder / "shared", model, data, steps=4)
 
 
 if __name__ == "__main__":
-    go = go_on if sys.argv[1] == "go-on" else main
-    go(*(kind(value) for kind, value in zip((Path, str, Path), sys.argv[-3:])))
+    torch.set_num_threads(1)
+    does, *given = sys.argv[1:]
+    {"begin": main, "go on": go_on}[does](
+        *(kind(each) for kind, each in zip((Path, str, Path), given))
+    )

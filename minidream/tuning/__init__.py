@@ -11,5 +11,7 @@ trains with the loop of `trainer`, and saves a merged model in the official layo
 | `needs` | the bytes that a step needs, before it starts |
 | `forgetting` | losses on what was known before, before and after |
 | `stage` | the stage that `trainer.fit` trains |
+| `running` | one run, from the model that was named to the one that is saved |
 | `command` | the command line |
+| `gpus` | what the published 7B needs in each of the paper's stages on many GPUs |
 """
