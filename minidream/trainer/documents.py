@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ..documents import Document
 from ..model import DreamLLM
 from . import sharding
-from .processes import SharedStage, joined_losses
+from .processes import SharedStage, weighted_losses
 
 
 class DocumentLosses(SharedStage):
@@ -36,10 +36,11 @@ class DocumentLosses(SharedStage):
         nulls = []
         hook = self.model.null_query_states.register_forward_hook(lambda *_: nulls.append(None))
         with hook:
-            losses = joined_losses(self.model, layouts, documents, generator, *features)
-        total = losses.total
-        if sharding.is_wanted():
-            total = total + self.zero(null=not nulls)
+            losses = self.model.loss_of_layouts(layouts, documents, generator, *features)
+        # Before processes talk about anything else: all of them gather the same in one order.
+        nothing = self.zero(null=not nulls) if sharding.is_wanted() else 0.0
+        losses = weighted_losses(self.model, losses, layouts)
+        total = losses.total + nothing
         return {"total": total, "language": losses.language, "diffusion": losses.diffusion}
 
     def shards(self) -> tuple[list[nn.Module], list[nn.Module]]:

@@ -120,6 +120,17 @@ def joined_losses(
 ) -> Losses:
     """`DreamLLM.loss_of_layouts`, weighted by this process's share of the tokens and pictures."""
     losses = model.loss_of_layouts(layouts, documents, generator, *features)
+    return weighted_losses(model, losses, layouts)
+
+
+def weighted_losses(model: DreamLLM, losses: Losses, layouts: list[Layout]) -> Losses:
+    """Losses of `DreamLLM.loss_of_layouts`, weighted by this process's share of their targets.
+
+    Args:
+        model: whose losses.
+        losses: of this process's documents.
+        layouts: of these documents.
+    """
     if state().num_processes == 1:
         return losses
     tokens = sum(label != IGNORED for layout in layouts for label in layout.labels[1:])

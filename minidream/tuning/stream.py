@@ -118,8 +118,7 @@ class Stream:
             reading, found = documents(self.data, self.seed_of(passes), start).silent(), False
             for document in reading:
                 number = passes * self.records + reading.position - 1
-                # In the next pass, what was read in this one is painted.
-                document = turned(document, number + passes, self.both_ways)
+                document = turned(document, number, self.both_ways)
                 layout = document.layout(self.model)
                 if len(layout.ids) <= context:
                     found = True
