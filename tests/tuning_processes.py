@@ -18,7 +18,7 @@ from minidream.tuning.stream import Stream
 PROCESS = int(os.environ.get("RANK", 0))
 # A word is new, pictures are read and painted, and conditions are dropped in training.
 OPTIONS = [
-    *("--learn", "lora", "projectors", "unet", "--words", "rocket", "--both-ways"),
+    *("--learn", "lora", "projectors", "--words", "rocket", "--both-ways"),
     *("--learning-rate", "1e-3", "--save-seconds", "0"),
 ]
 

@@ -220,7 +220,8 @@ def fit(
                 raise FloatingPointError(
                     f"stage {stage.name}: the loss {name!r} is {value} at step {step}"
                 )
-        norm = sharding.whole(accelerator.clip_grad_norm_(trained, recipe.clip))
+        clip = sharding.clip if sharded else accelerator.clip_grad_norm_
+        norm = clip(trained, recipe.clip)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"stage {stage.name}: the gradient is {norm} at step {step}")
         optimizer.step()

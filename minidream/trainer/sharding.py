@@ -73,6 +73,26 @@ def whole(content: Any) -> Any:
     return content
 
 
+@torch.no_grad()
+def clip(trained: list[nn.Parameter], most: float) -> Tensor:
+    """Scales the gradients of shared parameters so that their norm is at most `most`.
+
+    As `torch.nn.utils.clip_grad_norm_`, which takes minutes to find out how hundreds of shared
+    tensors are added up.
+
+    Returns:
+        The norm before, over all processes.
+    """
+    parts = [each.grad.to_local() for each in trained if each.grad is not None]
+    square = torch.stack([part.float().square().sum() for part in parts]).sum()
+    torch.distributed.all_reduce(square)
+    norm = square.sqrt()
+    factor = (most / (norm + 1e-6)).clamp(max=1.0)
+    for part in parts:
+        part.mul_(factor)
+    return norm
+
+
 def like(value: Tensor, parameter: Tensor) -> Tensor:
     """A whole tensor, shared out as a parameter of its shape is."""
     if isinstance(parameter, DTensor) and value.shape == parameter.shape:
