@@ -164,7 +164,7 @@ def fit(
             "optimizer": optimizer.state_dict(),
             "average": average.state_dict(),
         }
-        state = sharding.whole(state) if sharded else state
+        state = sharding.whole(state, accelerator.is_main_process) if sharded else state
         if not accelerator.is_main_process:
             return
         try:

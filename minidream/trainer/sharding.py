@@ -58,18 +58,21 @@ def shard(stage: nn.Module, device: torch.device) -> None:
     fully_shard(stage, mesh=mesh, ignored_params=whole)
 
 
-def whole(content: Any) -> Any:
+def whole(content: Any, keep: bool = True) -> Any:
     """The same with every shared tensor put together, on the CPU. All processes have to call it.
 
     Args:
         content: a tensor, or dicts, lists and tuples with tensors in them.
+        keep: False on a process that does not need the result, which has None for each tensor:
+            for the 7B, it would be a hundred gigabytes.
     """
     if isinstance(content, DTensor):
-        return content.full_tensor().cpu()
+        put_together = content.full_tensor()
+        return put_together.cpu() if keep else None
     if isinstance(content, dict):
-        return {key: whole(value) for key, value in content.items()}
+        return {key: whole(value, keep) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return type(content)(whole(value) for value in content)
+        return type(content)(whole(value, keep) for value in content)
     return content
 
 

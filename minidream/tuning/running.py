@@ -75,7 +75,7 @@ def tune(options, tasks: dict[str, Task]) -> None:
             built_on=built_on,
         )
     if sharded:  # what each process has is a part; a model of its own takes the whole
-        values = sharding.whole([each.detach() for each in trained_of(model)])
+        values = sharding.whole([each.detach() for each in trained_of(model)], main)
         model = rebuilt(options, values) if main else model
     if main:
         after = measured(model, own | known)
