@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PY) -m pip --version >/dev/null 2>&1 || { $(PYTHON) $(AT_LEAST_311) && $(PYTHON) -m venv $(VENV); }
 	@$(PY) $(AT_LEAST_311)
 	$(PY) -m pip install $(TORCH)
-	$(PY) -m pip install -c constraints.txt -e '.[test]'
+	$(PY) -m pip install -c constraints.txt -e '.[test,tune]'
 	@touch $@
 
 demo: $(STAMP)  ## runs notebook 00 without a browser and saves its pictures in out/

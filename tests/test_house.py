@@ -108,7 +108,8 @@ def test_conda_gets_the_same_versions_as_make():
     # Without this entry `import minidream` fails on Binder, where notebooks run in notebooks/.
     assert pip[-1] == "-e ."
     copied = requirements(pip[:-1])
-    assert copied.keys() == requirements(PROJECT["dependencies"] + EXTRAS["test"]).keys()
+    wanted = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["tune"]
+    assert copied.keys() == requirements(wanted).keys()
     for name, pin in copied.items():
         assert exact_version(pin) == exact_version(PINS[name]), (
             f"environment.yml and constraints.txt differ on {name}"
@@ -217,7 +218,8 @@ MAY_IMPORT = {
     "weights": {"model", "world"},
     "probe": {"model", "world", "plots", "weights"},
     "trainer": {"model", "world", "plots", "weights"},
-    "train": {"model", "world", "plots", "weights", "trainer"},
+    "tuning": {"model", "data", "weights", "trainer"},
+    "train": {"model", "world", "plots", "weights", "trainer", "tuning"},
     "families": {"model", "world", "plots", "weights", "trainer", "train"},
 }
 MAY_IMPORT["studies"] = set(MAY_IMPORT) | {FRONT_DOOR}

@@ -1,4 +1,4 @@
-"""The command line of training: `python -m minidream.train STAGE`."""
+"""The command line of training: `python -m minidream.train STAGE`, and `... tune`."""
 
 import sys
 from dataclasses import dataclass
@@ -8,9 +8,18 @@ import torch
 
 from ..trainer import shipping
 from ..trainer.side_by_side import run_side_by_side
+from ..tuning import command as tuning
 from ..weights import parts
 from ..weights.commands import option, parse, parser_for
-from . import stages
+from . import batches, stages, words
+
+# What is measured of a toy that is fine-tuned, on fresh samples.
+TOY_TASKS = {
+    "toy captions": batches.captions,
+    "toy prompts": batches.text_to_image,
+    "toy questions": batches.questions,
+    "toy changes in words": words.restated,
+}
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,8 @@ class Options:
 
     stage: str = option(
         help="what to train; each stage needs those before it. 'all' runs every stage that has not "
-        "finished; 'ship' writes the finished parts into the package",
+        "finished; 'ship' writes the finished parts into the package; 'tune', which has options of "
+        "its own (tune --help), fine-tunes a model on your own data",
         positional=True,
         choices=[*parts.ORDER, "all", "ship"],
     )
@@ -63,6 +73,9 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: None takes those of the process.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["tune"]:
+        return tuning.main(arguments[1:], TOY_TASKS)
     parser = parser_for(
         Options,
         "python -m minidream.train",

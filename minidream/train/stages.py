@@ -14,8 +14,8 @@ from torch import nn
 
 from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
+from ..trainer.documents import DocumentLosses
 from ..trainer.loop import Recipe
-from ..trainer.processes import SharedStage, joined_losses
 from ..trainer.runs import has_finished, run_stage
 from ..weights import toy
 from ..weights.building import single_precision
@@ -25,7 +25,7 @@ from ..world.language import VOCABULARY
 from . import batches, clip_stages, pretraining, words
 
 
-class DocumentStage(SharedStage):
+class DocumentStage(DocumentLosses):
     """A stage of the DreamLLM itself: documents in, language loss and denoising loss out.
 
     Args:
@@ -34,8 +34,8 @@ class DocumentStage(SharedStage):
     """
 
     def __init__(self, name: str, model: DreamLLM):
-        super().__init__()
-        self.name, self.model = name, model
+        super().__init__(model)
+        self.name = name
         self.tasks, self.recipe = TASKS[name], RECIPES[name]
         self.later_tasks = LATER_TASKS.get(name, self.tasks)
         model.requires_grad_(False)
@@ -48,22 +48,6 @@ class DocumentStage(SharedStage):
         tasks = self.later_tasks if step >= LATER else self.tasks
         task, share = tasks[step % len(tasks)]
         return task(rng, round(share * self.recipe.batch), self.model)
-
-    def share(self, batch, rows):
-        """As `SharedStage.share`; noise has a row for each picture to be painted."""
-        own_batch, own = super().share(batch, rows)
-        pictures = torch.tensor([len(layout.queries) for layout in batch[0]], device="cpu")
-        return own_batch, own.repeat_interleave(pictures)
-
-    def prepare(self, batch):
-        """Adds what the frozen vision tower and VAE make of all pictures, in one call of each."""
-        return *batch, self.model.features(*batch)
-
-    def forward(self, batch, generator):
-        """The losses of the paper's equation 7."""
-        layouts, documents, *features = batch  # none, if the batch was not prepared
-        losses = joined_losses(self.model, layouts, documents, generator, *features)
-        return {"total": losses.total, "language": losses.language, "diffusion": losses.diffusion}
 
     def parts(self):
         """All parts of the DreamLLM by name."""
