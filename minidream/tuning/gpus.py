@@ -18,7 +18,7 @@ from ..model import DreamLLM
 from ..weights.fake import outline_7b
 from ..weights.memory import CUDA_CONTEXT, table
 from .choices import choose
-from .needs import empty, needs
+from .needs import Needs, empty, needs, weight_bytes
 
 # An A800, as in the paper: bytes, and operations a second in bfloat16.
 CARD, PEAK = 80e9, 312e12
@@ -76,10 +76,9 @@ def plan(name: str, gpus: int, card: float = CARD, speed: float = REACHED * PEAK
         card: memory of each, in bytes.
         speed: operations a second that each reaches.
     """
-    stage, model = STAGES[name], model_of(name)
-    sizes = dict(positions=stage.positions, pictures=stage.pictures, share=gpus)
-    one, two = (needs(model, rows, **sizes, checkpointing=True).all for rows in (1, 2))
-    fixed, each = CUDA_CONTEXT + 2 * one - two, two - one
+    stage, one = STAGES[name], one_document(name)
+    weights, learning = weight_bytes(model_of(name), gpus), one.learning // gpus
+    fixed, each = CUDA_CONTEXT + weights + learning, one.kept + one.logits
     at_once = max(0, int((card - fixed) // each))
     seconds = stage.documents * operations(name) / (gpus * speed)
     return Plan(fixed + each, at_once, seconds / 86_400)
@@ -93,6 +92,15 @@ def model_of(name: str) -> DreamLLM:
     return model
 
 
+@cache
+def one_document(name: str) -> Needs:
+    """What a stage needs with one document at a time on one GPU."""
+    stage = STAGES[name]
+    sizes = dict(positions=stage.positions, pictures=stage.pictures)
+    return needs(model_of(name), rows=1, **sizes, checkpointing=True)
+
+
+@cache
 def operations(name: str) -> int:
     """Operations of one document in one step: two for each product that is added to another.
 
