@@ -52,7 +52,8 @@ def test_the_given_picture_of_an_edit_is_no_target():
     [
         (words.answered, False, True),
         (words.restated, False, True),
-        (words.paraphrases, False, True),
+        (words.listed, False, True),
+        (words.noted, False, True),
         (words.stories_told, False, True),
         (batches.captions, False, True),
         (batches.text_to_image, True, False),

@@ -55,20 +55,36 @@ def test_one_object_changes_and_it_is_the_one_that_is_called(sized):
     assert kinds == {"none", "colour", "shape", *(["size"] if sized else [])}
 
 
-def test_every_object_is_asked_about_and_answers_are_true():
-    rng, asked = random.Random(1), set()
-    for _ in range(60):
+def found(words: str, answer: str, looks) -> bool:
+    """Whether exactly one object has all the attributes in the words, and the answer among its."""
+    attributes = {word for look in looks for word in look}
+    named = attributes.intersection(words.replace("?", "").split())
+    meant = [look for look in looks if named <= set(look)]
+    return len(meant) == 1 and answer in meant[0] and answer not in named
+
+
+def test_everything_is_asked_about_every_object_and_answers_are_true():
+    rng = random.Random(1)
+    for sized in (False, True):
+        for _ in range(60):
+            looks = lists.sample_looks(rng)
+            turns = lists.questions_of(looks, rng, sized)
+            assert len(turns) == (3 if sized else 2) * len(looks)
+            assert all(found(question, answer, looks) for question, answer in turns)
+            for question, answer in turns:
+                kind = question.split()[1]
+                assert answer in {"size": SIZES, "shape": SHAPES}.get(kind, COLOURS)
+
+
+def test_notes_are_true_and_half_of_them_brief():
+    rng, brief = random.Random(3), 0
+    for _ in range(200):
         looks = lists.sample_looks(rng)
-        turns = lists.questions_of(looks, rng, sized=True)
-        assert len(turns) == len(looks)
-        for (question, answer), (size, colour, shape) in zip(turns, looks):
-            kind = question.split()[1]
-            asked.add(kind)
-            known = {"size": size, "shape": shape, "color": colour, "colour": colour}
-            assert answer == known[kind]
-            named = {"size": (colour, shape), "shape": (colour,)}.get(kind, (shape,))
-            assert all(word in question for word in named)
-    assert asked == {"size", "shape", "color", "colour"}
+        notes = lists.notes_of(looks, rng, sized=True)
+        assert len(notes) == 3 * len(looks)
+        assert all(found(beginning, end, looks) for beginning, end in notes)
+        brief += all(len(beginning.split()) <= 2 for beginning, _ in notes)
+    assert 60 < brief < 140
 
 
 def test_all_words_are_in_the_vocabulary():
@@ -76,6 +92,7 @@ def test_all_words_are_in_the_vocabulary():
     for _ in range(40):
         looks = lists.sample_looks(rng)
         texts = [lists.listed(looks, True), lists.change_of(looks, rng, True)[1]]
-        texts += [words for turn in lists.questions_of(looks, rng, True) for words in turn]
+        asked = lists.questions_of(looks, rng, True) + lists.notes_of(looks, rng, True)
+        texts += [words for turn in asked for words in turn]
         for text in texts:
             assert tokenizer.decode(tokenizer.encode(text)) == text

@@ -58,11 +58,13 @@ class DocumentStage(DocumentLosses):
 # size as a multiple of the recipe's, chosen so that all steps take about the same time.
 TASKS = {
     "llm": (
-        (words.restated, 2.0),
-        (words.paraphrases, 1.0),
-        (words.restated, 2.0),
+        (words.noted, 1.0),
+        (words.restated, 1.5),
+        (words.listed, 0.5),
+        (words.noted, 1.0),
+        (words.restated, 1.5),
         (words.answered, 1.0),
-        (words.restated, 2.0),
+        (words.noted, 1.0),
         (words.stories_told, 0.75),
     ),
     "stage1": (
@@ -95,14 +97,16 @@ TASKS = {
 
 # From this step on, the language model learns mostly which of two objects a change names: before
 # it can describe what it read, these texts teach it nothing but to guess.
-LATER = 1500
+LATER = 2000
 LATER_TASKS = {
     "llm": (
         (words.named_edits, 2.0),
-        (words.restated, 2.0),
+        (words.noted, 1.0),
+        (words.named_edits, 2.0),
+        (words.restated, 1.5),
+        (words.listed, 0.5),
         (words.named_edits, 2.0),
         (words.answered, 1.0),
-        (words.named_edits, 2.0),
         (words.stories_told, 0.75),
     ),
 }
@@ -113,7 +117,7 @@ RECIPES = {
     "text": clip_stages.TextStage.recipe,
     "unet": pretraining.UnetStage.recipe,
     "clip": clip_stages.ClipStage.recipe,
-    "llm": Recipe(steps=6000, batch=32, learning_rate=2e-3, weight_decay=0.02),
+    "llm": Recipe(steps=5000, batch=32, learning_rate=2e-3, weight_decay=0.02),
     "stage1": Recipe(steps=600, batch=48, learning_rate=3e-3, weight_decay=0.0, warmup=20),
     "stage2": Recipe(steps=2000, batch=64, learning_rate=1e-3, weight_decay=0.0),
     "stage3": Recipe(steps=5000, batch=64, learning_rate=1e-3, weight_decay=0.0),

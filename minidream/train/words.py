@@ -8,7 +8,7 @@ met. With names that mean nothing it can only copy, which works for any combinat
 import random
 
 from ..documents import Document
-from ..trainer.lessons import laid_out, questioned, renamed, replied, told, unzipped
+from ..trainer.lessons import completed, laid_out, questioned, renamed, replied, told, unzipped
 from ..world import lists
 from ..world.language import description
 from ..world.questions import DESCRIBE, NOW, ask, ask_side
@@ -89,17 +89,14 @@ def listed(rng: random.Random, batch_size: int, model):
     return unzipped(pairs)
 
 
-def paraphrases(rng: random.Random, batch_size: int, model):
-    """Three captions of one scene in different words.
-
-    To predict the second and the third, a model has to know which attributes belong together.
-    """
-    documents = []
+def noted(rng: random.Random, batch_size: int, model):
+    """Three to six objects, then short notes on each, of which only the ends are learned."""
+    pairs = []
     for _ in range(batch_size):
-        scene, background = sample_scene(rng), rng.random() < 0.5
-        texts = [varied_caption(scene, rng, background=background).text for _ in range(3)]
-        documents.append(Document([". ".join(renamed(texts, rng))]))
-    return laid_out(documents, model)
+        looks, sized = lists.sample_looks(rng), rng.random() < 0.5
+        notes = lists.notes_of(looks, rng, sized)
+        pairs.append(completed(lists.listed(looks, sized), notes, rng, model))
+    return unzipped(pairs)
 
 
 def stories_told(rng: random.Random, batch_size: int, model):

@@ -2,7 +2,7 @@
 
 import random
 
-from ..documents import TEMPLATES, THOUGHTS, Document, lay_out, turn_layout
+from ..documents import TEMPLATES, THOUGHTS, Document, Layout, lay_out, turn_layout
 from ..images import to_pil
 from ..world.language import description, with_invented_names
 from ..world.questions import DESCRIBE, NOW
@@ -146,3 +146,22 @@ def questioned(text: str, turns: list[tuple[str, str]], rng: random.Random, mode
     text, *words = renamed([text, *(words for turn in turns for words in turn)], rng)
     (question, reply), *more = zip(words[::2], words[1::2])
     return dialogue(model, [f"{text}. {question}"], reply, more)
+
+
+def completed(text: str, notes: list[tuple[str, str]], rng: random.Random, model):
+    """The layout and the document of a text and notes on it. Only ends of notes are learned.
+
+    Args:
+        text: without a full stop.
+        notes: (beginning, end) of each.
+        rng: decides about invented names.
+        model: its tokenizer is used.
+    """
+    text, *words = renamed([text, *(words for note in notes for words in note)], rng)
+    encode, layout = model.tokenizer.encode, Layout()
+    layout.add([model.tokenizer.special.bos, *encode(f"{text}.")], learned=False)
+    for beginning, end in zip(words[::2], words[1::2]):
+        layout.add(encode(beginning), learned=False)
+        layout.add(encode(end), learned=True)
+        layout.add(encode("."), learned=False)
+    return layout, Document([])

@@ -66,11 +66,30 @@ def change_of(looks: list[Look], rng: random.Random, sized: bool) -> tuple[list[
 
 
 def questions_of(looks: list[Look], rng: random.Random, sized: bool) -> list[tuple[str, str]]:
-    """A question about every object, each with its answer."""
+    """All questions about every object, each with its answer, in any order."""
     turns = []
     for size, colour, shape in looks:
-        by_shape = (f"what {rng.choice(('color', 'colour'))} is the {shape}?", colour)
-        by_colour = (f"what shape is the {colour} {rng.choice(('thing', 'object'))}?", shape)
-        of_size = (f"what size is the {colour} {shape}?", size)
-        turns.append(rng.choice([by_shape, by_colour, *([of_size] if sized else [])]))
+        turns.append((f"what {rng.choice(('color', 'colour'))} is the {shape}?", colour))
+        turns.append((f"what shape is the {colour} {rng.choice(('thing', 'object'))}?", shape))
+        turns += [(f"what size is the {colour} {shape}?", size)] if sized else []
+    rng.shuffle(turns)
     return turns
+
+
+def notes_of(looks: list[Look], rng: random.Random, sized: bool) -> list[tuple[str, str]]:
+    """Short notes on every object, each in two parts, in any order: ("the star is", "red").
+
+    In half of the texts notes are two words, ("star", "red"). To find the word before an earlier
+    occurrence of a word is learned soon if nothing stands between, and after that with words
+    between. Without these, it is hardly learned at all: a language model that had read 70,000
+    questions such as "what color is the star?" still guessed.
+    """
+    notes, brief = [], rng.random() < 0.5
+    for size, colour, shape in looks:
+        notes.append((shape if brief else f"the {shape} is", colour))
+        thing = rng.choice(("thing", "object"))
+        notes.append((colour if brief else f"the {colour} {thing} is a", shape))
+        if sized:
+            notes.append((f"{colour} {shape}" if brief else f"the {colour} {shape} is", size))
+    rng.shuffle(notes)
+    return notes
