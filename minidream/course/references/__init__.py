@@ -26,6 +26,7 @@ FILES = {
     "10": "what_queries_do",
     "11": "full_weights",
     "12": "families",
+    "13": "growing",
 }
 
 
