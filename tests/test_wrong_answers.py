@@ -599,10 +599,19 @@ def none_only_without_objects(map_, masks):
     return masks.flatten(1)[:, map_.argmax()].argmax().item() if masks.any() else None
 
 
-@wrong("09.3", "everything is 0.5 times")
-def half_of_the_pairs(maps):
-    table = torch.corrcoef(maps.flatten(1)).abs().triu(1)
-    return table.sum() / (len(maps) ** 2 - len(maps))
+@wrong("09.3", "know nothing of the prompt")
+def mean_with_its_own(maps, kinds):
+    rows = []
+    for kind in kinds:
+        rows.append(maps[[other == kind for other in kinds]].mean(dim=0))
+    return torch.stack(rows)
+
+
+@wrong("09.3", "words of every kind")
+def mean_of_everything_else(maps, kinds):
+    return torch.stack(
+        [torch.cat([maps[:at], maps[at + 1 :]]).mean(dim=0) for at in range(len(maps))]
+    )
 
 
 @wrong("10.1", "`states` is added, and should not be")
@@ -612,28 +621,31 @@ def added_to_the_states(states, queries, values):
     return after
 
 
-@wrong("10.2", "everything is 2 times")
-def ends_added(curve):
-    return (curve[1:] + curve[:-1]).mean().item()
+@wrong("10.2", "subtract the control first")
+def head_without_control(effects, controls):
+    means = effects.mean(dim=0)
+    return divmod(means.argmax().item(), means.shape[1])
 
 
-@wrong("10.2", "not its first end alone")
-def left_ends(curve):
-    return curve[:-1].mean().item()
+@wrong("10.2", "divide by the number of heads")
+def flat_index(effects, controls):
+    return 0, (effects - controls).mean(dim=0).argmax().item()
 
 
-def ranks(numbers, descending=False):
-    return numbers.argsort(descending=descending).argsort().float()
+@wrong("10.3", "has to add up to 1 again")
+def row_with_a_hole(weights, readers, sources):
+    after = weights.clone()
+    after[:, torch.tensor(readers)[:, None], torch.tensor(sources)] = 0
+    return after
 
 
-@wrong("10.3", "wrong sign")
-def one_list_descending(first, second):
-    return torch.corrcoef(torch.stack([ranks(first), ranks(second, True)]))[0, 1].item()
-
-
-@wrong("10.3", "a single number was expected: the entry \\(0, 1\\)")
-def whole_table(first, second):
-    return torch.corrcoef(torch.stack([ranks(first), ranks(second)]))
+@wrong("10.3", "others still see them")
+def column_cut(weights, readers, sources):
+    after = weights.clone()
+    after[:, max(sources) + 1 :, sources] = 0
+    for source in sources:
+        after[:, [r for r in range(source + 1, len(weights[0])) if r not in sources], source] = 0
+    return after / after.sum(dim=-1, keepdim=True)
 
 
 # --------------------------------------------------------------------------------------------------
