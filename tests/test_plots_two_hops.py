@@ -23,6 +23,7 @@ from minidream.plots import (
 )
 from minidream.plots.drawing import HIGHLIGHT as CHOSEN
 from minidream.plots.tokens import TOKEN_COLOURS
+from minidream.plots.two_hops import outlines
 
 RED, BLUE, GREEN = (Image.new("RGB", (5, 7), colour) for colour in ("red", "blue", "green"))
 
@@ -70,16 +71,11 @@ def test_two_hop_draws_the_maps_of_the_chosen_words():
     figure = plot_two_hop(image(size=(20, 12)), hops, inputs, ["circle", "a", 4, 5, 6])
     for drawn, place in zip(meshes(figure), (3, 1, 4, 5, 6), strict=True):
         np.testing.assert_array_equal(drawn, hops[place])
-    assert (
-        len(
-            {
-                (mesh.norm.vmin, mesh.norm.vmax)
-                for axis in panels(figure)
-                for mesh in axis.collections
-            }
-        )
-        == 1
-    )
+    scales = [
+        (mesh.norm.vmin, mesh.norm.vmax) for axis in panels(figure) for mesh in axis.collections
+    ]
+    places = (3, 1, 4, 5, 6)
+    assert scales == [(0, pytest.approx(hops[place].max().item())) for place in places]
     assert not plt.fignum_exists(figure.number)
     with pytest.raises(ValueError, match="'green' is not among"):
         plot_two_hop(image(), hops, inputs, ["green"])
@@ -87,6 +83,29 @@ def test_two_hop_draws_the_maps_of_the_chosen_words():
         plot_two_hop(image(), hops, inputs[:6], ["a"])
     with pytest.raises(ValueError, match="no words"):
         plot_two_hop(image(), hops, inputs, [])
+
+
+def test_outlines_are_where_neighbours_differ_and_large_pictures_are_made_small():
+    picture = Image.new("RGB", (8, 6), (250, 250, 250))
+    picture.paste((200, 30, 30), (2, 1, 5, 4))
+    picture.paste((240, 240, 240), (6, 0, 8, 6))  # too similar to its surroundings
+    found = outlines(picture)
+    assert found.shape == (6, 8)
+    inside = found[1:4, 2:5]
+    assert inside[0].all() and inside[:, 0].all() and not inside[1:, 1:].any()
+    assert found[4, 2:5].all() and found[1:4, 5].all()  # the first pixels outside
+    assert found.sum() == 5 + 6
+    assert outlines(picture.resize((800, 600))).shape == (72, 96)
+
+
+def test_a_map_is_opaque_and_nothing_of_the_picture_but_its_outlines_lies_over_it():
+    hops = torch.rand(1, 3, 4, generator=torch.Generator().manual_seed(2))
+    figure = plot_two_hop(RED, hops, ["red"], ["red"])
+    _, over, *_ = panels(figure)
+    (mesh,), (lines,) = over.collections, over.images
+    assert mesh.get_alpha() is None
+    drawn = lines.get_array()
+    assert drawn.shape[2] == 4 and (drawn[..., 3] == 0).all()  # a plain picture has no outlines
 
 
 @pytest.mark.parametrize("words", [1, 6, 9])
