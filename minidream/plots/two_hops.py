@@ -188,15 +188,28 @@ def draw_over(axis, image, map_, low, high, inches: float):
     """
     mesh = draw_map(axis, map_, low, high, inches)
     _prepare(axis, image, *map_.shape)
+    height, width = map_.shape
+    extent = (0, width, height, 0)
+    axis.imshow(outline_layer(image), extent=extent, interpolation="nearest", zorder=2)
+    return mesh
+
+
+def outline_layer(image) -> np.ndarray:
+    """The outlines of a picture in white and black, to be laid over any colours.
+
+    Args:
+        image: a PIL image.
+
+    Returns:
+        RGBA, 8 bits, as large as `outlines`.
+    """
     drawn = outlines(image)
     around = drawn.copy()
     around[1:], around[:-1] = around[1:] | drawn[:-1], around[:-1] | drawn[1:]
-    lines = np.zeros((*drawn.shape, 4))
-    lines[around] = (0, 0, 0, 0.75)
-    lines[drawn] = (1, 1, 1, 1)
-    height, width = map_.shape
-    axis.imshow(lines, extent=(0, width, height, 0), interpolation="nearest", zorder=2)
-    return mesh
+    layer = np.zeros((*drawn.shape, 4), dtype=np.uint8)
+    layer[around] = (0, 0, 0, 190)
+    layer[drawn] = (255, 255, 255, 255)
+    return layer
 
 
 def outlines(image) -> np.ndarray:
