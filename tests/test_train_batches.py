@@ -52,6 +52,7 @@ def test_the_given_picture_of_an_edit_is_no_target():
     [
         (words.answered, False, True),
         (words.restated, False, True),
+        (words.paraphrases, False, True),
         (words.listed, False, True),
         (words.noted, False, True),
         (words.stories_told, False, True),

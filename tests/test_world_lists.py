@@ -77,14 +77,15 @@ def test_everything_is_asked_about_every_object_and_answers_are_true():
 
 
 def test_notes_are_true_and_half_of_them_brief():
-    rng, brief = random.Random(3), 0
-    for _ in range(200):
+    rng, brief, ends = random.Random(3), 0, set()
+    for _ in range(300):
         looks = lists.sample_looks(rng)
-        notes = lists.notes_of(looks, rng, sized=True)
-        assert len(notes) == 3 * len(looks)
-        assert all(found(beginning, end, looks) for beginning, end in notes)
-        brief += all(len(beginning.split()) <= 2 for beginning, _ in notes)
-    assert 60 < brief < 140
+        beginning, end = lists.note_of(looks, rng, sized=True)
+        assert found(beginning, end, looks)
+        brief += len(beginning.split()) <= 2
+        ends.add(end)
+    assert 110 < brief < 190
+    assert ends >= {*SIZES, *SHAPES, *COLOURS}
 
 
 def test_all_words_are_in_the_vocabulary():
@@ -92,7 +93,7 @@ def test_all_words_are_in_the_vocabulary():
     for _ in range(40):
         looks = lists.sample_looks(rng)
         texts = [lists.listed(looks, True), lists.change_of(looks, rng, True)[1]]
-        asked = lists.questions_of(looks, rng, True) + lists.notes_of(looks, rng, True)
+        asked = [*lists.questions_of(looks, rng, True), lists.note_of(looks, rng, True)]
         texts += [words for turn in asked for words in turn]
         for text in texts:
             assert tokenizer.decode(tokenizer.encode(text)) == text

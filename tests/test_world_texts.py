@@ -5,7 +5,7 @@ import random
 from minidream.world.judge import Reading
 from minidream.world.language import parse_caption
 from minidream.world.scenes import is_held_out
-from minidream.world.texts import described, named_edit
+from minidream.world.texts import described, named_edit, retold
 
 
 def test_without_a_change_the_text_describes_the_scene():
@@ -32,3 +32,10 @@ def test_a_named_change_names_one_of_two_objects():
         _, _, looks = parse_caption(caption)
         named = [look for look in looks if look[2] in change.split() or look[1] in change.split()]
         assert len(looks) == 2 and named, change
+
+
+def test_what_is_retold_is_the_same_scene():
+    rng = random.Random(3)
+    for _ in range(50):
+        one, *others = map(parse_caption, retold(rng, times=3))
+        assert len(others) == 2 and others == [one, one]

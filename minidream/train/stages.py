@@ -58,10 +58,26 @@ class DocumentStage(DocumentLosses):
 # size as a multiple of the recipe's, chosen so that all steps take about the same time.
 TASKS = {
     "llm": (
-        (words.noted, 1.0),
+        (words.restated, 2.0),
+        (words.paraphrases, 1.0),
+        (words.restated, 2.0),
+        (words.answered, 1.0),
+        (words.restated, 2.0),
+        (words.stories_told, 0.75),
+    ),
+    "lookup": (
+        (words.noted, 2.0),
+        (words.named_edits, 2.0),
+        (words.noted, 2.0),
         (words.restated, 1.5),
-        (words.noted, 1.0),
+        (words.noted, 2.0),
+        (words.named_edits, 2.0),
+        (words.noted, 2.0),
         (words.listed, 0.5),
+        (words.named_edits, 2.0),
+        (words.answered, 1.0),
+        (words.noted, 2.0),
+        (words.stories_told, 0.75),
     ),
     "stage1": (
         (batches.simple_text_to_image, 1.0),
@@ -91,19 +107,14 @@ TASKS = {
     ),
 }
 
-# From this step on, the language model learns all that it shall do with words. Before, half of its
-# texts are notes, from which it learns to look up whose an attribute is: among all other tasks, it
-# had not learned that after 1,500 steps.
-LATER = 1200
+LATER = 1500  # from this step on, mostly changes that name an object: earlier they teach to guess
 LATER_TASKS = {
     "llm": (
         (words.named_edits, 2.0),
-        (words.noted, 1.0),
-        (words.named_edits, 2.0),
-        (words.restated, 1.5),
-        (words.listed, 0.5),
+        (words.restated, 2.0),
         (words.named_edits, 2.0),
         (words.answered, 1.0),
+        (words.named_edits, 2.0),
         (words.stories_told, 0.75),
     ),
 }
@@ -114,7 +125,8 @@ RECIPES = {
     "text": clip_stages.TextStage.recipe,
     "unet": pretraining.UnetStage.recipe,
     "clip": clip_stages.ClipStage.recipe,
-    "llm": Recipe(steps=4000, batch=32, learning_rate=2e-3, weight_decay=0.02),
+    "llm": Recipe(steps=6000, batch=32, learning_rate=2e-3, weight_decay=0.02),
+    "lookup": Recipe(steps=2000, batch=32, learning_rate=1e-3, weight_decay=0.02),
     "stage1": Recipe(steps=600, batch=48, learning_rate=3e-3, weight_decay=0.0, warmup=20),
     "stage2": Recipe(steps=2000, batch=64, learning_rate=1e-3, weight_decay=0.0),
     "stage3": Recipe(steps=5000, batch=64, learning_rate=1e-3, weight_decay=0.0),

@@ -13,7 +13,7 @@ from ..world import lists
 from ..world.language import description
 from ..world.questions import DESCRIBE, NOW, ask, ask_side
 from ..world.stories import sample_story
-from ..world.texts import described, named_edit
+from ..world.texts import described, named_edit, retold
 
 
 def restated(rng: random.Random, batch_size: int, model):
@@ -29,9 +29,9 @@ def named_edits(rng: random.Random, batch_size: int, model):
 def answered(rng: random.Random, batch_size: int, model):
     """A scene described in words, then its plain description and four answers, in any order.
 
-    A language model that can say from words which object is on the left has bound the attributes of
-    each object together and knows its position. Dream queries can then gather what belongs
-    together."""
+    A model that can say from words which object is on the left has bound the attributes of each
+    object together and knows its position, so that dream queries can gather what belongs together.
+    """
     pairs = []
     for _ in range(batch_size):
         text, scene = described(rng, edited=0.3)
@@ -57,13 +57,22 @@ def listed(rng: random.Random, batch_size: int, model):
 
 
 def noted(rng: random.Random, batch_size: int, model):
-    """Three to six objects, then short notes on each, of which only the ends are learned."""
+    """Three to six objects, then a short note on one of them, of which only the end is learned."""
     pairs = []
     for _ in range(batch_size):
         looks, sized = lists.sample_looks(rng), rng.random() < 0.5
-        notes = lists.notes_of(looks, rng, sized)
-        pairs.append(completed(lists.listed(looks, sized), notes, rng, model))
+        note = lists.note_of(looks, rng, sized)
+        pairs.append(completed(lists.listed(looks, sized), note, rng, model))
     return unzipped(pairs)
+
+
+def paraphrases(rng: random.Random, batch_size: int, model):
+    """Three captions of one scene in different words.
+
+    To predict the second and the third, a model has to know which attributes belong together.
+    """
+    texts = [". ".join(renamed(retold(rng, times=3), rng)) for _ in range(batch_size)]
+    return laid_out([Document([text]) for text in texts], model)
 
 
 def stories_told(rng: random.Random, batch_size: int, model):

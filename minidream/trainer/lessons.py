@@ -148,20 +148,18 @@ def questioned(text: str, turns: list[tuple[str, str]], rng: random.Random, mode
     return dialogue(model, [f"{text}. {question}"], reply, more)
 
 
-def completed(text: str, notes: list[tuple[str, str]], rng: random.Random, model):
-    """The layout and the document of a text and notes on it. Only ends of notes are learned.
+def completed(text: str, note: tuple[str, str], rng: random.Random, model):
+    """The layout and the document of a text and a note on it. Only the note's end is learned.
 
     Args:
         text: without a full stop.
-        notes: (beginning, end) of each.
+        note: its beginning, and its end.
         rng: decides about invented names.
         model: its tokenizer is used.
     """
-    text, *words = renamed([text, *(words for note in notes for words in note)], rng)
+    text, beginning, end = renamed([text, *note], rng)
     encode, layout = model.tokenizer.encode, Layout()
-    layout.add([model.tokenizer.special.bos, *encode(f"{text}.")], learned=False)
-    for beginning, end in zip(words[::2], words[1::2]):
-        layout.add(encode(beginning), learned=False)
-        layout.add(encode(end), learned=True)
-        layout.add(encode("."), learned=False)
+    read = [model.tokenizer.special.bos, *encode(f"{text}. {beginning}")]
+    layout.add(read, learned=False)
+    layout.add(encode(end), learned=True)
     return layout, Document([])

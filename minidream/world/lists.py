@@ -76,20 +76,19 @@ def questions_of(looks: list[Look], rng: random.Random, sized: bool) -> list[tup
     return turns
 
 
-def notes_of(looks: list[Look], rng: random.Random, sized: bool) -> list[tuple[str, str]]:
-    """Short notes on every object, each in two parts, in any order: ("the star is", "red").
+def note_of(looks: list[Look], rng: random.Random, sized: bool) -> tuple[str, str]:
+    """A short note on one of the objects, in two parts: ("the star is", "red").
 
-    In half of the texts notes are two words, ("star", "red"). To find the word before an earlier
-    occurrence of a word is learned soon if nothing stands between, and after that with words
-    between. Without these, it is hardly learned at all: a language model that had read 70,000
-    questions such as "what color is the star?" still guessed.
+    Half of the notes are two words, ("star", "red"). To find the word *before* an earlier
+    occurrence of a word is learned soon if nothing stands between, and then with words between.
+    Without these, a language model that had read 70,000 questions such as "what color is the star?"
+    still guessed.
     """
-    notes, brief = [], rng.random() < 0.5
-    for size, colour, shape in looks:
-        notes.append((shape if brief else f"the {shape} is", colour))
-        thing = rng.choice(("thing", "object"))
-        notes.append((colour if brief else f"the {colour} {thing} is a", shape))
-        if sized:
-            notes.append((f"{colour} {shape}" if brief else f"the {colour} {shape} is", size))
-    rng.shuffle(notes)
-    return notes
+    size, colour, shape = rng.choice(looks)
+    thing = rng.choice(("thing", "object"))
+    brief = [(shape, colour), (colour, shape)]
+    long = [(f"the {shape} is", colour), (f"the {colour} {thing} is a", shape)]
+    if sized:
+        brief.append((f"{colour} {shape}", size))
+        long.append((f"the {colour} {shape} is", size))
+    return rng.choice(rng.choice((brief, long)))

@@ -38,3 +38,9 @@ def named_edit(rng: random.Random) -> tuple[str, Scene]:
     plain = rng.random() < 0.5
     caption = description(before) if plain else varied_caption(before, rng, background=True).text
     return f"{caption}. {rng.choice(wordings)}".rstrip("."), after
+
+
+def retold(rng: random.Random, times: int) -> list[str]:
+    """Captions of one scene in different words."""
+    scene, background = sample_scene(rng), rng.random() < 0.5
+    return [varied_caption(scene, rng, background=background).text for _ in range(times)]
