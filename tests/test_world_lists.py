@@ -76,16 +76,25 @@ def test_everything_is_asked_about_every_object_and_answers_are_true():
                 assert answer in {"size": SIZES, "shape": SHAPES}.get(kind, COLOURS)
 
 
-def test_notes_are_true_and_half_of_them_brief():
-    rng, brief, ends = random.Random(3), 0, set()
+@pytest.mark.parametrize("form", lists.FORMS)
+def test_notes_are_true(form):
+    rng, ends = random.Random(3), set()
     for _ in range(300):
         looks = lists.sample_looks(rng)
-        beginning, end = lists.note_of(looks, rng, sized=True)
+        beginning, end = lists.note_of(looks, rng, True, form)
         assert found(beginning, end, looks)
-        brief += len(beginning.split()) <= 2
+        assert (len(beginning.split()) <= 2) == (form == "brief")
+        assert beginning.endswith("?") == (form == "question")
         ends.add(end)
-    assert 110 < brief < 190
     assert ends >= {*SIZES, *SHAPES, *COLOURS}
+
+
+def test_no_note_asks_for_what_two_objects_share():
+    rng = random.Random(4)
+    looks = [("large", "red", "star"), ("small", "red", "ring")]
+    for _ in range(60):
+        beginning, end = lists.note_of(looks, rng, True, "brief")
+        assert beginning != "red" and found(beginning, end, looks)
 
 
 def test_all_words_are_in_the_vocabulary():
@@ -93,7 +102,8 @@ def test_all_words_are_in_the_vocabulary():
     for _ in range(40):
         looks = lists.sample_looks(rng)
         texts = [lists.listed(looks, True), lists.change_of(looks, rng, True)[1]]
-        asked = [*lists.questions_of(looks, rng, True), lists.note_of(looks, rng, True)]
+        asked = lists.questions_of(looks, rng, True)
+        asked += [lists.note_of(looks, rng, True, form) for form in lists.FORMS]
         texts += [words for turn in asked for words in turn]
         for text in texts:
             assert tokenizer.decode(tokenizer.encode(text)) == text

@@ -5,7 +5,7 @@ import random
 from minidream.world.judge import Reading
 from minidream.world.language import parse_caption
 from minidream.world.scenes import is_held_out
-from minidream.world.texts import described, named_edit, retold
+from minidream.world.texts import described, named_edit, retold, with_looks
 
 
 def test_without_a_change_the_text_describes_the_scene():
@@ -39,3 +39,14 @@ def test_what_is_retold_is_the_same_scene():
     for _ in range(50):
         one, *others = map(parse_caption, retold(rng, times=3))
         assert len(others) == 2 and others == [one, one]
+
+
+def test_looks_are_those_that_there_are_in_the_end():
+    rng, counts = random.Random(4), set()
+    for _ in range(100):
+        text, looks, sized = with_looks(rng)
+        counts.add(len(looks))
+        if ". " not in text:  # nothing has changed
+            assert all(colour in text and shape in text for _, colour, shape in looks)
+            assert sized or not {"small", "large"} & set(text.split())
+    assert counts == {1, 2, 3, 4, 5, 6}

@@ -13,7 +13,7 @@ from ..world import lists
 from ..world.language import description
 from ..world.questions import DESCRIBE, NOW, ask, ask_side
 from ..world.stories import sample_story
-from ..world.texts import described, named_edit, retold
+from ..world.texts import described, named_edit, retold, with_looks
 
 
 def restated(rng: random.Random, batch_size: int, model):
@@ -57,12 +57,13 @@ def listed(rng: random.Random, batch_size: int, model):
 
 
 def noted(rng: random.Random, batch_size: int, model):
-    """Three to six objects, then a short note on one of them, of which only the end is learned."""
+    """Objects, then a note on one of them, or a question; only the note's end is learned."""
     pairs = []
     for _ in range(batch_size):
-        looks, sized = lists.sample_looks(rng), rng.random() < 0.5
-        note = lists.note_of(looks, rng, sized)
-        pairs.append(completed(lists.listed(looks, sized), note, rng, model))
+        (text, looks, sized), form = with_looks(rng), rng.choice(lists.FORMS)
+        note = lists.note_of(looks, rng, sized, form)
+        laid = questioned(text, [note], rng, model) if form == "question" else None
+        pairs.append(laid or completed(text, note, rng, model))
     return unzipped(pairs)
 
 

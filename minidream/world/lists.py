@@ -76,19 +76,36 @@ def questions_of(looks: list[Look], rng: random.Random, sized: bool) -> list[tup
     return turns
 
 
-def note_of(looks: list[Look], rng: random.Random, sized: bool) -> tuple[str, str]:
-    """A short note on one of the objects, in two parts: ("the star is", "red").
+FORMS = ("brief", "long", "question")  # of notes
 
-    Half of the notes are two words, ("star", "red"). To find the word *before* an earlier
-    occurrence of a word is learned soon if nothing stands between, and then with words between.
-    Without these, a language model that had read 70,000 questions such as "what color is the star?"
-    still guessed.
+
+def note_of(looks: list[Look], rng: random.Random, sized: bool, form: str) -> tuple[str, str]:
+    """A note on one of the objects, in two parts: ("star", "red"), or ("the star is", "red").
+
+    To find the word *before* an earlier occurrence of a word is learned soon if nothing stands
+    between, and after that with words between. Without these, a language model that had read 70,000
+    questions such as "what color is the star?" still guessed; and one that knew the answers in such
+    notes did not know them as answers to questions.
+
+    Args:
+        looks: of all objects.
+        rng: draws the object, and what is to be found.
+        sized: whether sizes are named.
+        form: one of `FORMS`; the second part of a question is its answer.
     """
-    size, colour, shape = rng.choice(looks)
-    thing = rng.choice(("thing", "object"))
-    brief = [(shape, colour), (colour, shape)]
-    long = [(f"the {shape} is", colour), (f"the {colour} {thing} is a", shape)]
-    if sized:
-        brief.append((f"{colour} {shape}", size))
-        long.append((f"the {colour} {shape} is", size))
-    return rng.choice(rng.choice((brief, long)))
+    thing, colour_word = rng.choice(("thing", "object")), rng.choice(("color", "colour"))
+    notes = []
+    for size, colour, shape in looks:
+        if sum(look[2] == shape for look in looks) == 1:
+            words = (shape, f"the {shape} is", f"what {colour_word} is the {shape}?")
+            notes.append((words, colour))
+        if sum(look[1] == colour for look in looks) == 1:
+            name = f"{colour} {thing}"
+            words = (colour, f"the {name} is a", f"what shape is the {name}?")
+            notes.append((words, shape))
+        if sized:
+            name = f"{colour} {shape}"
+            words = (name, f"the {name} is", f"what size is the {name}?")
+            notes.append((words, size))
+    words, end = rng.choice(notes)
+    return words[FORMS.index(form)], end

@@ -3,6 +3,7 @@
 import random
 
 from .language import description
+from .lists import Look, listed, sample_looks
 from .scenes import Scene, sample_scene
 from .stories import sample_edit_of, sample_named_edit_of
 from .wordings import varied_caption
@@ -44,3 +45,15 @@ def retold(rng: random.Random, times: int) -> list[str]:
     """Captions of one scene in different words."""
     scene, background = sample_scene(rng), rng.random() < 0.5
     return [varied_caption(scene, rng, background=background).text for _ in range(times)]
+
+
+def with_looks(rng: random.Random) -> tuple[str, list[Look], bool]:
+    """A text, what the objects look like that there are in the end, and whether sizes are named.
+
+    Half of the texts are lists of three to six objects, the others scenes, in half of them changed.
+    """
+    if rng.random() < 0.5:
+        looks, sized = sample_looks(rng), rng.random() < 0.5
+        return listed(looks, sized), looks, sized
+    text, scene = described(rng, edited=0.5)
+    return text, [item.appearance for item in scene.objects], True
