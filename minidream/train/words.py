@@ -1,8 +1,8 @@
 """What the language model learns from words alone: tasks as in `batches.py`, without pictures.
 
-In half of the texts colours, shapes and backgrounds have invented names. A model that meets only
-the words of the toy world recalls looks that it knows, and fails on combinations that it has never
-met. With names that mean nothing it can only copy, which works for any combination.
+In half of the texts colours, shapes and backgrounds have invented names. A model that knows only
+the words of the toy world recalls looks, and fails on combinations that it has never met. With
+names that mean nothing it can only copy, which works for any combination.
 """
 
 import random
@@ -29,8 +29,8 @@ def named_edits(rng: random.Random, batch_size: int, model):
 def answered(rng: random.Random, batch_size: int, model):
     """A scene described in words, then its plain description and four answers, in any order.
 
-    A model that can say from words which object is on the left has bound the attributes of each
-    object together and knows its position, so that dream queries can gather what belongs together.
+    A model that can say from words which object is on the left has bound its attributes together
+    and knows its position, so that dream queries can gather what belongs together.
     """
     pairs = []
     for _ in range(batch_size):
@@ -68,10 +68,7 @@ def noted(rng: random.Random, batch_size: int, model):
 
 
 def paraphrases(rng: random.Random, batch_size: int, model):
-    """Three captions of one scene in different words.
-
-    To predict the second and the third, a model has to know which attributes belong together.
-    """
+    """One scene in three wordings: whose an attribute is helps to predict the second and third."""
     texts = [". ".join(renamed(retold(rng, times=3), rng)) for _ in range(batch_size)]
     return laid_out([Document([text]) for text in texts], model)
 
