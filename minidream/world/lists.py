@@ -83,7 +83,7 @@ def note_of(looks: list[Look], rng: random.Random, sized: bool, form: str) -> tu
     """A note on one of the objects, in two parts: ("star", "red"), or ("the star is", "red").
 
     To find the word *before* an earlier occurrence of a word is learned soon if nothing stands
-    between, and after that with words between. Without these, a language model that had read 70,000
+    between, and after that with words between. Without these, a language model that had read 30,000
     questions such as "what color is the star?" still guessed; and one that knew the answers in such
     notes did not know them as answers to questions.
 
