@@ -181,11 +181,8 @@ class ClipStage(SharedStage):
         wrong = (scores[own].argmax(dim=1) != own).float().mean()
         (weight,) = joined_weights(len(own))
         match, wrong = match * weight, wrong * weight
-        total = words + details + match / 4
-        return {
-            **{"total": total, "words": words, "details": details, "misread": misread},
-            **{"match": match, "wrong": wrong},
-        }
+        losses = {"total": words + details + match / 4, "words": words, "details": details}
+        return losses | {"misread": misread, "match": match, "wrong": wrong}
 
     def looks_losses(self, patches: Tensor, looks: Tensor, with_colour: bool):
         """The reader's cross entropy, and the share of patches on objects that it misreads.

@@ -107,14 +107,23 @@ TASKS = {
     ),
 }
 
-LATER = 1500  # from this step on, mostly changes that name an object: earlier they teach to guess
+
+def with_named_edits_between(*others: tuple) -> tuple:
+    """Other tasks in turn, and before each of them changes that name an object."""
+    return tuple(task for other in others for task in ((words.named_edits, 2.0), other))
+
+
+# From this step on, half of all texts change an object by name. Earlier they would teach to guess.
+LATER = 1500
 LATER_TASKS = {
-    "llm": (
-        (words.named_edits, 2.0),
-        (words.restated, 2.0),
-        (words.named_edits, 2.0),
+    "llm": with_named_edits_between(
+        (words.restated, 2.0), (words.answered, 1.0), (words.stories_told, 0.75)
+    ),
+    "lookup": with_named_edits_between(
+        (words.noted, 2.0),
+        (words.restated, 1.5),
         (words.answered, 1.0),
-        (words.named_edits, 2.0),
+        (words.listed, 0.5),
         (words.stories_told, 0.75),
     ),
 }
@@ -173,18 +182,12 @@ def run(
     progress: bool = True,
     compiled: bool = False,
 ) -> None:
-    """Trains one stage, unless it has finished: see `trainer.runs.run_stage`.
+    """Trains one stage, unless it has finished.
 
     Args:
-        name: of the stage.
-        folder: where the parts of earlier stages are, and where everything is saved.
-        seed: of initial weights, batches and noise.
-        steps: None takes the recipe's number.
-        progress: show a progress bar.
+        name, folder, seed, steps, progress: as of `trainer.runs.run_stage`, which also says what
+            is raised.
         compiled: compile the language model first, which takes a minute.
-
-    Raises:
-        TypeError, ValueError, FileNotFoundError, OSError: as `run_stage`.
     """
     folder = as_path(folder)
     start = partial(build, name, folder, seed, compiled)
