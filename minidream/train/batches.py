@@ -9,9 +9,12 @@ documents beside long ones would be mostly padding.
 import random
 
 from ..documents import Document
+from ..images import to_pil
 from ..trainer.lessons import dialogue, document_of, laid_out, pictures, thinking, unzipped
 from ..world.language import description
 from ..world.questions import DESCRIBE, ask
+from ..world.recolouring import recoloured
+from ..world.render import render
 from ..world.scenes import Scene, sample_scene
 from ..world.stories import (
     sample_copy,
@@ -24,13 +27,20 @@ from ..world.wordings import prompt_for, varied_caption
 
 
 def captions(rng: random.Random, batch_size: int, model):
-    """A picture, then its caption, which is learned."""
+    """A picture, then its caption, which is learned.
+
+    Half of the pictures have random colours, and their captions name none. With named colours
+    alone, a model learns not to write *circle* after *purple*, whatever it sees.
+    """
     scenes = [sample_scene(rng) for _ in range(batch_size)]
-    documents = [
-        Document([picture, varied_caption(scene, rng, leading=0.75).text], targets=[])
-        for picture, scene in zip(pictures(scenes, model.decoder.image_size), scenes)
-    ]
-    return laid_out(documents, model)
+    drawn, masks = render(scenes, model.decoder.image_size)
+    drawn[::2] = recoloured(masks[::2], scenes[::2], rng)
+    texts = []
+    for index, scene in enumerate(scenes):
+        named = index % 2 == 1
+        caption = varied_caption(scene, rng, leading=0.75, background=None if named else False)
+        texts.append((caption if named else caption.without("colour")).text)
+    return laid_out([Document([*pair], targets=[]) for pair in zip(to_pil(drawn), texts)], model)
 
 
 def to_be_painted(prompts: list[str], scenes: list[Scene], model):
@@ -53,9 +63,8 @@ def simple_text_to_image(rng: random.Random, batch_size: int, model):
     """The same in the simplest wording: the leading object, the relation, the other object.
 
     A model that cannot tell from the words which object goes where paints both faintly in both
-    positions, and the denoising loss is hardly higher for it. A model that has learned to paint
-    them clearly, in the order of their names, is clearly wrong where the wording differs, and
-    learns from that.
+    positions, at hardly any loss. One that paints them clearly, in the order of their names, is
+    clearly wrong where the wording differs, and learns from that.
     """
     scenes = [sample_scene(rng) for _ in range(batch_size)]
     prompts = [varied_caption(scene, rng, leading=1.0, between=1.0).text for scene in scenes]
@@ -67,19 +76,18 @@ def stories(rng: random.Random, batch_size: int, model):
 
     In half of them, thoughts come before the later pictures.
     """
-    size = model.decoder.image_size
     drawn = [thinking(sample_story(rng), rng, rng.choice((0, 1))) for _ in range(batch_size)]
-    return laid_out([document_of(story, size) for story in drawn], model)
+    return laid_out([document_of(story, model.decoder.image_size) for story in drawn], model)
 
 
 def edits(rng: random.Random, batch_size: int, model):
     """A given picture, a change in words, and the picture to paint; in half, after a thought.
 
-    A quarter of them are of two other kinds: the same shape in another colour (subjects), and
-    copies. A quarter names one of two objects, which is the hardest kind.
+    Half of them name one of two objects, which is the hardest kind. A fifth are of two other kinds:
+    the same shape in another colour (subjects), and copies.
     """
     samplers = (sample_edit, sample_named_edit, sample_subject, sample_copy)
-    drawn = [sample(rng) for sample in rng.choices(samplers, (4, 2, 1, 1), k=batch_size)]
+    drawn = [sample(rng) for sample in rng.choices(samplers, (3, 5, 1, 1), k=batch_size)]
     size = model.decoder.image_size
     documents = [document_of(thinking(story, rng, 0.5), size) for story in drawn]
     return laid_out(documents, model, learn_text=False, read_last=False)

@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from ..documents import IGNORED
 from ..trainer.loop import Recipe
@@ -144,11 +145,9 @@ class ClipStage(SharedStage):
             texts = [caption.without("colour").text for caption in plain]
             return recoloured(masks, scenes, rng), texts, looks, None, None
         captions = [describe(scene, rng).text for scene in scenes]
-        facts_of_captions = [parse_caption(caption) for caption in captions]
+        facts = [parse_caption(caption) for caption in captions]
         readings = [Reading(scene.facts) for scene in scenes]
-        is_true = torch.tensor(
-            [[reading.agrees(facts) for facts in facts_of_captions] for reading in readings]
-        )
+        is_true = torch.tensor([[reading.agrees(one) for one in facts] for reading in readings])
         also_true = is_true & ~torch.eye(len(scenes), dtype=torch.bool)
         return images, [description(scene) for scene in scenes], looks, captions, also_true
 
@@ -203,10 +202,9 @@ class ClipStage(SharedStage):
             for fact in asked
             for where, weight in ((on_objects, of_objects), (empty, of_empty))
         )
-        correct = [
-            logits[fact].argmax(dim=-1)[on_objects] == looks[on_objects][:, fact] for fact in asked
-        ]
-        return details, (1 - torch.stack(correct).all(dim=0).float().mean()) * of_objects
+        right = [logits[fact].argmax(dim=-1) == looks[..., fact] for fact in asked]
+        misread = 1 - torch.stack(right).all(dim=0)[on_objects].float().mean()
+        return details, misread * of_objects
 
     def words_loss(self, patches: Tensor, texts: list[str]) -> Tensor:
         """The mean cross entropy of the words of captions, written after the patches are read.
@@ -215,19 +213,15 @@ class ClipStage(SharedStage):
             patches: states of the vision tower, shape (batch, patches, dim).
             texts: one caption for each picture.
         """
-        rows = [[self.tokenizer.bos, *self.tokenizer.encode(text)] for text in texts]
-        most = max(map(len, rows))
-        ids = torch.tensor([row + [IGNORED] * (most - len(row)) for row in rows])
-        ids = ids.to(patches.device)
-        embedded = self.captioner.embed_tokens(ids.clamp(min=0))
+        bos, eos = self.tokenizer.bos, self.tokenizer.eos
+        rows = [torch.tensor([bos, *self.tokenizer.encode(text), eos]) for text in texts]
+        ids = pad_sequence(rows, batch_first=True, padding_value=IGNORED).to(patches.device)
+        embedded, ends = self.captioner.embed_tokens(ids[:, :-1].clamp(min=0)), ids[:, 1:]
         states = self.captioner(torch.cat([patches, embedded], dim=1))[:, patches.shape[1] :]
-        ends = F.pad(ids[:, 1:], (0, 1), value=IGNORED)
-        lengths = torch.tensor([len(row) for row in rows], device=ids.device)
-        ends[torch.arange(len(ids)), lengths - 1] = self.tokenizer.eos
         logits = rearrange(
             self.captioner.logits(states), "batch words vocabulary -> batch vocabulary words"
         )
-        (weight,) = joined_weights(lengths.sum())
+        (weight,) = joined_weights((ends != IGNORED).sum())
         return F.cross_entropy(logits, ends, ignore_index=IGNORED) * weight
 
     def parts(self):

@@ -35,8 +35,7 @@ class DocumentStage(DocumentLosses):
 
     def __init__(self, name: str, model: DreamLLM):
         super().__init__(model)
-        self.name = name
-        self.tasks, self.recipe = TASKS[name], RECIPES[name]
+        self.name, self.tasks, self.recipe = name, TASKS[name], RECIPES[name]
         self.later_tasks = LATER_TASKS.get(name, self.tasks)
         model.requires_grad_(False)
         for part in LEAVES[name]:
@@ -97,9 +96,10 @@ TASKS = {
     "stage3": (
         (batches.questions, 0.4),
         (batches.edits, 0.4),
-        (batches.captions, 0.4),
+        (batches.captions, 0.5),
         (batches.edits, 0.4),
         (batches.stories, 0.2),
+        (batches.edits, 0.4),
         (words.named_edits, 0.5),
         (words.restated, 0.5),
         (batches.edits, 0.4),
@@ -137,8 +137,8 @@ RECIPES = {
     "llm": Recipe(steps=6000, batch=32, learning_rate=2e-3, weight_decay=0.02),
     "lookup": Recipe(steps=4000, batch=32, learning_rate=1e-3, weight_decay=0.02),
     "stage1": Recipe(steps=600, batch=48, learning_rate=3e-3, weight_decay=0.0, warmup=20),
-    "stage2": Recipe(steps=2000, batch=64, learning_rate=1e-3, weight_decay=0.0),
-    "stage3": Recipe(steps=5000, batch=64, learning_rate=1e-3, weight_decay=0.0),
+    "stage2": Recipe(steps=1600, batch=64, learning_rate=1e-3, weight_decay=0.0),
+    "stage3": Recipe(steps=4000, batch=64, learning_rate=1e-3, weight_decay=0.0),
 }
 
 
