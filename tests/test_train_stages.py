@@ -170,7 +170,7 @@ def test_shipped_tensors_are_the_trained_ones_in_half_precision(folder, shipped)
         "judge.safetensors": ("judge", "judge"),
         "clip_text.safetensors": ("clip", "clip_text"),
         "clip_visual_projection.safetensors": ("clip", "clip_visual_projection"),
-        "stages/llm.llm.safetensors": ("llm", "llm"),
+        "stages/lookup.llm.safetensors": ("lookup", "llm"),
         "stages/stage2.dream_queries.safetensors": ("stage2", "dream_queries"),
     }
     for file, source in sources.items():

@@ -574,6 +574,20 @@ def detectable_with_population_deviation(differences):
     return (student_quantile(0.975, n - 1) + student_quantile(0.8, n - 1)) * error
 
 
+@wrong("07b.1", "on the right, not on the left")
+def padded_before(rows):
+    longest = max(len(vectors) for vectors, _ in rows)
+    vectors = [F.pad(row, (0, 0, longest - len(row), 0)) for row, _ in rows]
+    labels = [F.pad(row, (longest - len(row), 0), value=IGNORED) for _, row in rows]
+    return torch.stack(vectors), torch.stack(labels)
+
+
+@wrong("07b.1", "padding is learned as a token")
+def padded_with_zeros(rows):
+    vectors = torch.nn.utils.rnn.pad_sequence([row for row, _ in rows], batch_first=True)
+    return vectors, torch.nn.utils.rnn.pad_sequence([row for _, row in rows], batch_first=True)
+
+
 # --------------------------------------------------------------------------------------------------
 # 09 and 10
 
@@ -724,6 +738,41 @@ def whatever_they_were_trained_on(runs, first, second):
         for family in (first, second)
     ]
     return t_interval(gains(*scores))
+
+
+# --------------------------------------------------------------------------------------------------
+# 13
+
+
+@wrong("13.1", "a trial counts once, for the first step")
+def whatever_went_wrong(seen, rewritten, painted):
+    return {
+        "seeing": seen.count(False),
+        "rewriting": rewritten.count(False),
+        "painting": painted.count(False),
+    }
+
+
+@wrong("13.1", "the last step that went wrong")
+def overwritten_by_later_steps(seen, rewritten, painted):
+    counts = dict.fromkeys(("seeing", "rewriting", "painting"), 0)
+    for steps in zip(seen, rewritten, painted):
+        failed = None
+        for name, right in zip(counts, steps):
+            failed = failed if right else name
+        if failed:
+            counts[failed] += 1
+    return counts
+
+
+@wrong("13.2", "two moments for each learned parameter")
+def one_moment(frozen, learned):
+    return 2 * frozen + 3 * 4 * learned
+
+
+@wrong("13.2", "no gradient and no moments")
+def everything_learns(frozen, learned):
+    return 2 * frozen + 16 * learned + 4 * frozen + 8 * frozen
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,9 @@ def check_built_on(folder: Path, names: tuple[str, ...]) -> None:
     """Refuses a folder in which a stage was trained on other parts than those that are there."""
     for name in names:
         for path in files_of(name, folder).values():
+            if not path.exists():
+                command = f"python -m minidream.train {name}"
+                raise FileNotFoundError(f"{path} is missing: run `{command}` first")
             refuse_another(path, plan_of_part(path), parts_used(name, folder))
 
 
