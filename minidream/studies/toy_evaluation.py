@@ -30,6 +30,8 @@ EDIT_CATEGORIES = {
     "remove": ("vanish",),
     "compose": ("swap", "exchange"),
 }
+# These make no new combination of shape and colour, so that a held-out one must be there before.
+KEEPING = ("background", "remove")
 # GenEval's categories but counting, which this world has not: the number of objects, and what a
 # prompt leaves out.
 PROMPT_CATEGORIES = {
@@ -283,12 +285,14 @@ class ToyEvaluation:
     def changes(self, rng, held_out, instructions: bool = False) -> list[tuple]:
         """(before, after, the change in words, its category) for each trial.
 
-        The words are instructions ("the same but …"), or either these or sentences of a story.
+        Held out is what there is afterwards; before, only where the change cannot make it so. The
+        words are instructions ("the same but …"), or either these or sentences of a story.
         """
         found, names = [], list(EDIT_CATEGORIES)
         while len(found) < self.n:
             category = names[len(found) % len(names)]
-            edit = edit_of(scene := sample_scene(rng), rng.choice(EDIT_CATEGORIES[category]), rng)
+            scene = sample_scene(rng, held_out=held_out and category in KEEPING)
+            edit = edit_of(scene, rng.choice(EDIT_CATEGORIES[category]), rng)
             if edit is None or is_held_out(edit[0]) != held_out:
                 continue
             after, sentence, instruction = edit
