@@ -1,0 +1,92 @@
+"""lookup_trial.py OPT(adamw|muon) LR STEPS MIX FOLDER START(llm|lookup): a trial of teaching to look up."""
+import random, sys, time, math, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from minidream.documents import collate
+from minidream.train import words, stages
+from minidream.trainer.lessons import questioned, unzipped, replied
+from minidream.weights.parts import assemble
+from minidream.world import texts, lists, stories
+from minidream.world.language import description, describe
+from minidream.world.scenes import sample_scene
+from minidream.world.questions import ask
+opt, lr, steps, mix, folder, start = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4], Path(sys.argv[5]), sys.argv[6]
+before = {"llm": "lookup", "lookup": "stage1"}[start]
+model = assemble(folder, before, ("llm",))
+stage = stages.DocumentStage("lookup", model)
+
+def asked(rng, n, model):
+    """Scenes; several questions at once, each answer learned."""
+    pairs = []
+    for _ in range(n):
+        if rng.random() < .5:
+            looks, sized = lists.sample_looks(rng), rng.random() < .5
+            text = lists.listed(looks, sized)
+            turns = lists.questions_of(looks, rng, sized)[:5]
+        else:
+            text, scene = texts.described(rng, edited=.3)
+            turns = [ask(scene, rng) for _ in range(5)]
+        pairs.append(questioned(text, turns, rng, model))
+    return unzipped(pairs)
+
+def short_edits(rng, n, model):
+    """Named edits of lists, only one changed object to say."""
+    return words.named_edits(rng, n, model)
+
+MIX = {"base": stages.LATER_TASKS["lookup"],
+       "asked": tuple(t for o in ((asked,1.0),(words.noted,2.0),(asked,1.0),(words.restated,1.5)) for t in ((words.named_edits,2.0),o)),
+       "edits": ((words.named_edits,2.0),)*3 + ((words.restated,1.5),)}
+tasks = MIX[mix]
+hidden = [p for n,p in model.llm.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
+ids = {id(p) for p in hidden}
+rest = [p for p in model.llm.parameters() if id(p) not in ids]
+if opt == "muon":
+    optims = [torch.optim.Muon(hidden, lr=lr, weight_decay=.02, adjust_lr_fn="match_rms_adamw"), torch.optim.AdamW(rest, lr=min(lr,1e-3), weight_decay=.02, betas=(.9,.99))]
+else:
+    optims = [torch.optim.AdamW(model.llm.parameters(), lr=lr, weight_decay=.02)]
+
+@torch.no_grad()
+def exact(layouts, documents):
+    b = collate(layouts, model.tokenizer.special.pad)
+    h = model.llm(model.embed(b, []))
+    pred = model.llm.logits(h[:, :-1]).argmax(-1); lab = b.labels[:, 1:]
+    return ((pred == lab) | (lab < 0)).all(1)
+
+def check():
+    model.eval(); out = {}
+    rng = random.Random("check")
+    for kind in stories.NAMING:
+        drawn = []
+        while len(drawn) < 64:
+            s = sample_scene(rng, count=2)
+            e = stories.edit_of(s, kind, rng, .25)
+            if e: drawn.append((f"{describe(s, rng, background=True).text}. {rng.choice(e[1:])}".rstrip("."), e[0]))
+        pairs=[]
+        from minidream.trainer.lessons import dialogue
+        from minidream.world.questions import NOW
+        for t, s in drawn: pairs.append(dialogue(model, [f"{t}. {NOW}"], description(s)))
+        out[kind] = int(exact(*unzipped(pairs)).sum())
+    pairs=[]
+    while len(pairs) < 128:
+        s = sample_scene(rng, count=2); q, a = ask(s, rng)
+        if "col" in q: pairs.append(dialogue(model, [f"{describe(s, rng, background=True).text}. {q}"], a))
+    out["colour of 128"] = int(exact(*unzipped(pairs)).sum())
+    model.train(); return out
+
+t0 = time.time(); print("start", check(), flush=True)
+sums = []
+for step in range(steps):
+    rng = random.Random(f"trial {step}")
+    task, share = tasks[step % len(tasks)]
+    batch = task(rng, round(share * 32), model)
+    f = min(1, (step + 1) / 50) * (1 if step < .6 * steps else max(.05, (steps - step) / (.4 * steps)))
+    loss = stage(batch, torch.Generator().manual_seed(step))["total"]
+    for o in optims:
+        for g in o.param_groups:
+            g.setdefault("base", g["lr"]); g["lr"] = g["base"] * f
+        o.zero_grad()
+    loss.backward(); torch.nn.utils.clip_grad_norm_(model.llm.parameters(), 1.0)
+    for o in optims: o.step()
+    if task is words.named_edits: sums.append(loss.item())
+    if (step + 1) % 100 == 0:
+        print(step + 1, f"{time.time()-t0:.0f}s named {sum(sums[-30:])/max(1,len(sums[-30:])):.4f}", check() if (step+1) % 200 == 0 else "", flush=True)
