@@ -33,7 +33,17 @@ def short_edits(rng, n, model):
     """Named edits of lists, only one changed object to say."""
     return words.named_edits(rng, n, model)
 
-MIX = {"base": stages.LATER_TASKS["lookup"],
+def chat_notes(rng, n, model):
+    """Scenes and lists, and questions in the chat template, each with one answer."""
+    pairs = []
+    for _ in range(n):
+        text, looks, sized = texts.with_looks(rng)
+        note = lists.note_of(looks, rng, sized, rng.choice(("question","question","brief","long")))
+        pairs.append(questioned(text, [note], rng, model))
+    return unzipped(pairs)
+
+N2=(words.noted,2.0); E2=(words.named_edits,2.0)
+MIX = {"notes_edits": (N2,E2), "notes": (N2,N2,N2,E2), "notes_asked": (N2,(asked,1.0)),"base": stages.LATER_TASKS["lookup"],
        "asked": tuple(t for o in ((asked,1.0),(words.noted,2.0),(asked,1.0),(words.restated,1.5)) for t in ((words.named_edits,2.0),o)),
        "edits": ((words.named_edits,2.0),)*3 + ((words.restated,1.5),)}
 tasks = MIX[mix]
@@ -71,6 +81,18 @@ def check():
         s = sample_scene(rng, count=2); q, a = ask(s, rng)
         if "col" in q: pairs.append(dialogue(model, [f"{describe(s, rng, background=True).text}. {q}"], a))
     out["colour of 128"] = int(exact(*unzipped(pairs)).sum())
+    for source in ("list","caption"):
+        for form in lists.FORMS:
+            rng = random.Random("d"); pairs=[]
+            from minidream.trainer.lessons import completed
+            while len(pairs) < 100:
+                if source=="list": looks, sized = lists.sample_looks(rng), rng.random()<.5; text=lists.listed(looks,sized)
+                else:
+                    s = sample_scene(rng, count=2); looks=[o.appearance for o in s.objects]; sized=True; text=describe(s, rng, background=True).text
+                note = lists.note_of(looks, rng, sized, form)
+                if note[1] not in [l[1] for l in looks]: continue
+                pairs.append(questioned(text,[note],rng,model) if form=="question" else completed(text,note,rng,model))
+            out[source[:1]+form[:1]] = int(exact(*unzipped(pairs)).sum())
     model.train(); return out
 
 t0 = time.time(); print("start", check(), flush=True)
