@@ -42,11 +42,22 @@ def chat_notes(rng, n, model):
         pairs.append(questioned(text, [note], rng, model))
     return unzipped(pairs)
 
+def list_notes(rng, n, model):
+    pairs = []
+    from minidream.trainer.lessons import completed
+    for _ in range(n):
+        looks, sized = lists.sample_looks(rng), rng.random() < .5
+        pairs.append(completed(lists.listed(looks, sized), lists.note_of(looks, rng, sized, rng.choice(("brief","long"))), rng, model))
+    return unzipped(pairs)
+
 N2=(words.noted,2.0); E2=(words.named_edits,2.0)
-MIX = {"notes_edits": (N2,E2), "notes": (N2,N2,N2,E2), "notes_asked": (N2,(asked,1.0)),"base": stages.LATER_TASKS["lookup"],
+MIX = {"lists": ((list_notes,2.0),), "later": tuple(t for o in (N2,(words.restated,1.5),(asked,1.0),(words.answered,1.0),(words.listed,.5)) for t in (E2,o)), "mixed": (N2,E2,N2,(words.restated,1.5),N2,(words.answered,1.0)),
+ "notes_edits": (N2,E2), "notes": (N2,N2,N2,E2), "notes_asked": (N2,(asked,1.0)),"base": stages.LATER_TASKS["lookup"],
        "asked": tuple(t for o in ((asked,1.0),(words.noted,2.0),(asked,1.0),(words.restated,1.5)) for t in ((words.named_edits,2.0),o)),
        "edits": ((words.named_edits,2.0),)*3 + ((words.restated,1.5),)}
-tasks = MIX[mix]
+plan = [(m, int(k)) for m, k in (each.split(":") for each in mix.split(","))]
+steps = sum(k for _, k in plan)
+schedule = [m for m, k in plan for _ in range(k)]
 hidden = [p for n,p in model.llm.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
 ids = {id(p) for p in hidden}
 rest = [p for p in model.llm.parameters() if id(p) not in ids]
@@ -99,7 +110,7 @@ t0 = time.time(); print("start", check(), flush=True)
 sums = []
 for step in range(steps):
     rng = random.Random(f"trial {step}")
-    task, share = tasks[step % len(tasks)]
+    tasks = MIX[schedule[step]]; task, share = tasks[step % len(tasks)]
     batch = task(rng, round(share * 32), model)
     f = min(1, (step + 1) / 50) * (1 if step < .6 * steps else max(.05, (steps - step) / (.4 * steps)))
     loss = stage(batch, torch.Generator().manual_seed(step))["total"]
@@ -110,5 +121,6 @@ for step in range(steps):
     loss.backward(); torch.nn.utils.clip_grad_norm_(model.llm.parameters(), 1.0)
     for o in optims: o.step()
     if task is words.named_edits: sums.append(loss.item())
+    if step + 1 == steps or (step + 1) % 400 == 0: torch.save(model.llm.state_dict(), f'/work/exp/trial_{start}_{mix.replace(":","").replace(",","-")}.pt')
     if (step + 1) % 100 == 0:
         print(step + 1, f"{time.time()-t0:.0f}s named {sum(sums[-30:])/max(1,len(sums[-30:])):.4f}", check() if (step+1) % 200 == 0 else "", flush=True)
