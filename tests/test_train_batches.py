@@ -8,7 +8,7 @@ import pytest
 from minidream.documents import Document
 from minidream.images import to_tensor
 from minidream.tokenizers import ToyTokenizer
-from minidream.train import batches, words
+from minidream.train import batches, stages, words
 from minidream.trainer import lessons
 from minidream.weights import toy
 from minidream.world import (
@@ -21,7 +21,7 @@ from minidream.world import (
     wordings,
 )
 from minidream.world.judge import Reading, read_by_colour
-from minidream.world.language import VOCABULARY, parse_prompt
+from minidream.world.language import INVENTED_NAMES, VOCABULARY, parse_prompt
 from minidream.world.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene
 from minidream.world.stories import sample_named_edit
 
@@ -53,7 +53,11 @@ def test_the_given_picture_of_an_edit_is_no_target():
         (words.answered, False, True),
         (words.restated, False, True),
         (words.paraphrases, False, True),
-        (words.listed, False, True),
+        (words.asked, False, True),
+        (words.named_edits, False, True),
+        (words.decided, False, True),
+        (words.noted_in_lists, False, True),
+        (words.placed, False, True),
         (words.noted, False, True),
         (words.stories_told, False, True),
         (batches.captions, False, True),
@@ -61,6 +65,7 @@ def test_the_given_picture_of_an_edit_is_no_target():
         (batches.simple_text_to_image, True, False),
         (batches.stories, True, True),
         (batches.edits, True, None),  # half of them learn a thought
+        (batches.decided_edits, False, True),
         (batches.questions, False, True),
     ],
 )
@@ -130,6 +135,50 @@ def test_texts_alone_are_asked_five_times_about_how_things_are_now(model):
         changed += parse_caption(text) != now
     assert 12 <= known <= 28, "half have invented names"
     assert 2 <= changed <= 12  # three in ten
+
+
+def test_tasks_take_turns_and_later_ones_begin_at_their_steps(model):
+    stage = stages.DocumentStage("llm", model)
+
+    def named(name):
+        return lambda rng, batch_size, model: (name, batch_size)
+
+    stage.tasks = ((named("one"), 1.0), (named("two"), 0.5))
+    stage.later_tasks = {3: ((named("three"), 1.0),), 5: ((named("four"), 2.0),)}
+    drawn, size = [stage.batch(0, step, 0) for step in range(7)], stage.recipe.batch
+    assert [name for name, _ in drawn] == ["one", "two", "one", "three", "three", "four", "four"]
+    assert [count for _, count in drawn] == [size, size / 2, size, size, size, *[2 * size] * 2]
+
+
+@pytest.mark.parametrize(
+    "task", (words.decided, words.noted_in_lists, words.placed, batches.decided_edits)
+)
+def test_a_note_teaches_its_last_word_alone(model, task):
+    for layout in task(random.Random(6), 20, model)[0]:
+        assert [label >= 0 for label in layout.labels] == [False] * (len(layout.ids) - 1) + [True]
+
+
+def test_a_deciding_word_of_an_edit_comes_in_a_thought_or_as_an_answer(model):
+    ends = {"there is a": 0, "answer : a": 0}
+    for layout in words.decided(random.Random(7), 40, model)[0]:
+        (end,) = [end for end in ends if f" {end} " in told(model, layout)]
+        ends[end] += 1
+    assert min(ends.values()) >= 10
+
+
+def test_half_of_the_edits_of_pictures_bring_in_what_has_an_invented_name(model):
+    texts = [
+        told(model, layout) for layout in batches.decided_edits(random.Random(8), 200, model)[0]
+    ]
+    brought = [text for text in texts if re.search(r"(is|as a|is a) \w+ \. now", text)]
+    invented = [text for text in brought if set(text.split()) & set(INVENTED_NAMES)]
+    assert 0.3 < len(invented) / len(brought) < 0.6
+
+
+def test_only_answers_are_learned_of_questions_about_texts(model):
+    for layout in words.asked(random.Random(9), 10, model)[0]:
+        learned = [token for token, label in zip(layout.ids, layout.labels) if label >= 0]
+        assert learned[1::2] == [model.tokenizer.special.eos] * 5, "one word each"
 
 
 def test_invented_names_replace_all_names_consistently():

@@ -1,11 +1,23 @@
 """Texts of a scene and a change, and the scene that there is in the end."""
 
 import random
+from dataclasses import replace
+
+import pytest
 
 from minidream.world.judge import Reading
-from minidream.world.language import parse_caption
-from minidream.world.scenes import is_held_out
-from minidream.world.texts import described, named_edit, retold, with_looks
+from minidream.world.language import describe, parse_caption
+from minidream.world.scenes import COLOURS, SHAPES, Scene, SceneObject, is_held_out, sample_scene
+from minidream.world.stories import NAMING, edit_of
+from minidream.world.texts import (
+    deciding_edit,
+    described,
+    misread,
+    named_edit,
+    placing_note,
+    retold,
+    with_looks,
+)
 
 
 def test_without_a_change_the_text_describes_the_scene():
@@ -50,3 +62,59 @@ def test_looks_are_those_that_there_are_in_the_end():
             assert all(colour in text and shape in text for _, colour, shape in looks)
             assert sized or not {"small", "large"} & set(text.split())
     assert counts == {1, 2, 3, 4, 5, 6}
+
+
+STAR, RING = SceneObject("star", "red", "large"), SceneObject("ring", "blue", "small")
+
+
+@pytest.mark.parametrize("index", (0, 1))
+def test_a_misread_change_is_made_to_the_other_object(index):
+    before = Scene((replace(STAR, x=0.2), replace(RING, x=0.8)), "white")
+    changed, kept = before.objects[index], before.objects[1 - index]
+    pink = replace(before, objects=_pair(replace(changed, colour="pink"), kept, index))
+    other = replace(before, objects=_pair(changed, replace(kept, colour="pink"), index))
+    assert misread(before, pink) == other
+    assert misread(before, replace(before, objects=(kept,))).objects == (changed,)
+
+
+def _pair(first, second, index):
+    return (first, second) if index == 0 else (second, first)
+
+
+def test_a_misread_change_is_never_the_change_itself():
+    rng, kinds = random.Random(5), dict.fromkeys(NAMING, 0)
+    while min(kinds.values()) < 50:
+        before, kind = sample_scene(rng, count=2), rng.choice(NAMING)
+        edit = edit_of(before, kind, rng)
+        if edit:
+            kinds[kind] += 1
+            assert misread(before, edit[0]).facts != edit[0].facts
+
+
+def test_the_deciding_word_is_where_the_two_readings_part():
+    rng, words, new = random.Random(6), set(), set()
+    for _ in range(300):
+        edit = deciding_edit(rng)
+        caption = describe(edit.before, background=True).text
+        assert len(edit.before.objects) == 2 and edit.beginning.startswith("a")
+        # All that comes before the word can be read off the scene, whichever object is meant.
+        assert set(edit.beginning.split()) <= {*caption.split(), "above", "left", "of"}
+        assert not set(edit.new) & set(caption.split())
+        assert set(edit.new) <= {*edit.sentence.split()} & {*edit.instruction.split()}
+        words.add(edit.word)
+        new |= set(edit.new)
+    assert words >= {"small", "large", *COLOURS, *SHAPES} and new == {*COLOURS, *SHAPES}
+
+
+def test_a_placing_note_is_true():
+    rng, sides = random.Random(7), set()
+    for _ in range(200):
+        text, (name, side) = placing_note(rng)
+        if ". " in text:  # something has changed
+            continue
+        sides.add(side)
+        _, relation, looks = parse_caption(text)
+        first = side == relation.split()[0]
+        assert side in ({"left", "right"} if relation == "left of" else {"above", "below"})
+        assert looks[0 if first else 1][2] in name.split()
+    assert sides == {"left", "right", "above", "below"}

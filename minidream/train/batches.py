@@ -10,9 +10,17 @@ import random
 
 from ..documents import Document
 from ..images import to_pil
-from ..trainer.lessons import dialogue, document_of, laid_out, pictures, thinking, unzipped
-from ..world.language import description
-from ..world.questions import DESCRIBE, ask
+from ..trainer.lessons import (
+    decided,
+    dialogue,
+    document_of,
+    laid_out,
+    pictures,
+    thinking,
+    unzipped,
+)
+from ..world.language import description, with_invented_names
+from ..world.questions import DESCRIBE, ask_often
 from ..world.recolouring import recoloured
 from ..world.render import render
 from ..world.scenes import Scene, sample_scene
@@ -23,6 +31,7 @@ from ..world.stories import (
     sample_story,
     sample_subject,
 )
+from ..world.texts import deciding_edit
 from ..world.wordings import prompt_for, varied_caption
 
 
@@ -93,6 +102,22 @@ def edits(rng: random.Random, batch_size: int, model):
     return laid_out(documents, model, learn_text=False, read_last=False)
 
 
+def decided_edits(rng: random.Random, batch_size: int, model):
+    """Edits that name one of two objects, and the thought up to the word that decides which.
+
+    Only this word is learned, and nothing is painted: see `words.decided`. In half of them what the
+    change brings in has an invented name, which goes with any shape and with any colour.
+    """
+    drawn = [deciding_edit(rng) for _ in range(batch_size)]
+    given = pictures([edit.before for edit in drawn], model.decoder.image_size)
+    pairs = []
+    for picture, edit in zip(given, drawn):
+        known = edit.new if rng.random() < 0.5 else ()
+        instruction, word = with_invented_names([edit.instruction, edit.word], rng, known)
+        pairs.append(decided(picture, instruction, edit.beginning, word, model))
+    return unzipped(pairs)
+
+
 def questions(rng: random.Random, batch_size: int, model):
     """A picture and five questions in the chat template, with their answers.
 
@@ -103,7 +128,7 @@ def questions(rng: random.Random, batch_size: int, model):
     for scene, picture in zip(scenes, pictures(scenes, model.decoder.image_size)):
         # A sequence consists mostly of the picture's patches, so each picture gets several
         # questions.
-        (question, reply), *more = [ask(scene, rng) for _ in range(5)]
+        (question, reply), *more = [ask_often(scene, rng) for _ in range(5)]
         if rng.random() < 1 / 3:
             question, reply = DESCRIBE, description(scene, background=False)
         pairs.append(dialogue(model, [picture, question], reply, more))

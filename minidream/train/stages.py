@@ -36,7 +36,7 @@ class DocumentStage(DocumentLosses):
     def __init__(self, name: str, model: DreamLLM):
         super().__init__(model)
         self.name, self.tasks, self.recipe = name, TASKS[name], RECIPES[name]
-        self.later_tasks = LATER_TASKS.get(name, self.tasks)
+        self.later_tasks = LATER_TASKS.get(name, {})
         model.requires_grad_(False)
         for part in LEAVES[name]:
             self.parts()[part].requires_grad_(True)
@@ -44,7 +44,9 @@ class DocumentStage(DocumentLosses):
     def batch(self, seed: int, step: int, process: int):
         """Layouts and documents of one task; the tasks take turns."""
         rng = random.Random(f"{self.name} {seed} {step} {process}")
-        tasks = self.later_tasks if step >= LATER else self.tasks
+        tasks = self.tasks
+        for first, later in self.later_tasks.items():
+            tasks = later if step >= first else tasks
         task, share = tasks[step % len(tasks)]
         return task(rng, round(share * self.recipe.batch), self.model)
 
@@ -64,20 +66,7 @@ TASKS = {
         (words.restated, 2.0),
         (words.stories_told, 0.75),
     ),
-    "lookup": (
-        (words.noted, 2.0),
-        (words.named_edits, 2.0),
-        (words.noted, 2.0),
-        (words.named_edits, 2.0),
-        (words.noted, 2.0),
-        (words.restated, 1.5),
-        (words.noted, 2.0),
-        (words.named_edits, 2.0),
-        (words.listed, 0.5),
-        (words.named_edits, 2.0),
-        (words.answered, 1.0),
-        (words.stories_told, 0.75),
-    ),
+    "lookup": ((words.noted_in_lists, 2.0),),
     "stage1": (
         (batches.simple_text_to_image, 1.0),
         (batches.captions, 0.5),
@@ -88,44 +77,59 @@ TASKS = {
         (batches.simple_text_to_image, 1.0),
         (batches.captions, 0.5),
         (batches.text_to_image, 1.0),
-        (batches.stories, 0.15),
+        (batches.decided_edits, 0.5),
         (batches.simple_text_to_image, 1.0),
-        (words.named_edits, 0.5),
+        (batches.stories, 0.15),
+        (batches.text_to_image, 1.0),
+        (words.decided, 0.75),
         (words.restated, 0.5),
     ),
     "stage3": (
+        (batches.edits, 0.4),
         (batches.questions, 0.4),
         (batches.edits, 0.4),
+        (batches.decided_edits, 0.5),
+        (batches.stories, 0.2),
         (batches.captions, 0.5),
         (batches.edits, 0.4),
-        (batches.stories, 0.2),
+        (words.decided, 0.75),
         (batches.edits, 0.4),
-        (words.named_edits, 0.5),
+        (batches.questions, 0.4),
         (words.restated, 0.5),
-        (batches.edits, 0.4),
+        (batches.decided_edits, 0.5),
         (batches.text_to_image, 0.75),
     ),
 }
 
 
-def with_named_edits_between(*others: tuple) -> tuple:
-    """Other tasks in turn, and before each of them changes that name an object."""
-    return tuple(task for other in others for task in ((words.named_edits, 2.0), other))
+def with_one_between(one: tuple, *others: tuple) -> tuple:
+    """Other tasks in turn, and before each of them the same one."""
+    return tuple(task for other in others for task in (one, other))
 
 
-# From this step on, half of all texts change an object by name. Earlier they would teach to guess.
-LATER = 1500
+# Tasks from a later step on, by this step. They need what is learned first: at the beginning they
+# would teach to guess.
 LATER_TASKS = {
-    "llm": with_named_edits_between(
-        (words.restated, 2.0), (words.answered, 1.0), (words.stories_told, 0.75)
-    ),
-    "lookup": with_named_edits_between(
-        (words.noted, 2.0),
-        (words.restated, 1.5),
-        (words.answered, 1.0),
-        (words.listed, 0.5),
-        (words.stories_told, 0.75),
-    ),
+    "llm": {
+        1500: with_one_between(
+            (words.named_edits, 2.0),
+            (words.restated, 2.0),
+            (words.answered, 1.0),
+            (words.stories_told, 0.75),
+        ),
+    },
+    "lookup": {
+        600: with_one_between(
+            (words.decided, 2.0),
+            (words.noted, 2.0),
+            (words.asked, 1.0),
+            (words.placed, 2.0),
+            (words.restated, 1.5),
+            (words.noted, 2.0),
+            (words.asked, 1.0),
+            (words.stories_told, 0.75),
+        ),
+    },
 }
 
 RECIPES = {
@@ -135,10 +139,10 @@ RECIPES = {
     "unet": pretraining.UnetStage.recipe,
     "clip": clip_stages.ClipStage.recipe,
     "llm": Recipe(steps=6000, batch=32, learning_rate=2e-3, weight_decay=0.02),
-    "lookup": Recipe(steps=4000, batch=32, learning_rate=1e-3, weight_decay=0.02),
+    "lookup": Recipe(steps=3000, batch=32, learning_rate=1e-3, weight_decay=0.02),
     "stage1": Recipe(steps=600, batch=48, learning_rate=3e-3, weight_decay=0.0, warmup=20),
-    "stage2": Recipe(steps=1600, batch=64, learning_rate=1e-3, weight_decay=0.0),
-    "stage3": Recipe(steps=4000, batch=64, learning_rate=1e-3, weight_decay=0.0),
+    "stage2": Recipe(steps=2000, batch=64, learning_rate=1e-3, weight_decay=0.0),
+    "stage3": Recipe(steps=4200, batch=64, learning_rate=1e-3, weight_decay=0.0),
 }
 
 

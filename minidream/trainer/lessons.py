@@ -148,18 +148,40 @@ def questioned(text: str, turns: list[tuple[str, str]], rng: random.Random, mode
     return dialogue(model, [f"{text}. {question}"], reply, more)
 
 
-def completed(text: str, note: tuple[str, str], rng: random.Random, model):
+def completed(text: str, note: tuple[str, str], rng: random.Random, model, question: str = ""):
     """The layout and the document of a text and a note on it. Only the note's end is learned.
 
     Args:
         text: without a full stop.
         note: its beginning, and its end.
         rng: decides about invented names.
-        model: its tokenizer is used.
+        model: its tokenizer and its chat template are used.
+        question: what the note answers in the chat template; "" is for a note in running text.
     """
     text, beginning, end = renamed([text, *note], rng)
-    encode, layout = model.tokenizer.encode, Layout()
-    read = [model.tokenizer.special.bos, *encode(f"{text}. {beginning}")]
-    layout.add(read, learned=False)
+    encode = model.tokenizer.encode
+    if question:
+        layout, _ = turn_layout(model, [f"{text}. {question}"])
+        layout.add(encode(beginning), learned=False)
+    else:
+        layout = Layout()
+        read = [model.tokenizer.special.bos, *encode(f"{text}. {beginning}")]
+        layout.add(read, learned=False)
     layout.add(encode(end), learned=True)
     return layout, Document([])
+
+
+def decided(picture, instruction: str, beginning: str, word: str, model):
+    """The layout and the document of an edit and how the thought begins that it calls for.
+
+    Args:
+        picture: a PIL image.
+        instruction: without a full stop.
+        beginning: of the thought.
+        word: its next word, which alone is learned.
+        model: its tokenizer is used.
+    """
+    items = [picture, f"{instruction}{OPENINGS[1]} {beginning}", word]
+    document, learned = Document(items, targets=[]), (False, False, True)
+    tokenizer, patches = model.tokenizer, model.vision.patches
+    return lay_out(document, tokenizer, model.queries, patches, learned, end=False), document

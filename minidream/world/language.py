@@ -6,6 +6,7 @@ Captions come in many phrasings, so that the position of a word says nothing abo
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .scenes import (
@@ -95,9 +96,16 @@ def phrase(text: str, role: tuple | None = None) -> Phrase:
     return Phrase(words, (role,) * len(words))
 
 
-def with_invented_names(texts: list[str], rng: random.Random) -> list[str]:
-    """The texts with every colour, shape and background under an invented name, the same in all."""
-    known = [*COLOURS, *SHAPES, *BACKGROUNDS]
+def with_invented_names(
+    texts: list[str], rng: random.Random, known: Sequence[str] = (*COLOURS, *SHAPES, *BACKGROUNDS)
+) -> list[str]:
+    """The texts with every colour, shape and background under an invented name, the same in all.
+
+    Args:
+        texts: in lower case.
+        rng: draws the names.
+        known: the words to be replaced.
+    """
     names = dict(zip(known, rng.sample(INVENTED_NAMES, len(known))))
     return [re.sub(r"[a-z]+", lambda word: names.get(word[0], word[0]), text) for text in texts]
 

@@ -30,57 +30,12 @@ def listed(looks: list[Look], sized: bool) -> str:
     return " and ".join(" ".join([article_for(words[0]), *words]) for words in named)
 
 
-def change_of(looks: list[Look], rng: random.Random, sized: bool) -> tuple[list[Look], str]:
-    """The list after one object has changed, and the instruction that asks for it.
-
-    Args:
-        looks: what there is.
-        rng: draws the object, how it is called, and what it becomes.
-        sized: whether sizes are named and may change.
-    """
-    while True:
-        index, kind = rng.randrange(len(looks)), rng.choice(("colour", "shape", "none", "size"))
-        size, colour, shape = looks[index]
-        name = rng.choice((shape, f"{colour} {shape}"))
-        others = [look for look in looks if look != looks[index]]
-        if kind == "none":
-            return others, f"the same but without the {name}"
-        if kind == "size" and not sized:
-            continue
-        if kind == "colour":
-            taken = [other[1] for other in looks]
-            colour = rng.choice([word for word in COLOURS if word not in taken])
-        elif kind == "shape":
-            taken = [other[2] for other in looks]
-            free = [word for word in SHAPES if word not in taken]
-            shape = rng.choice(free or [shape])
-        else:
-            size = "large" if size == "small" else "small"
-        new = (size, colour, shape)
-        if new == looks[index] or (shape, colour) in HELD_OUT_COMBINATIONS:
-            continue
-        words = {"colour": colour, "shape": f"{article_for(shape)} {shape}"}
-        words["size"] = "larger" if size == "large" else "smaller"
-        changed = [*looks[:index], new, *looks[index + 1 :]]
-        return changed, f"the same but the {name} is {words[kind]}"
-
-
-def questions_of(looks: list[Look], rng: random.Random, sized: bool) -> list[tuple[str, str]]:
-    """All questions about every object, each with its answer, in any order."""
-    turns = []
-    for size, colour, shape in looks:
-        turns.append((f"what {rng.choice(('color', 'colour'))} is the {shape}?", colour))
-        turns.append((f"what shape is the {colour} {rng.choice(('thing', 'object'))}?", shape))
-        turns += [(f"what size is the {colour} {shape}?", size)] if sized else []
-    rng.shuffle(turns)
-    return turns
-
-
 FORMS = ("brief", "long", "question")  # of notes
 
 
 def note_of(looks: list[Look], rng: random.Random, sized: bool, form: str) -> tuple[str, str]:
-    """A note on one of the objects, in two parts: ("star", "red"), or ("the star is", "red").
+    """A note on one of the objects, in two parts: ("star", "red"), or ("the color of the star
+    is", "red").
 
     To find the word *before* an earlier occurrence of a word is learned soon if nothing stands
     between, and after that with words between. Without these, a language model that had read 30,000
@@ -97,7 +52,11 @@ def note_of(looks: list[Look], rng: random.Random, sized: bool, form: str) -> tu
     notes = []
     for size, colour, shape in looks:
         if sum(look[2] == shape for look in looks) == 1:
-            words = (shape, f"the {shape} is", f"what {colour_word} is the {shape}?")
+            words = (
+                shape,
+                f"the {colour_word} of the {shape} is",
+                f"what {colour_word} is the {shape}?",
+            )
             notes.append((words, colour))
         if sum(look[1] == colour for look in looks) == 1:
             name = f"{colour} {thing}"

@@ -143,18 +143,21 @@ def sample_edit_of(
             return edit
 
 
-def sample_named_edit_of(scene: Scene, rng: random.Random) -> tuple[Scene, str, str]:
+def sample_named_edit_of(
+    scene: Scene, rng: random.Random, by_colour: float = 0.5
+) -> tuple[Scene, str, str]:
     """A random edit, as `edit_of`, that names one of two objects and whose result is not held out.
 
-    Half of them call it by colour and shape. To replace a colour where it is written is easy; from
-    there, a model learns to find the colour of an object that is called by its shape.
+    To replace a colour where it is written is easy; from there, a model learns to find the colour
+    of an object that is called by its shape.
 
     Args:
         scene: of two objects.
         rng: the source of randomness.
+        by_colour: as in `edit_of`.
     """
     while True:
-        edit = edit_of(scene, rng.choice(NAMING), rng, by_colour=0.5)
+        edit = edit_of(scene, rng.choice(NAMING), rng, by_colour)
         if edit and not is_held_out(edit[0]):
             return edit
 

@@ -1,10 +1,11 @@
 """Texts that describe scenes and changes of them, each with the scene that there is in the end."""
 
 import random
+from dataclasses import dataclass, replace
 
-from .language import description
+from .language import description, referring_expression
 from .lists import Look, listed, sample_looks
-from .scenes import Scene, sample_scene
+from .scenes import COLOURS, SHAPES, Scene, sample_scene
 from .stories import sample_edit_of, sample_named_edit_of
 from .wordings import varied_caption
 
@@ -36,9 +37,74 @@ def named_edit(rng: random.Random) -> tuple[str, Scene]:
     """
     before = sample_scene(rng, count=2)
     after, *wordings = sample_named_edit_of(before, rng)
+    return f"{caption_before(before, rng)}. {rng.choice(wordings)}".rstrip("."), after
+
+
+def caption_before(scene: Scene, rng: random.Random) -> str:
+    """A caption for a text with a change; half of them in the words of the plain description."""
     plain = rng.random() < 0.5
-    caption = description(before) if plain else varied_caption(before, rng, background=True).text
-    return f"{caption}. {rng.choice(wordings)}".rstrip("."), after
+    return description(scene) if plain else varied_caption(scene, rng, background=True).text
+
+
+@dataclass(frozen=True)
+class DecidingEdit:
+    """A change that names one of two objects, and the word of the result that decides which.
+
+    before: the scene with two objects.
+    sentence, instruction: the change, told and asked for, both without a full stop.
+    new: the colour or the shape that the change brings in, if any.
+    beginning: how the plain description of the result begins.
+    word: its next word, the first that would be another if the change meant the other object.
+    """
+
+    before: Scene
+    sentence: str
+    instruction: str
+    new: tuple[str, ...]
+    beginning: str
+    word: str
+
+
+def deciding_edit(rng: random.Random) -> DecidingEdit:
+    """A random one whose result is not held out."""
+    before = sample_scene(rng, count=2)
+    after, *wordings = sample_named_edit_of(before, rng, by_colour=0.25)
+    old, meant, mistaken = (
+        description(scene).split() for scene in (before, after, misread(before, after))
+    )
+    new = tuple(word for word in meant if word in (*COLOURS, *SHAPES) and word not in old)
+    place = [one == other for one, other in zip(meant, mistaken)].index(False)
+    sentence, instruction = (words.rstrip(".") for words in wordings)
+    return DecidingEdit(before, sentence, instruction, new, " ".join(meant[:place]), meant[place])
+
+
+def placing_note(rng: random.Random) -> tuple[str, tuple[str, str]]:
+    """A text on two objects, and a note that says where one of them is: ("the star is", "left")."""
+    scene = None
+    while scene is None or len(scene.objects) < 2:
+        text, scene = described(rng, edited=0.3)
+    index = rng.randrange(2)
+    name, (side, *_) = referring_expression(scene, index), scene.relation_of(index).split()
+    return text, (f"the {name} is", side)
+
+
+def misread(before: Scene, after: Scene) -> Scene:
+    """What there would be if a change had meant the other of two objects.
+
+    Args:
+        before: a scene of two objects.
+        after: the same, but one of them is gone or looks different.
+    """
+    looks = [item.appearance for item in after.objects]
+    (index,) = [index for index, item in enumerate(before.objects) if item.appearance not in looks]
+    other = before.objects[1 - index]
+    if len(looks) == 1:
+        return replace(before, objects=(before.objects[index],))
+    old, new = before.objects[index], after.objects[index]
+    attributes = {name: getattr(new, name) for name in ("size", "colour", "shape")}
+    changed = {name: word for name, word in attributes.items() if word != getattr(old, name)}
+    pair = [old, replace(other, **changed)]
+    return replace(before, objects=tuple(pair if index == 0 else pair[::-1]))
 
 
 def retold(rng: random.Random, times: int) -> list[str]:

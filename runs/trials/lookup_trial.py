@@ -10,9 +10,11 @@ from minidream.world import texts, lists, stories
 from minidream.world.language import description, describe
 from minidream.world.scenes import sample_scene
 from minidream.world.questions import ask
+import os
 opt, lr, steps, mix, folder, start = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4], Path(sys.argv[5]), sys.argv[6]
 before = {"llm": "lookup", "lookup": "stage1"}[start]
 model = assemble(folder, before, ("llm",))
+if os.environ.get("FROM"): model.llm.load_state_dict(torch.load(os.environ["FROM"], weights_only=True))
 stage = stages.DocumentStage("lookup", model)
 
 def asked(rng, n, model):
@@ -50,8 +52,33 @@ def list_notes(rng, n, model):
         pairs.append(completed(lists.listed(looks, sized), lists.note_of(looks, rng, sized, rng.choice(("brief","long"))), rng, model))
     return unzipped(pairs)
 
-N2=(words.noted,2.0); E2=(words.named_edits,2.0)
-MIX = {"lists": ((list_notes,2.0),), "later": tuple(t for o in (N2,(words.restated,1.5),(asked,1.0),(words.answered,1.0),(words.listed,.5)) for t in (E2,o)), "mixed": (N2,E2,N2,(words.restated,1.5),N2,(words.answered,1.0)),
+ROLES = {"left of": "left", "right of": "right", "above": "above", "below": "below"}
+
+def role_note(rng, edited=.3, plain=.3, copies=True):
+    """A scene of two objects and a note that says where one of them is."""
+    from minidream.world.wordings import varied_caption
+    while True:
+        scene = sample_scene(rng, count=2)
+        text = description(scene) if rng.random() < plain else varied_caption(scene, rng, background=True).text
+        if rng.random() < edited:
+            scene, *wordings = stories.sample_edit_of(scene, rng)
+            text = f"{text}. {rng.choice(wordings)}".rstrip(".")
+        if len(scene.objects) < 2: continue
+        i = rng.randrange(2); o, other = scene.objects[i], scene.objects[1-i]
+        names = [f"the {o.colour} {o.shape} is"]
+        if o.shape != other.shape: names += [f"{o.shape} is", f"the {o.shape} is"] * 2
+        if o.colour != other.colour: names += [f"{o.colour} is", f"the {o.colour} thing is"]
+        return text, (rng.choice(names), ROLES[scene.relation_of(i)])
+
+def role_notes(rng, n, model, edited=.3, plain=.3):
+    from minidream.trainer.lessons import completed
+    return unzipped([completed(*role_note(rng, edited, plain), rng, model) for _ in range(n)])
+
+def plain_roles(rng, n, model):
+    return role_notes(rng, n, model, 0., 1.)
+
+N2=(words.noted,2.0); R2=(role_notes,2.0); P2=(plain_roles,2.0); E2=(words.named_edits,2.0)
+MIX = {"roles": (R2,N2,R2,(words.restated,1.5)), "plainroles": (P2,R2,P2,N2), "listroles": ((list_notes,2.0),P2), "listplain": ((list_notes,2.0),P2,N2,R2), "roles_later": (R2,E2,N2,E2,R2,(words.restated,1.5),N2,E2,R2,(words.answered,1.0)), "lists": ((list_notes,2.0),), "later": tuple(t for o in (N2,(words.restated,1.5),(asked,1.0),(words.answered,1.0),(words.listed,.5)) for t in (E2,o)), "mixed": (N2,E2,N2,(words.restated,1.5),N2,(words.answered,1.0)),
  "notes_edits": (N2,E2), "notes": (N2,N2,N2,E2), "notes_asked": (N2,(asked,1.0)),"base": stages.LATER_TASKS["lookup"],
        "asked": tuple(t for o in ((asked,1.0),(words.noted,2.0),(asked,1.0),(words.restated,1.5)) for t in ((words.named_edits,2.0),o)),
        "edits": ((words.named_edits,2.0),)*3 + ((words.restated,1.5),)}
@@ -104,6 +131,10 @@ def check():
                 if note[1] not in [l[1] for l in looks]: continue
                 pairs.append(questioned(text,[note],rng,model) if form=="question" else completed(text,note,rng,model))
             out[source[:1]+form[:1]] = int(exact(*unzipped(pairs)).sum())
+    rng = random.Random("r"); from minidream.trainer.lessons import completed
+    out["role"] = int(exact(*unzipped([completed(*role_note(rng, 0.), rng, model) for _ in range(100)])).sum())
+    rng = random.Random("e"); out["restate"] = int(exact(*words.restated(rng, 100, model)).sum())
+    rng = random.Random("f"); out["named"] = int(exact(*words.named_edits(rng, 100, model)).sum())
     model.train(); return out
 
 t0 = time.time(); print("start", check(), flush=True)
@@ -121,6 +152,6 @@ for step in range(steps):
     loss.backward(); torch.nn.utils.clip_grad_norm_(model.llm.parameters(), 1.0)
     for o in optims: o.step()
     if task is words.named_edits: sums.append(loss.item())
-    if step + 1 == steps or (step + 1) % 400 == 0: torch.save(model.llm.state_dict(), f'/work/exp/trial_{start}_{mix.replace(":","").replace(",","-")}.pt')
+    if step + 1 == steps or (step + 1) % 400 == 0: torch.save(model.llm.state_dict(), os.environ['OUT'])
     if (step + 1) % 100 == 0:
         print(step + 1, f"{time.time()-t0:.0f}s named {sum(sums[-30:])/max(1,len(sums[-30:])):.4f}", check() if (step+1) % 200 == 0 else "", flush=True)
