@@ -103,7 +103,7 @@ def edits(rng: random.Random, batch_size: int, model):
 
 
 def decided_edits(rng: random.Random, batch_size: int, model):
-    """Edits that name one of two objects, and the thought up to the word that decides which.
+    """Edits that name one of two objects, and the thought up to a word that depends on which.
 
     Only this word is learned, and nothing is painted: see `words.decided`. In half of them what the
     change brings in has an invented name, which goes with any shape and with any colour.

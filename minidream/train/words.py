@@ -44,10 +44,10 @@ def named_edits(rng: random.Random, batch_size: int, model):
 
 
 def decided(rng: random.Random, batch_size: int, model):
-    """As `named_edits`, but the reply breaks off after the word that decides which object is meant.
+    """As `named_edits`, but a reply breaks off after a word that depends on which object is meant.
 
-    Only this word is learned. It is one of fifteen in a whole reply, too few for the model to find
-    out what it depends on: after 200,000 whole replies it still guessed.
+    Only this word is learned. In whole replies it is one or two words of fifteen, too few for the
+    model to find out what they depend on: after 200,000 of them it still guessed.
     """
     pairs = []
     for _ in range(batch_size):

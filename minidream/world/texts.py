@@ -48,13 +48,13 @@ def caption_before(scene: Scene, rng: random.Random) -> str:
 
 @dataclass(frozen=True)
 class DecidingEdit:
-    """A change that names one of two objects, and the word of the result that decides which.
+    """A change that names one of two objects, and a word of the result that depends on which.
 
     before: the scene with two objects.
     sentence, instruction: the change, told and asked for, both without a full stop.
     new: the colour or the shape that the change brings in, if any.
     beginning: how the plain description of the result begins.
-    word: its next word, the first that would be another if the change meant the other object.
+    word: its next word, one that would be another if the change meant the other object.
     """
 
     before: Scene
@@ -73,7 +73,8 @@ def deciding_edit(rng: random.Random) -> DecidingEdit:
         description(scene).split() for scene in (before, after, misread(before, after))
     )
     new = tuple(word for word in meant if word in (*COLOURS, *SHAPES) and word not in old)
-    place = [one == other for one, other in zip(meant, mistaken)].index(False)
+    places = [place for place, word in enumerate(meant) if word != mistaken[place]]
+    place = rng.choice(places)
     sentence, instruction = (words.rstrip(".") for words in wordings)
     return DecidingEdit(before, sentence, instruction, new, " ".join(meant[:place]), meant[place])
 
