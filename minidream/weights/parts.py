@@ -24,7 +24,6 @@ LEAVES = {
     "unet": ("unet",),
     "clip": ("clip_vision", "clip_text", "clip_visual_projection"),
     "llm": ("llm",),
-    "lookup": ("llm",),
     "stage1": ("visual_projector", "dream_queries", "condition_projector"),
     "stage2": ("llm", "visual_projector", "dream_queries", "condition_projector"),
     "stage3": ("llm", "visual_projector", "dream_queries", "condition_projector"),
@@ -40,7 +39,6 @@ FROZEN = ("clip_vision", "vae", "unet")
 NEEDS = {
     "unet": ("vae", "clip_text"),
     "clip": ("clip_text",),
-    "lookup": ("llm",),
     "stage1": (*FROZEN, "llm"),
     "stage2": (*FROZEN, *LEAVES["stage2"]),
     "stage3": (*FROZEN, *LEAVES["stage3"]),
@@ -48,7 +46,7 @@ NEEDS = {
 
 # The parts of these stages ship beside the finished toy, so that each of the paper's stages can be
 # run without the stages before it.
-SHIPPED = ("lookup", "stage1", "stage2")
+SHIPPED = ("llm", "stage1", "stage2")
 
 
 def parts_of(model: DreamLLM) -> dict[str, nn.Module]:
