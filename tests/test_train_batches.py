@@ -54,6 +54,7 @@ def test_the_given_picture_of_an_edit_is_no_target():
         (words.restated, False, True),
         (words.paraphrases, False, True),
         (words.asked, False, True),
+        (words.named_edits, False, True),
         (words.decided, False, True),
         (words.noted_in_lists, False, True),
         (words.placed, False, True),

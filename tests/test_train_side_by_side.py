@@ -27,7 +27,8 @@ sys.exit(3 if fails == "others" and name == "judge" else 0)
 def test_a_stage_waits_for_those_that_leave_what_it_starts_from():
     assert built_on("judge") == built_on("vae") == built_on("text") == built_on("llm") == set()
     assert built_on("unet") == {"vae", "text"} and built_on("clip") == {"text"}
-    assert built_on("stage1") == {"clip", "vae", "unet", "llm"}
+    assert built_on("stage1") == {"clip", "vae", "unet", "lookup"}
+    assert built_on("lookup") == {"llm"}
     assert built_on("stage3") == {"clip", "vae", "unet", "stage2"}
     assert waiting_for("judge") == waiting_for("stage3") == set()
     assert waiting_for("text") == {"unet", "clip", "stage1", "stage2", "stage3"}

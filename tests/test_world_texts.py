@@ -13,6 +13,7 @@ from minidream.world.texts import (
     deciding_edit,
     described,
     misread,
+    named_edit,
     placing_note,
     retold,
     with_looks,
@@ -28,12 +29,21 @@ def test_without_a_change_the_text_describes_the_scene():
 
 def test_with_a_change_the_scene_is_another_one_than_described():
     rng = random.Random(1)
-    for _ in range(200):
-        text, scene = described(rng, edited=1.0)
+    for sample in [lambda: described(rng, edited=1.0)] * 100 + [lambda: named_edit(rng)] * 100:
+        text, scene = sample()
         caption, *change = text.split(". ")
         assert len(change) == 1, text
         assert not Reading(scene.facts).agrees(parse_caption(caption)), text
         assert not is_held_out(scene)
+
+
+def test_a_named_change_names_one_of_two_objects():
+    rng = random.Random(2)
+    for _ in range(100):
+        caption, change = named_edit(rng)[0].split(". ")
+        _, _, looks = parse_caption(caption)
+        named = [look for look in looks if look[2] in change.split() or look[1] in change.split()]
+        assert len(looks) == 2 and named, change
 
 
 def test_what_is_retold_is_the_same_scene():

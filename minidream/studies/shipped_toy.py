@@ -173,6 +173,7 @@ WHAT_LEARNS = {
     "unet": "U-Net on frozen CLIP text states",
     "clip": "CLIP's vision tower, from pictures and captions",
     "llm": "language model, from words alone",
+    "lookup": "the same: whose an attribute is",
     "stage1": "I: dream queries, both projectors",
     "stage2": "II: these and the language model, interleaved",
     "stage3": "III: the same, instructions",

@@ -66,6 +66,7 @@ TASKS = {
         (words.restated, 2.0),
         (words.stories_told, 0.75),
     ),
+    "lookup": ((words.noted_in_lists, 2.0),),
     "stage1": (
         (batches.simple_text_to_image, 1.0),
         (batches.captions, 0.5),
@@ -110,8 +111,15 @@ def with_one_between(one: tuple, *others: tuple) -> tuple:
 # would teach to guess.
 LATER_TASKS = {
     "llm": {
-        1500: ((words.noted_in_lists, 2.0),),
-        2400: with_one_between(
+        1500: with_one_between(
+            (words.named_edits, 2.0),
+            (words.restated, 2.0),
+            (words.answered, 1.0),
+            (words.stories_told, 0.75),
+        ),
+    },
+    "lookup": {
+        600: with_one_between(
             (words.decided, 2.0),
             (words.noted, 2.0),
             (words.asked, 1.0),
@@ -130,7 +138,8 @@ RECIPES = {
     "text": clip_stages.TextStage.recipe,
     "unet": pretraining.UnetStage.recipe,
     "clip": clip_stages.ClipStage.recipe,
-    "llm": Recipe(steps=5500, batch=32, learning_rate=1.5e-3, weight_decay=0.02),
+    "llm": Recipe(steps=6000, batch=32, learning_rate=2e-3, weight_decay=0.02),
+    "lookup": Recipe(steps=3000, batch=32, learning_rate=1e-3, weight_decay=0.02),
     "stage1": Recipe(steps=600, batch=48, learning_rate=3e-3, weight_decay=0.0, warmup=20),
     "stage2": Recipe(steps=2000, batch=64, learning_rate=1e-3, weight_decay=0.0),
     "stage3": Recipe(steps=4200, batch=64, learning_rate=1e-3, weight_decay=0.0),

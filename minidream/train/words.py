@@ -26,6 +26,7 @@ from ..world.texts import (
     caption_before,
     deciding_edit,
     described,
+    named_edit,
     placing_note,
     retold,
     with_looks,
@@ -37,8 +38,13 @@ def restated(rng: random.Random, batch_size: int, model):
     return replied([described(rng, edited=0.7) for _ in range(batch_size)], rng, model)
 
 
+def named_edits(rng: random.Random, batch_size: int, model):
+    """Two objects, a change that names one of them, and the plain description of the result."""
+    return replied([named_edit(rng) for _ in range(batch_size)], rng, model)
+
+
 def decided(rng: random.Random, batch_size: int, model):
-    """Two objects, a change that names one, and a reply up to a word that depends on which one.
+    """As `named_edits`, but a reply breaks off after a word that depends on which object is meant.
 
     Only this word is learned. In whole replies it is one or two words of fifteen, too few for the
     model to find out what they depend on: after 200,000 of them it still guessed.

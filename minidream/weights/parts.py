@@ -24,6 +24,7 @@ LEAVES = {
     "unet": ("unet",),
     "clip": ("clip_vision", "clip_text", "clip_visual_projection"),
     "llm": ("llm",),
+    "lookup": ("llm",),
     "stage1": ("visual_projector", "dream_queries", "condition_projector"),
     "stage2": ("llm", "visual_projector", "dream_queries", "condition_projector"),
     "stage3": ("llm", "visual_projector", "dream_queries", "condition_projector"),
@@ -39,6 +40,7 @@ FROZEN = ("clip_vision", "vae", "unet")
 NEEDS = {
     "unet": ("vae", "clip_text"),
     "clip": ("clip_text",),
+    "lookup": ("llm",),
     "stage1": (*FROZEN, "llm"),
     "stage2": (*FROZEN, *LEAVES["stage2"]),
     "stage3": (*FROZEN, *LEAVES["stage3"]),
@@ -46,7 +48,7 @@ NEEDS = {
 
 # The parts of these stages ship beside the finished toy, so that each of the paper's stages can be
 # run without the stages before it.
-SHIPPED = ("llm", "stage1", "stage2")
+SHIPPED = ("lookup", "stage1", "stage2")
 
 
 def parts_of(model: DreamLLM) -> dict[str, nn.Module]:

@@ -28,6 +28,18 @@ def described(rng: random.Random, edited: float) -> tuple[str, Scene]:
     return f"{caption}. {rng.choice(wordings)}".rstrip("."), after
 
 
+def named_edit(rng: random.Random) -> tuple[str, Scene]:
+    """A text that describes two objects and a change that names one of them; the resulting scene.
+
+    Which of the two is meant is what a language model learns last: it has to find the object that
+    has this name, where it will stand in the reply, and what of it to replace. So half of the texts
+    describe the scene in the words of the reply, and only what was named differs.
+    """
+    before = sample_scene(rng, count=2)
+    after, *wordings = sample_named_edit_of(before, rng)
+    return f"{caption_before(before, rng)}. {rng.choice(wordings)}".rstrip("."), after
+
+
 def caption_before(scene: Scene, rng: random.Random) -> str:
     """A caption for a text with a change; half of them in the words of the plain description."""
     plain = rng.random() < 0.5
