@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import minidream
 from minidream import weights
 from minidream.tokenizers import ToyTokenizer
-from minidream.train import batches, clip_stages, stages, words
+from minidream.train import batches, stages, words
 from minidream.trainer import lessons
 from minidream.trainer.loop import Recipe, fit, made_ahead, step_seed
 from minidream.weights import parts, toy
@@ -218,39 +218,6 @@ def test_dialogues_learn_the_answers_alone():
         "<s> question : a small red circle . what color is the circle ? answer : red </s> "
         "question : what is it ? answer : a ring </s>"
     )
-
-
-def test_the_text_tower_learns_which_object_is_where():
-    stage = clip_stages.TextStage(ToyTokenizer(VOCABULARY))
-    red, blue, nothing, gray = (
-        [1, 1, 1, 0],
-        [2, 6, 2, 0],
-        [0, 0, 0, 0],
-        [0, 0, 0, 2],
-    )  # small red circle, large blue square
-    assert stage.labels_of("there is a little red circle on a gray background") == [
-        red,
-        *[nothing] * 4,
-        gray,
-    ]
-    assert stage.labels_of("a small red circle left of a big blue square") == [
-        nothing,
-        red,
-        blue,
-        *[nothing] * 3,
-    ]
-    assert stage.labels_of("a small red circle with a large blue square to its left") == [
-        nothing,
-        blue,
-        red,
-        *[nothing] * 3,
-    ]
-    assert stage.labels_of("below a large blue square is a small red circle") == [
-        *[nothing] * 3,
-        blue,
-        red,
-        nothing,
-    ]
 
 
 def test_recoloured_pictures_never_show_a_held_out_look():

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from minidream.world.cells import LEAST, looks_of_cells
+from minidream.world.cells import LEAST, looks_of_caption, looks_of_cells
 from minidream.world.judge import attribute_indices
 from minidream.world.render import render
 from minidream.world.scenes import Scene, SceneObject, sample_scene
@@ -38,3 +38,35 @@ def test_every_object_is_somewhere_and_nothing_else(size):
             for item in scene.objects
         }
     assert 0 < LEAST < 1
+
+
+def test_a_caption_says_which_object_is_where():
+    red, blue, nothing, gray = (
+        [1, 1, 1, 0],
+        [2, 6, 2, 0],
+        [0, 0, 0, 0],
+        [0, 0, 0, 2],
+    )  # small red circle, large blue square
+    assert looks_of_caption("there is a little red circle on a gray background") == [
+        red,
+        *[nothing] * 4,
+        gray,
+    ]
+    assert looks_of_caption("a small red circle left of a big blue square") == [
+        nothing,
+        red,
+        blue,
+        *[nothing] * 3,
+    ]
+    assert looks_of_caption("a small red circle with a large blue square to its left") == [
+        nothing,
+        blue,
+        red,
+        *[nothing] * 3,
+    ]
+    assert looks_of_caption("below a large blue square is a small red circle") == [
+        *[nothing] * 3,
+        blue,
+        red,
+        nothing,
+    ]

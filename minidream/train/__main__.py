@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from ..trainer import shipping
-from ..trainer.side_by_side import run_side_by_side
+from ..trainer.runs import has_finished
+from ..trainer.side_by_side import command_of, run_side_by_side
 from ..tuning import command as tuning
 from ..weights import parts
 from ..weights.commands import option, parse, parser_for
@@ -55,8 +56,7 @@ class Options:
             raise ValueError(f"--pretrained is for stages I to III, not for {self.stage}")
         if self.others and self.stage != "ship":
             raise ValueError(f"--others is for 'ship', not for {self.stage}")
-        for name in self.names:  # refuses what was trained otherwise before any work starts
-            stages.is_finished(name, self.folder, self.seed, self.steps)
+        self.left()  # refuses what was trained otherwise before any work starts
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,6 +65,11 @@ class Options:
             return ()
         every = parts.PAPERS_STAGES if self.pretrained else parts.ORDER
         return every if self.stage == "all" else (self.stage,)
+
+    def left(self) -> tuple[str, ...]:
+        """Those of them that have not left all their parts in the folder."""
+        plans = {name: (stages.RECIPES[name], self.seed, self.steps) for name in self.names}
+        return tuple(name for name in plans if not has_finished(name, self.folder, *plans[name]))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -87,14 +92,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.pretrained:
         shipping.take_pretrained(options.pretrained, options.folder)
     of_run, progress = (options.folder, options.seed, options.steps), not options.quiet
-    left = tuple(name for name in options.names if not stages.is_finished(name, *of_run))
     if options.jobs > 1:
-        same = ["--folder", str(options.folder), "--seed", str(options.seed), "--quiet"]
-        same += ["--compile"] * options.compile
-        same += ["--steps", str(options.steps)] if options.steps else []
-        command = [sys.executable, "-m", "minidream.train", *same]
-        steps = {name: options.steps or stages.RECIPES[name].steps for name in left}
-        run_side_by_side(left, options.jobs, command, options.folder, steps, progress)
+        steps = {name: options.steps or stages.RECIPES[name].steps for name in options.left()}
+        command = command_of(*of_run, options.compile)
+        run_side_by_side(tuple(steps), options.jobs, command, options.folder, steps, progress)
     for name in options.names:
         stages.run(name, *of_run, progress, options.compile or torch.cuda.is_available())
 

@@ -1,24 +1,15 @@
 """Tasks with pictures: a function per task draws one batch of toy documents.
 
 Every function takes a random generator, the number of documents and the model, and returns layouts
-with the labels of the reference code, and documents, as `DreamLLM.loss_of_layouts` takes them. A
-batch is a pure function of the generator's state, and holds documents of one task only, since short
-documents beside long ones would be mostly padding.
+with their labels, and documents, as `DreamLLM.loss_of_layouts` takes them. A batch holds documents
+of one task only, since short documents beside long ones would be mostly padding.
 """
 
 import random
 
 from ..documents import Document
 from ..images import to_pil
-from ..trainer.lessons import (
-    decided,
-    dialogue,
-    document_of,
-    laid_out,
-    pictures,
-    thinking,
-    unzipped,
-)
+from ..trainer import lessons
 from ..world.language import description, with_invented_names
 from ..world.questions import DESCRIBE, ask_often
 from ..world.recolouring import recoloured
@@ -49,16 +40,18 @@ def captions(rng: random.Random, batch_size: int, model):
         named = index % 2 == 1
         caption = varied_caption(scene, rng, leading=0.75, background=None if named else False)
         texts.append((caption if named else caption.without("colour")).text)
-    return laid_out([Document([*pair], targets=[]) for pair in zip(to_pil(drawn), texts)], model)
+    return lessons.laid_out(
+        [Document([*pair], targets=[]) for pair in zip(to_pil(drawn), texts)], model
+    )
 
 
 def to_be_painted(prompts: list[str], scenes: list[Scene], model):
     """Prompts, each with the picture to paint. Only painting is learned."""
     documents = [
         Document([prompt, picture], targets=[0])
-        for prompt, picture in zip(prompts, pictures(scenes, model.decoder.image_size))
+        for prompt, picture in zip(prompts, lessons.pictures(scenes, model.decoder.image_size))
     ]
-    return laid_out(documents, model, learn_text=False, read_last=False)
+    return lessons.laid_out(documents, model, learn_text=False, read_last=False)
 
 
 def text_to_image(rng: random.Random, batch_size: int, model):
@@ -71,9 +64,8 @@ def text_to_image(rng: random.Random, batch_size: int, model):
 def simple_text_to_image(rng: random.Random, batch_size: int, model):
     """The same in the simplest wording: the leading object, the relation, the other object.
 
-    A model that cannot tell from the words which object goes where paints both faintly in both
-    positions, at hardly any loss. One that paints them clearly, in the order of their names, is
-    clearly wrong where the wording differs, and learns from that.
+    A model that does not know which object goes where paints both faintly in both positions, at
+    hardly any loss. One that paints them in the order of their names learns where it is wrong.
     """
     scenes = [sample_scene(rng) for _ in range(batch_size)]
     prompts = [varied_caption(scene, rng, leading=1.0, between=1.0).text for scene in scenes]
@@ -85,8 +77,12 @@ def stories(rng: random.Random, batch_size: int, model):
 
     In half of them, thoughts come before the later pictures.
     """
-    drawn = [thinking(sample_story(rng), rng, rng.choice((0, 1))) for _ in range(batch_size)]
-    return laid_out([document_of(story, model.decoder.image_size) for story in drawn], model)
+    drawn = [
+        lessons.thinking(sample_story(rng), rng, rng.choice((0, 1))) for _ in range(batch_size)
+    ]
+    return lessons.laid_out(
+        [lessons.document_of(story, model.decoder.image_size) for story in drawn], model
+    )
 
 
 def edits(rng: random.Random, batch_size: int, model):
@@ -98,8 +94,8 @@ def edits(rng: random.Random, batch_size: int, model):
     samplers = (sample_edit, sample_named_edit, sample_subject, sample_copy)
     drawn = [sample(rng) for sample in rng.choices(samplers, (3, 5, 1, 1), k=batch_size)]
     size = model.decoder.image_size
-    documents = [document_of(thinking(story, rng, 0.5), size) for story in drawn]
-    return laid_out(documents, model, learn_text=False, read_last=False)
+    documents = [lessons.document_of(lessons.thinking(story, rng, 0.5), size) for story in drawn]
+    return lessons.laid_out(documents, model, learn_text=False, read_last=False)
 
 
 def decided_edits(rng: random.Random, batch_size: int, model):
@@ -109,13 +105,13 @@ def decided_edits(rng: random.Random, batch_size: int, model):
     change brings in has an invented name, which goes with any shape and with any colour.
     """
     drawn = [deciding_edit(rng) for _ in range(batch_size)]
-    given = pictures([edit.before for edit in drawn], model.decoder.image_size)
+    given = lessons.pictures([edit.before for edit in drawn], model.decoder.image_size)
     pairs = []
     for picture, edit in zip(given, drawn):
         known = edit.new if rng.random() < 0.5 else ()
         instruction, word = with_invented_names([edit.instruction, edit.word], rng, known)
-        pairs.append(decided(picture, instruction, edit.beginning, word, model))
-    return unzipped(pairs)
+        pairs.append(lessons.decided(picture, instruction, edit.beginning, word, model))
+    return lessons.unzipped(pairs)
 
 
 def questions(rng: random.Random, batch_size: int, model):
@@ -125,11 +121,11 @@ def questions(rng: random.Random, batch_size: int, model):
     """
     scenes = [sample_scene(rng) for _ in range(batch_size)]
     pairs = []
-    for scene, picture in zip(scenes, pictures(scenes, model.decoder.image_size)):
+    for scene, picture in zip(scenes, lessons.pictures(scenes, model.decoder.image_size)):
         # A sequence consists mostly of the picture's patches, so each picture gets several
         # questions.
         (question, reply), *more = [ask_often(scene, rng) for _ in range(5)]
         if rng.random() < 1 / 3:
             question, reply = DESCRIBE, description(scene, background=False)
-        pairs.append(dialogue(model, [picture, question], reply, more))
-    return unzipped(pairs)
+        pairs.append(lessons.dialogue(model, [picture, question], reply, more))
+    return lessons.unzipped(pairs)

@@ -17,36 +17,29 @@ from ..trainer.processes import SharedStage, joined_rows, joined_weights, own_ro
 from ..vision import clip_pixels
 from ..weights import toy
 from ..weights.toy import clip_text_states
-from ..world.cells import looks_of_cells
-from ..world.judge import BACKGROUND_WORDS, Reading, attribute_indices
+from ..world.cells import OBJECT_CLASSES, looks_of_caption, looks_of_cells
+from ..world.judge import Reading
 from ..world.language import describe, description, parse_caption
 from ..world.recolouring import recoloured
 from ..world.render import render
-from ..world.scenes import BACKGROUNDS, COLOURS, SHAPES, SIZES, sample_scene
+from ..world.scenes import BACKGROUNDS, sample_scene
 from ..world.stories import near_twin
-
-OBJECT_CLASSES = (1 + len(SIZES), 1 + len(COLOURS), 1 + len(SHAPES))  # class 0 means "no object"
 
 
 class TextStage(SharedStage):
     """The toy CLIP's text tower learns from captions alone which object is in which position.
 
-    The real text tower has read 400 million captions. A few minutes of contrastive learning leave
-    no more than a bag of words, and a U-Net trained on that gives the right colours and positions
-    to the wrong objects, however long it is trained. So the tower is trained on questions here. A
-    learned vector, one for each position that an object can have and one for the background, finds
-    the state that answers it by attention, as the U-Net's cells will do. Only the tower is kept
-    afterwards. What no question asks for is lost: without the question about the background, the
-    states tell the U-Net nothing about it.
+    The real one has read 400 million captions. A few minutes of contrastive learning leave a bag of
+    words, and a U-Net trained on that gives colours and positions to the wrong objects. So a
+    learned vector for each position that an object can have, and one for the background, asks what
+    is there, and finds the state that answers by attention, as the U-Net's cells will do. What no
+    question asks for is lost. Only the tower is kept.
     """
 
     name = "text"
     recipe = Recipe(steps=1400, batch=128, learning_rate=1e-3)
     # Asked from the first step on, this easy question delays the hard ones several times over.
     background_from_step = 900
-    # The indices of the questions that the first and the second object of a relation answer.
-    questions_of = {None: (0,), "left of": (1, 2), "above": (3, 4)}
-    background_question = 5
     classes = (*OBJECT_CLASSES, 1 + len(BACKGROUNDS))
 
     def __init__(self, tokenizer):
@@ -62,18 +55,8 @@ class TextStage(SharedStage):
         rng = random.Random(f"{self.name} {seed} {step} {process}")
         captions = [describe(sample_scene(rng), rng).text for _ in range(self.recipe.batch)]
         facts = 3 if step < self.background_from_step else 4
-        labels = torch.tensor([self.labels_of(caption) for caption in captions], device="cpu")
+        labels = torch.tensor([looks_of_caption(caption) for caption in captions], device="cpu")
         return captions, labels, facts
-
-    def labels_of(self, caption: str) -> list[list[int]]:
-        """The facts that answer each question: classes of size, colour, shape and background."""
-        background, relation, looks = parse_caption(caption)
-        rows = [[0, 0, 0, 0] for _ in range(6)]
-        for question, look in zip(self.questions_of[relation], looks):
-            rows[question][:3] = (1 + index for index in attribute_indices(look))
-        if background:
-            rows[self.background_question][3] = 1 + BACKGROUND_WORDS.index(background)
-        return rows
 
     def forward(self, batch, generator):
         """Cross entropy of the answers, and the share of captions with any wrong answer."""
@@ -100,20 +83,19 @@ class TextStage(SharedStage):
 class ClipStage(SharedStage):
     """The toy CLIP's vision tower learns from pictures, captions, and what its patches show.
 
-    It learns in three ways. A captioner, a small language model that is thrown away afterwards,
-    reads the patches and writes what the picture shows, as in CoCa (Yu et al. 2022): this teaches
-    the patches, which the DreamLLM will read, to say where things are. The class token is to match
-    the picture's caption better than the other captions of the batch. The text tower stays as it
-    is, except for its projection, as in locked-image tuning (Zhai et al. 2022) with the roles of
-    image and text exchanged. Every scene of a batch has a near twin in it that is one edit away.
+    A captioner, a small language model that is thrown away afterwards, reads the patches and writes
+    what the picture shows, as in CoCa (Yu et al. 2022): patches learn to say where things are. The
+    class token is to match the picture's caption better than the other captions of the batch; each
+    scene has a near twin in it. The text tower learns its projection alone, as in locked-image
+    tuning (Zhai et al. 2022) with the roles exchanged.
 
     Captions alone were not enough: after 8,000 steps, a fourth of the captions of two objects were
-    wrong, nearly always in a shape. The real CLIP has seen 400 million pictures. So a linear
-    reader also predicts the size, the colour and the shape of the object that a patch lies on.
+    wrong, nearly always in a shape. So a linear reader also predicts the size, the colour and the
+    shape of the object that a patch lies on.
 
-    In half of the batches the scenes have random colours, and their captions name no colour: with
-    named colours alone, the tower would learn that circles are never purple, since training holds
-    that combination back.
+    In half of the batches the scenes have random colours, which their captions do not name. With
+    named colours alone, the tower would learn that circles are never purple: training holds that
+    combination back.
     """
 
     name = "clip"

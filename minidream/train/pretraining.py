@@ -2,8 +2,7 @@
 
 VAE, CLIP (see `clip_stages.py`) and U-Net replace the pretrained parts that the paper starts from
 and keeps frozen. Every stage is a module: `batch` is a pure function of (seed, step, process),
-`forward` returns the losses, and the parameters that require a gradient are trained. `stages.py`
-has the order of the stages.
+`forward` returns the losses, and the parameters that require a gradient are trained.
 """
 
 import random
@@ -56,10 +55,9 @@ class VaeStage(SharedStage):
     """The VAE learns to compress pictures into latents, and to draw clean shapes from noisy ones.
 
     The loss is the mean absolute error, of the pixels and of the mean colour of each latent cell:
-    with the pixels alone, shapes are learned long before colours. Objects and their surroundings
-    count five-fold, since they cover only a tenth of the picture. A little KL makes the encoder a
-    distribution, as in Stable Diffusion, and the last term keeps the latents at unit scale. The
-    decoder learns from latents with noise, since those that a U-Net makes are slightly wrong.
+    with pixels alone, colours are learned late. Objects, a tenth of the picture, count five-fold. A
+    little KL makes the encoder a distribution, and the last term keeps the latents at unit scale.
+    The decoder learns from latents with noise, since those that a U-Net makes are slightly wrong.
     """
 
     name = "vae"
@@ -89,16 +87,10 @@ class VaeStage(SharedStage):
         decoded = self.vae.decode(posterior.mean + (posterior.std + extra.to(noise)) * noise).sample
         difference = decoded - images
         error = (difference.abs() * weights).mean() / weights.mean()
-        of_cells, weights_of_cells = (
-            reduce(
-                tensor,
-                "batch channels (rows height) (columns width) -> batch channels rows columns",
-                "mean",
-                rows=toy.LATENT_SIZE,
-                columns=toy.LATENT_SIZE,
-            )
-            for tensor in (difference, weights)
-        )
+        pattern = "batch channels (rows height) (columns width) -> batch channels rows columns"
+        cells = {"rows": toy.LATENT_SIZE, "columns": toy.LATENT_SIZE}
+        of_cells = reduce(difference, pattern, "mean", **cells)
+        weights_of_cells = reduce(weights, pattern, "mean", **cells)
         colour = (of_cells.abs() * weights_of_cells).mean() / weights_of_cells.mean()
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         scale = (posterior.mean.std() - 1) ** 2

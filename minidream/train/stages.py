@@ -5,7 +5,6 @@ A stage is a module that `trainer.fit` trains (see `pretraining.py` and `clip_st
 builds it from the parts that earlier stages left in a folder, and saves its own parts there.
 """
 
-import random
 from functools import partial
 from pathlib import Path
 
@@ -14,45 +13,28 @@ from torch import nn
 
 from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
-from ..trainer.documents import DocumentLosses
+from ..trainer.documents import TaskStage
 from ..trainer.loop import Recipe
-from ..trainer.runs import has_finished, run_stage
+from ..trainer.runs import run_stage
 from ..weights import toy
 from ..weights.building import single_precision
 from ..weights.files import as_path
-from ..weights.parts import LEAVES, NEEDS, assemble, load_part, part_file, parts_of
+from ..weights.parts import LEAVES, NEEDS, assemble, load_part, part_file
 from ..world.language import VOCABULARY
 from . import batches, clip_stages, pretraining, words
 
 
-class DocumentStage(DocumentLosses):
-    """A stage of the DreamLLM itself: documents in, language loss and denoising loss out.
+class DocumentStage(TaskStage):
+    """A stage of the DreamLLM itself; its name determines its tasks, its recipe and what it trains.
 
     Args:
-        name: of the stage, which determines its tasks, its recipe and what it trains.
+        name: of the stage.
         model: the DreamLLM. Everything that the stage does not train is frozen.
     """
 
     def __init__(self, name: str, model: DreamLLM):
-        super().__init__(model)
-        self.name, self.tasks, self.recipe = name, TASKS[name], RECIPES[name]
-        self.later_tasks = LATER_TASKS.get(name, {})
-        model.requires_grad_(False)
-        for part in LEAVES[name]:
-            self.parts()[part].requires_grad_(True)
-
-    def batch(self, seed: int, step: int, process: int):
-        """Layouts and documents of one task; the tasks take turns."""
-        rng = random.Random(f"{self.name} {seed} {step} {process}")
-        tasks = self.tasks
-        for first, later in self.later_tasks.items():
-            tasks = later if step >= first else tasks
-        task, share = tasks[step % len(tasks)]
-        return task(rng, round(share * self.recipe.batch), self.model)
-
-    def parts(self):
-        """All parts of the DreamLLM by name."""
-        return parts_of(self.model)
+        later = LATER_TASKS.get(name, {})
+        super().__init__(name, model, RECIPES[name], LEAVES[name], TASKS[name], later)
 
 
 # The tasks of each stage of the DreamLLM, which take turns. The number beside a task is its batch
@@ -101,32 +83,31 @@ TASKS = {
     ),
 }
 
-
-def with_one_between(one: tuple, *others: tuple) -> tuple:
-    """Other tasks in turn, and before each of them the same one."""
-    return tuple(task for other in others for task in (one, other))
-
-
 # Tasks from a later step on, by this step. They need what is learned first: at the beginning they
 # would teach to guess.
 LATER_TASKS = {
     "llm": {
-        1500: with_one_between(
+        1500: (
             (words.named_edits, 2.0),
             (words.restated, 2.0),
+            (words.named_edits, 2.0),
             (words.answered, 1.0),
+            (words.named_edits, 2.0),
             (words.stories_told, 0.75),
         ),
     },
     "lookup": {
-        600: with_one_between(
+        600: ((words.decided, 2.0),),
+        1100: (
             (words.decided, 2.0),
-            (words.noted, 2.0),
-            (words.asked, 1.0),
-            (words.placed, 2.0),
             (words.restated, 1.5),
             (words.noted, 2.0),
+            (words.decided, 2.0),
             (words.asked, 1.0),
+            (words.restated, 1.5),
+            (words.decided, 2.0),
+            (words.placed, 2.0),
+            (words.restated, 1.5),
             (words.stories_told, 0.75),
         ),
     },
@@ -196,8 +177,3 @@ def run(
     folder = as_path(folder)
     start = partial(build, name, folder, seed, compiled)
     run_stage(name, folder, start, RECIPES[name], seed, steps, progress)
-
-
-def is_finished(name: str, folder: str | Path, seed: int = 0, steps: int | None = None) -> bool:
-    """Whether a stage has left all its parts: see `trainer.runs.has_finished`."""
-    return has_finished(name, folder, RECIPES[name], seed, steps)

@@ -1,11 +1,16 @@
 """What all stages of the DreamLLM share: documents in, language loss and denoising loss out."""
 
+import random
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from ..documents import Document
 from ..model import DreamLLM
+from ..weights.parts import parts_of
 from . import sharding
+from .loop import Recipe
 from .processes import SharedStage, weighted_losses
 
 
@@ -64,3 +69,48 @@ class DocumentLosses(SharedStage):
             states = self.model.encode_null(Document([]), self.model.prompt_layout(""))
             total = total + 0.0 * states.sum()
         return total
+
+
+# Draws a batch: it takes a source of randomness, the number of documents, and the model.
+Task = Callable[[random.Random, int, DreamLLM], tuple]
+Turns = tuple[tuple[Task, float], ...]  # each task with its batch size, relative to the recipe's
+
+
+class TaskStage(DocumentLosses):
+    """A stage whose batches are of one task each; the tasks take turns.
+
+    Args:
+        name: of the stage.
+        model: the DreamLLM. Everything that the stage does not train is frozen.
+        recipe: batch size, length and optimizer settings.
+        learned: the names of the parts that are trained (see `weights.parts`).
+        tasks: those that take turns.
+        later_tasks: what takes their place, by the step from which on it does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: DreamLLM,
+        recipe: Recipe,
+        learned: tuple[str, ...],
+        tasks: Turns,
+        later_tasks: dict[int, Turns],
+    ):
+        super().__init__(model)
+        self.name, self.recipe, self.tasks, self.later_tasks = name, recipe, tasks, later_tasks
+        model.requires_grad_(False)
+        for part in learned:
+            self.parts()[part].requires_grad_(True)
+
+    def batch(self, seed: int, step: int, process: int):
+        """Layouts and documents of one task."""
+        rng, tasks = random.Random(f"{self.name} {seed} {step} {process}"), self.tasks
+        for first, later in self.later_tasks.items():
+            tasks = later if step >= first else tasks
+        task, share = tasks[step % len(tasks)]
+        return task(rng, round(share * self.recipe.batch), self.model)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """All parts of the DreamLLM by name."""
+        return parts_of(self.model)

@@ -6,6 +6,7 @@ than one after the other.
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -27,6 +28,13 @@ def waiting_for(name: str) -> set[str]:
     """The stages that cannot start before a stage has finished, directly or not."""
     direct = {later for later in ORDER if name in built_on(later)}
     return direct.union(*(waiting_for(later) for later in direct))
+
+
+def command_of(folder: Path, seed: int, steps: int | None, compiled: bool) -> list[str]:
+    """The command that trains a stage, to which its name is to be added."""
+    options = ["--folder", str(folder), "--seed", str(seed), "--quiet"]
+    options += ["--compile"] * compiled + (["--steps", str(steps)] if steps else [])
+    return [sys.executable, "-m", "minidream.train", *options]
 
 
 def run_side_by_side(

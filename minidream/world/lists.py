@@ -30,6 +30,12 @@ def listed(looks: list[Look], sized: bool) -> str:
     return " and ".join(" ".join([article_for(words[0]), *words]) for words in named)
 
 
+def sample_list(rng: random.Random) -> tuple[str, list[Look], bool]:
+    """Objects in words, what they look like, and whether sizes are named."""
+    looks, sized = sample_looks(rng), rng.random() < 0.5
+    return listed(looks, sized), looks, sized
+
+
 FORMS = ("brief", "long", "question")  # of notes
 
 

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, replace
 
 from .language import description, referring_expression
-from .lists import Look, listed, sample_looks
+from .lists import Look, sample_list
 from .scenes import COLOURS, SHAPES, Scene, sample_scene
 from .stories import sample_edit_of, sample_named_edit_of
 from .wordings import varied_caption
@@ -120,7 +120,6 @@ def with_looks(rng: random.Random) -> tuple[str, list[Look], bool]:
     Half of the texts are lists of three to six objects, the others scenes, in half of them changed.
     """
     if rng.random() < 0.5:
-        looks, sized = sample_looks(rng), rng.random() < 0.5
-        return listed(looks, sized), looks, sized
+        return sample_list(rng)
     text, scene = described(rng, edited=0.5)
     return text, [item.appearance for item in scene.objects], True
