@@ -13,7 +13,7 @@ from torch import nn
 
 from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
-from ..trainer.documents import TaskStage
+from ..trainer.documents import TaskStage, Turns
 from ..trainer.loop import Recipe
 from ..trainer.runs import run_stage
 from ..weights import toy
@@ -37,78 +37,61 @@ class DocumentStage(TaskStage):
         super().__init__(name, model, RECIPES[name], LEAVES[name], TASKS[name], later)
 
 
-# The tasks of each stage of the DreamLLM, which take turns. The number beside a task is its batch
-# size as a multiple of the recipe's, chosen so that all steps take about the same time.
+def turns(names: str, shares: dict[str, float]) -> Turns:
+    """Tasks of `batches` and `words` in the order in which they take turns.
+
+    Args:
+        names: of the tasks, separated by spaces.
+        shares: the batch size of each task as a multiple of the recipe's, chosen so that all steps
+            of a stage take about the same time.
+    """
+    tasks = vars(words) | vars(batches)
+    return tuple((tasks[name], shares[name]) for name in names.split())
+
+
 TASKS = {
-    "llm": (
-        (words.restated, 2.0),
-        (words.paraphrases, 1.0),
-        (words.restated, 2.0),
-        (words.answered, 1.0),
-        (words.restated, 2.0),
-        (words.stories_told, 0.75),
+    "llm": turns(
+        "restated paraphrases restated answered restated stories_told",
+        dict(restated=2, paraphrases=1, answered=1, stories_told=0.75),
     ),
-    "lookup": ((words.noted_in_lists, 2.0),),
-    "stage1": (
-        (batches.simple_text_to_image, 1.0),
-        (batches.captions, 0.5),
-        (batches.simple_text_to_image, 1.0),
-        (batches.questions, 0.4),
+    "lookup": turns("noted_in_lists", dict(noted_in_lists=2)),
+    "stage1": turns(
+        "simple_text_to_image captions simple_text_to_image questions",
+        dict(simple_text_to_image=1, captions=0.5, questions=0.4),
     ),
-    "stage2": (
-        (batches.simple_text_to_image, 1.0),
-        (batches.captions, 0.5),
-        (batches.text_to_image, 1.0),
-        (batches.decided_edits, 0.5),
-        (batches.simple_text_to_image, 1.0),
-        (batches.stories, 0.15),
-        (batches.text_to_image, 1.0),
-        (words.decided, 0.75),
-        (words.restated, 0.5),
+    "stage2": turns(
+        "simple_text_to_image captions text_to_image decided_edits simple_text_to_image stories "
+        "text_to_image decided restated",
+        dict(simple_text_to_image=1, text_to_image=1, captions=0.5, decided_edits=0.5)
+        | dict(stories=0.15, decided=0.75, restated=0.5),
     ),
-    "stage3": (
-        (batches.edits, 0.4),
-        (batches.questions, 0.4),
-        (batches.edits, 0.4),
-        (batches.decided_edits, 0.5),
-        (batches.stories, 0.2),
-        (batches.captions, 0.5),
-        (batches.edits, 0.4),
-        (words.decided, 0.75),
-        (batches.edits, 0.4),
-        (batches.questions, 0.4),
-        (words.restated, 0.5),
-        (batches.decided_edits, 0.5),
-        (batches.text_to_image, 0.75),
+    "stage3": turns(
+        "edits questions edits decided_edits stories captions edits decided edits questions "
+        "restated decided_edits text_to_image",
+        dict(edits=0.4, questions=0.4, decided_edits=0.5, stories=0.2, captions=0.5)
+        | dict(decided=0.75, restated=0.5, text_to_image=0.75),
     ),
 }
-
+SHARES = dict(noted_in_lists=2, noted=2, placed=2, decided=2, restated=1.5, asked=1)
+SHARES |= dict(stories_told=0.75)
 # Tasks from a later step on, by this step. They need what is learned first: at the beginning they
 # would teach to guess.
 LATER_TASKS = {
     "llm": {
-        1500: (
-            (words.named_edits, 2.0),
-            (words.restated, 2.0),
-            (words.named_edits, 2.0),
-            (words.answered, 1.0),
-            (words.named_edits, 2.0),
-            (words.stories_told, 0.75),
+        1500: turns(
+            "named_edits restated named_edits answered named_edits stories_told",
+            dict(named_edits=2, restated=2, answered=1, stories_told=0.75),
         ),
     },
     "lookup": {
-        600: ((words.decided, 2.0),),
-        1100: (
-            (words.decided, 2.0),
-            (words.restated, 1.5),
-            (words.noted, 2.0),
-            (words.decided, 2.0),
-            (words.asked, 1.0),
-            (words.restated, 1.5),
-            (words.decided, 2.0),
-            (words.placed, 2.0),
-            (words.restated, 1.5),
-            (words.stories_told, 0.75),
+        600: turns("noted_in_lists placed noted placed", SHARES),
+        1100: turns(
+            "placed decided noted decided placed restated noted decided placed asked", SHARES
+        ),
+        2000: turns("decided", SHARES),
+        2400: turns(
+            "decided restated noted decided asked restated decided placed restated stories_told",
+            SHARES,
         ),
     },
 }
@@ -120,7 +103,7 @@ RECIPES = {
     "unet": pretraining.UnetStage.recipe,
     "clip": clip_stages.ClipStage.recipe,
     "llm": Recipe(steps=6000, batch=32, learning_rate=2e-3, weight_decay=0.02),
-    "lookup": Recipe(steps=3000, batch=32, learning_rate=1e-3, weight_decay=0.02),
+    "lookup": Recipe(steps=3600, batch=32, learning_rate=1e-3, weight_decay=0.02),
     "stage1": Recipe(steps=600, batch=48, learning_rate=3e-3, weight_decay=0.0, warmup=20),
     "stage2": Recipe(steps=2000, batch=64, learning_rate=1e-3, weight_decay=0.0),
     "stage3": Recipe(steps=4200, batch=64, learning_rate=1e-3, weight_decay=0.0),

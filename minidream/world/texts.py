@@ -80,13 +80,21 @@ def deciding_edit(rng: random.Random) -> DecidingEdit:
 
 
 def placing_note(rng: random.Random) -> tuple[str, tuple[str, str]]:
-    """A text on two objects, and a note that says where one of them is: ("the star is", "left")."""
-    scene = None
-    while scene is None or len(scene.objects) < 2:
-        text, scene = described(rng, edited=0.3)
-    index = rng.randrange(2)
-    name, (side, *_) = referring_expression(scene, index), scene.relation_of(index).split()
-    return text, (f"the {name} is", side)
+    """A text on two objects, and a note that says where one of them is: ("the star is", "left").
+
+    Half of the texts say first, in the words of the plain description, what is on the left or
+    above; a third tells of a change.
+    """
+    while True:
+        scene = sample_scene(rng, count=2)
+        text = caption_before(scene, rng)
+        if rng.random() < 1 / 3:
+            scene, *wordings = sample_edit_of(scene, rng)
+            text = f"{text}. {rng.choice(wordings)}".rstrip(".")
+        if len(scene.objects) == 2:
+            index = rng.randrange(2)
+            side, *_ = scene.relation_of(index).split()
+            return text, (f"the {referring_expression(scene, index)} is", side)
 
 
 def misread(before: Scene, after: Scene) -> Scene:
