@@ -99,6 +99,9 @@ def test_a_deciding_word_is_where_the_two_readings_part():
         assert len(edit.before.objects) == 2 and edit.beginning.startswith("a")
         assert not set(edit.new) & set(caption.split())
         assert set(edit.new) <= {*edit.sentence.split()} & {*edit.instruction.split()}
+        sizes = {item.size for item in edit.before.objects}
+        if edit.instruction.endswith(("larger", "smaller")):  # either could be meant
+            assert sizes == {"small" if edit.instruction.endswith("larger") else "large"}
         words.add(edit.word)
         new |= set(edit.new)
     assert words >= {"small", "large", *COLOURS, *SHAPES} and new == {*COLOURS, *SHAPES}

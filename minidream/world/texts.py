@@ -54,7 +54,8 @@ class DecidingEdit:
     sentence, instruction: the change, told and asked for, both without a full stop.
     new: the colour or the shape that the change brings in, if any.
     beginning: how the plain description of the result begins.
-    word: its next word, one that would be another if the change meant the other object.
+    word: its next word, the first that would be another if the change meant the other object.
+        Later ones can be told from this one.
     """
 
     before: Scene
@@ -66,15 +67,19 @@ class DecidingEdit:
 
 
 def deciding_edit(rng: random.Random) -> DecidingEdit:
-    """A random one whose result is not held out."""
-    before = sample_scene(rng, count=2)
-    after, *wordings = sample_named_edit_of(before, rng, by_colour=0.25)
-    old, meant, mistaken = (
-        description(scene).split() for scene in (before, after, misread(before, after))
-    )
+    """A random one that could mean either object, and whose result is not held out.
+
+    Of a large and a small object, only one can become larger, whatever it is called.
+    """
+    old = mistaken = ""
+    while mistaken == old:
+        before = sample_scene(rng, count=2)
+        after, *wordings = sample_named_edit_of(before, rng, by_colour=0.25)
+        old, meant, mistaken = (
+            description(scene).split() for scene in (before, after, misread(before, after))
+        )
     new = tuple(word for word in meant if word in (*COLOURS, *SHAPES) and word not in old)
-    places = [place for place, word in enumerate(meant) if word != mistaken[place]]
-    place = rng.choice(places)
+    place = [one == other for one, other in zip(meant, mistaken)].index(False)
     sentence, instruction = (words.rstrip(".") for words in wordings)
     return DecidingEdit(before, sentence, instruction, new, " ".join(meant[:place]), meant[place])
 
