@@ -33,7 +33,7 @@ def asked(rng, n, model):
 
 def short_edits(rng, n, model):
     """Named edits of lists, only one changed object to say."""
-    return words.named_edits(rng, n, model)
+    return words.restated(rng, n, model)
 
 def chat_notes(rng, n, model):
     """Scenes and lists, and questions in the chat template, each with one answer."""
@@ -77,11 +77,13 @@ def role_notes(rng, n, model, edited=.3, plain=.3):
 def plain_roles(rng, n, model):
     return role_notes(rng, n, model, 0., 1.)
 
-N2=(words.noted,2.0); R2=(role_notes,2.0); P2=(plain_roles,2.0); E2=(words.named_edits,2.0)
-MIX = {"roles": (R2,N2,R2,(words.restated,1.5)), "plainroles": (P2,R2,P2,N2), "listroles": ((list_notes,2.0),P2), "listplain": ((list_notes,2.0),P2,N2,R2), "roles_later": (R2,E2,N2,E2,R2,(words.restated,1.5),N2,E2,R2,(words.answered,1.0)), "lists": ((list_notes,2.0),), "later": tuple(t for o in (N2,(words.restated,1.5),(asked,1.0),(words.answered,1.0),(words.listed,.5)) for t in (E2,o)), "mixed": (N2,E2,N2,(words.restated,1.5),N2,(words.answered,1.0)),
- "notes_edits": (N2,E2), "notes": (N2,N2,N2,E2), "notes_asked": (N2,(asked,1.0)),"base": stages.LATER_TASKS["lookup"],
-       "asked": tuple(t for o in ((asked,1.0),(words.noted,2.0),(asked,1.0),(words.restated,1.5)) for t in ((words.named_edits,2.0),o)),
-       "edits": ((words.named_edits,2.0),)*3 + ((words.restated,1.5),)}
+from edit_notes import *
+from slots import slots
+SL=(slots,2.0)
+EN=(edit_notes,2.0)
+N2=(words.noted,2.0); R2=(role_notes,2.0); P2=(plain_roles,2.0); E2=(words.restated,2.0)
+from functools import partial
+MIX = {"half": ((words.decided,2.0),(list_notes,2.0)), "varied": ((partial(edit_notes, plain=0.0), 2.0),), "mix": stages.LATER_TASKS["lookup"][2400], "pure": ((words.decided,2.0),)}
 plan = [(m, int(k)) for m, k in (each.split(":") for each in mix.split(","))]
 steps = sum(k for _, k in plan)
 schedule = [m for m, k in plan for _ in range(k)]
@@ -134,7 +136,8 @@ def check():
     rng = random.Random("r"); from minidream.trainer.lessons import completed
     out["role"] = int(exact(*unzipped([completed(*role_note(rng, 0.), rng, model) for _ in range(100)])).sum())
     rng = random.Random("e"); out["restate"] = int(exact(*words.restated(rng, 100, model)).sum())
-    rng = random.Random("f"); out["named"] = int(exact(*words.named_edits(rng, 100, model)).sum())
+    rng = random.Random("f"); out["named"] = int(exact(*words.restated(rng, 100, model)).sum())
+    out |= check_notes(model, exact)
     model.train(); return out
 
 t0 = time.time(); print("start", check(), flush=True)
@@ -142,7 +145,7 @@ sums = []
 for step in range(steps):
     rng = random.Random(f"trial {step}")
     tasks = MIX[schedule[step]]; task, share = tasks[step % len(tasks)]
-    batch = task(rng, round(share * 32), model)
+    batch = task(rng, round(share * float(os.environ.get("BATCH", 32))), model)
     f = min(1, (step + 1) / 50) * (1 if step < .6 * steps else max(.05, (steps - step) / (.4 * steps)))
     loss = stage(batch, torch.Generator().manual_seed(step))["total"]
     for o in optims:
@@ -151,7 +154,7 @@ for step in range(steps):
         o.zero_grad()
     loss.backward(); torch.nn.utils.clip_grad_norm_(model.llm.parameters(), 1.0)
     for o in optims: o.step()
-    if task is words.named_edits: sums.append(loss.item())
+    if task is words.restated: sums.append(loss.item())
     if step + 1 == steps or (step + 1) % 400 == 0: torch.save(model.llm.state_dict(), os.environ['OUT'])
-    if (step + 1) % 100 == 0:
-        print(step + 1, f"{time.time()-t0:.0f}s named {sum(sums[-30:])/max(1,len(sums[-30:])):.4f}", check() if (step+1) % 200 == 0 else "", flush=True)
+    if (step + 1) % 200 == 0:
+        print(step + 1, f"{time.time()-t0:.0f}s named {sum(sums[-30:])/max(1,len(sums[-30:])):.4f}", check() if (step+1) % int(os.environ.get("EVERY", 200)) == 0 else "", flush=True)
