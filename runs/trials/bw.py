@@ -6,7 +6,7 @@ from minidream.weights.parts import assemble
 from minidream.trainer import lessons
 from minidream.trainer.lessons import unzipped
 from edit_notes import edit_note
-model = assemble(Path("/work/wt/toy2/runs/toy"), None, ()).eval()
+model = assemble(Path("runs/toy"), None, ()).eval()
 model.llm.load_state_dict(torch.load(sys.argv[1], weights_only=True))
 @torch.no_grad()
 def exact(pairs):
