@@ -54,7 +54,7 @@ TASKS = {
         "restated paraphrases restated answered restated stories_told",
         dict(restated=2, paraphrases=1, answered=1, stories_told=0.75),
     ),
-    "lookup": turns("noted_in_lists", dict(noted_in_lists=2)),
+    "lookup": turns("decided", dict(decided=2)),
     "stage1": turns(
         "simple_text_to_image captions simple_text_to_image questions",
         dict(simple_text_to_image=1, captions=0.5, questions=0.4),
@@ -84,13 +84,8 @@ LATER_TASKS = {
         ),
     },
     "lookup": {
-        600: turns("noted_in_lists placed noted placed", SHARES),
-        1100: turns(
-            "placed decided noted decided placed restated noted decided placed asked", SHARES
-        ),
-        2000: turns("decided", SHARES),
-        2400: turns(
-            "decided restated noted decided asked restated decided placed restated stories_told",
+        1000: turns(
+            "decided restated noted_in_lists decided noted restated decided asked placed restated stories_told",
             SHARES,
         ),
     },
@@ -103,7 +98,7 @@ RECIPES = {
     "unet": pretraining.UnetStage.recipe,
     "clip": clip_stages.ClipStage.recipe,
     "llm": Recipe(steps=6000, batch=32, learning_rate=2e-3, weight_decay=0.02),
-    "lookup": Recipe(steps=3600, batch=32, learning_rate=1e-3, weight_decay=0.02),
+    "lookup": Recipe(steps=3000, batch=32, learning_rate=1e-3, weight_decay=0.02),
     "stage1": Recipe(steps=600, batch=48, learning_rate=3e-3, weight_decay=0.0, warmup=20),
     "stage2": Recipe(steps=2000, batch=64, learning_rate=1e-3, weight_decay=0.0),
     "stage3": Recipe(steps=4200, batch=64, learning_rate=1e-3, weight_decay=0.0),
