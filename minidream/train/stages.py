@@ -85,7 +85,7 @@ LATER_TASKS = {
     },
     "lookup": {
         1000: turns(
-            "decided restated noted_in_lists decided noted restated decided asked placed restated stories_told",
+            "decided restated noted decided asked restated decided placed restated stories_told",
             SHARES,
         ),
     },
