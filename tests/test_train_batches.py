@@ -56,7 +56,8 @@ def test_the_given_picture_of_an_edit_is_no_target():
         (words.asked, False, True),
         (words.named_edits, False, True),
         (words.decided, False, True),
-        (words.noted_in_lists, False, True),
+        (words.decided_in_any_words, False, True),
+        (words.noted_briefly, False, True),
         (words.placed, False, True),
         (words.noted, False, True),
         (words.stories_told, False, True),
@@ -151,7 +152,7 @@ def test_tasks_take_turns_and_later_ones_begin_at_their_steps(model):
 
 
 @pytest.mark.parametrize(
-    "task", (words.decided, words.noted_in_lists, words.placed, batches.decided_edits)
+    "task", (words.decided, words.noted_briefly, words.placed, batches.decided_edits)
 )
 def test_a_note_teaches_its_last_word_alone(model, task):
     for layout in task(random.Random(6), 20, model)[0]:

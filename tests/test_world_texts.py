@@ -16,7 +16,6 @@ from minidream.world.texts import (
     named_edit,
     placing_note,
     retold,
-    with_looks,
 )
 
 
@@ -51,17 +50,6 @@ def test_what_is_retold_is_the_same_scene():
     for _ in range(50):
         one, *others = map(parse_caption, retold(rng, times=3))
         assert len(others) == 2 and others == [one, one]
-
-
-def test_looks_are_those_that_there_are_in_the_end():
-    rng, counts = random.Random(4), set()
-    for _ in range(100):
-        text, looks, sized = with_looks(rng)
-        counts.add(len(looks))
-        if ". " not in text:  # nothing has changed
-            assert all(colour in text and shape in text for _, colour, shape in looks)
-            assert sized or not {"small", "large"} & set(text.split())
-    assert counts == {1, 2, 3, 4, 5, 6}
 
 
 STAR, RING = SceneObject("star", "red", "large"), SceneObject("ring", "blue", "small")

@@ -72,8 +72,8 @@ TASKS = {
         | dict(decided=0.75, restated=0.5, text_to_image=0.75),
     ),
 }
-SHARES = dict(noted_in_lists=2, noted=2, placed=2, decided=2, restated=1.5, asked=1)
-SHARES |= dict(stories_told=0.75)
+IN_WORDS = dict(decided=2, decided_in_any_words=1, noted_briefly=2, noted=1.5, placed=2)
+IN_WORDS |= dict(restated=1.5, asked=1, stories_told=0.75)
 # Tasks from a later step on, by this step. They need what is learned first: at the beginning they
 # would teach to guess.
 LATER_TASKS = {
@@ -84,9 +84,12 @@ LATER_TASKS = {
         ),
     },
     "lookup": {
-        1000: turns(
-            "decided restated noted decided asked restated decided placed restated stories_told",
-            SHARES,
+        500: turns("decided_in_any_words", dict(decided_in_any_words=2)),
+        1000: turns("noted_briefly decided_in_any_words", IN_WORDS),
+        1500: turns("noted decided_in_any_words noted restated", IN_WORDS),
+        2000: turns(
+            "asked restated decided_in_any_words asked restated noted placed restated stories_told",
+            IN_WORDS,
         ),
     },
 }
@@ -98,7 +101,7 @@ RECIPES = {
     "unet": pretraining.UnetStage.recipe,
     "clip": clip_stages.ClipStage.recipe,
     "llm": Recipe(steps=6000, batch=32, learning_rate=2e-3, weight_decay=0.02),
-    "lookup": Recipe(steps=3000, batch=32, learning_rate=1e-3, weight_decay=0.02),
+    "lookup": Recipe(steps=3600, batch=32, learning_rate=1e-3, weight_decay=0.02),
     "stage1": Recipe(steps=600, batch=48, learning_rate=3e-3, weight_decay=0.0, warmup=20),
     "stage2": Recipe(steps=2000, batch=64, learning_rate=1e-3, weight_decay=0.0),
     "stage3": Recipe(steps=4200, batch=64, learning_rate=1e-3, weight_decay=0.0),

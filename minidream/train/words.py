@@ -9,9 +9,10 @@ import random
 
 from ..documents import Document
 from ..trainer import lessons
-from ..world import lists, texts
+from ..world import notes, texts
 from ..world.language import description
 from ..world.questions import DESCRIBE, NOW, ask, ask_often, ask_side
+from ..world.scenes import sample_scene
 from ..world.stories import sample_story
 
 
@@ -27,7 +28,7 @@ def named_edits(rng: random.Random, batch_size: int, model):
     return lessons.replied([texts.named_edit(rng) for _ in range(batch_size)], rng, model)
 
 
-def decided(rng: random.Random, batch_size: int, model):
+def decided(rng: random.Random, batch_size: int, model, plain=0.5):
     """As `named_edits`, but a reply breaks off after a word that depends on which object is meant.
 
     Only this word is learned. In whole replies it is one or two words of fifteen, too few for the
@@ -38,9 +39,15 @@ def decided(rng: random.Random, batch_size: int, model):
         edit, question = texts.deciding_edit(rng), rng.choice((NOW, ""))
         change = rng.choice((edit.sentence, edit.instruction))
         beginning = edit.beginning if question else f"{lessons.OPENING} {edit.beginning}"
-        text, note = f"{texts.caption_before(edit.before, rng)}. {change}", (beginning, edit.word)
+        text = f"{texts.caption_before(edit.before, rng, plain)}. {change}"
+        note = (beginning, edit.word)
         pairs.append(lessons.completed(text, note, rng, model, question))
     return lessons.unzipped(pairs)
+
+
+def decided_in_any_words(rng: random.Random, batch_size: int, model):
+    """As `decided`, but no text describes the scene in the words of the reply."""
+    return decided(rng, batch_size, model, plain=0.0)
 
 
 def answered(rng: random.Random, batch_size: int, model):
@@ -76,20 +83,20 @@ def placed(rng: random.Random, batch_size: int, model):
     )
 
 
-def noted(rng: random.Random, batch_size: int, model, draw=texts.with_looks, forms=lists.FORMS):
-    """Objects, then a note on one of them, or a question; only the note's end is learned."""
+def noted(rng: random.Random, batch_size: int, model, forms=notes.FORMS):
+    """Two objects, then a note on one of them, or a question; only the note's end is learned."""
     pairs = []
     for _ in range(batch_size):
-        (text, looks, sized), form = draw(rng), rng.choice(forms)
-        note = lists.note_of(looks, rng, sized, form)
+        scene, form = sample_scene(rng, count=2), rng.choice(forms)
+        text, note = texts.caption_before(scene, rng), notes.note_of(scene, rng, form)
         laid = lessons.questioned(text, [note], rng, model) if form == "question" else None
         pairs.append(laid or lessons.completed(text, note, rng, model))
     return lessons.unzipped(pairs)
 
 
-def noted_in_lists(rng: random.Random, batch_size: int, model):
-    """The easiest notes: on lists of objects, and without questions."""
-    return noted(rng, batch_size, model, lists.sample_list, lists.FORMS[:2])
+def noted_briefly(rng: random.Random, batch_size: int, model):
+    """The notes that are learned first."""
+    return noted(rng, batch_size, model, notes.FORMS[:1])
 
 
 def paraphrases(rng: random.Random, batch_size: int, model):

@@ -4,7 +4,6 @@ import random
 from dataclasses import dataclass, replace
 
 from .language import description, referring_expression
-from .lists import Look, sample_list
 from .scenes import COLOURS, SHAPES, Scene, sample_scene
 from .stories import sample_edit_of, sample_named_edit_of
 from .wordings import varied_caption
@@ -40,10 +39,16 @@ def named_edit(rng: random.Random) -> tuple[str, Scene]:
     return f"{caption_before(before, rng)}. {rng.choice(wordings)}".rstrip("."), after
 
 
-def caption_before(scene: Scene, rng: random.Random) -> str:
-    """A caption for a text with a change; half of them in the words of the plain description."""
-    plain = rng.random() < 0.5
-    return description(scene) if plain else varied_caption(scene, rng, background=True).text
+def caption_before(scene: Scene, rng: random.Random, plain: float = 0.5) -> str:
+    """A caption for a text with a change.
+
+    Args:
+        scene: before the change.
+        rng: the source of randomness.
+        plain: the share of captions in the words of the plain description.
+    """
+    as_in_replies = rng.random() < plain
+    return description(scene) if as_in_replies else varied_caption(scene, rng, background=True).text
 
 
 @dataclass(frozen=True)
@@ -125,14 +130,3 @@ def retold(rng: random.Random, times: int) -> list[str]:
     """Captions of one scene in different words."""
     scene, background = sample_scene(rng), rng.random() < 0.5
     return [varied_caption(scene, rng, background=background).text for _ in range(times)]
-
-
-def with_looks(rng: random.Random) -> tuple[str, list[Look], bool]:
-    """A text, what the objects look like that there are in the end, and whether sizes are named.
-
-    Half of the texts are lists of three to six objects, the others scenes, in half of them changed.
-    """
-    if rng.random() < 0.5:
-        return sample_list(rng)
-    text, scene = described(rng, edited=0.5)
-    return text, [item.appearance for item in scene.objects], True
