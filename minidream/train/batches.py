@@ -11,7 +11,7 @@ from ..documents import Document
 from ..images import to_pil
 from ..trainer import lessons
 from ..world.language import description, with_invented_names
-from ..world.questions import DESCRIBE, ask_often
+from ..world.questions import DESCRIBE, ask_often, ask_simply
 from ..world.recolouring import recoloured
 from ..world.render import render
 from ..world.scenes import Scene, sample_scene
@@ -115,7 +115,7 @@ def decided_edits(rng: random.Random, batch_size: int, model):
 
 
 def questions(rng: random.Random, batch_size: int, model):
-    """A picture and five questions in the chat template, with their answers.
+    """A picture and five questions in the chat template, with their answers; two are simple ones.
 
     In one of three, the first question asks for a description.
     """
@@ -124,7 +124,11 @@ def questions(rng: random.Random, batch_size: int, model):
     for scene, picture in zip(scenes, lessons.pictures(scenes, model.decoder.image_size)):
         # A sequence consists mostly of the picture's patches, so each picture gets several
         # questions.
-        (question, reply), *more = [ask_often(scene, rng) for _ in range(5)]
+        asked = [
+            ask(scene, rng) for ask in (ask_often, ask_often, ask_often, ask_simply, ask_simply)
+        ]
+        rng.shuffle(asked)
+        (question, reply), *more = asked
         if rng.random() < 1 / 3:
             question, reply = DESCRIBE, description(scene, background=False)
         pairs.append(lessons.dialogue(model, [picture, question], reply, more))

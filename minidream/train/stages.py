@@ -59,12 +59,7 @@ TASKS = {
         "simple_text_to_image captions simple_text_to_image questions",
         dict(simple_text_to_image=1, captions=0.5, questions=0.4),
     ),
-    "stage2": turns(
-        "simple_text_to_image captions text_to_image decided_edits simple_text_to_image stories "
-        "text_to_image decided restated",
-        dict(simple_text_to_image=1, text_to_image=1, captions=0.5, decided_edits=0.5)
-        | dict(stories=0.15, decided=0.75, restated=0.5),
-    ),
+    "stage2": turns("questions decided_edits", dict(questions=1, decided_edits=1)),
     "stage3": turns(
         "edits questions edits decided_edits stories captions edits decided edits questions "
         "restated decided_edits text_to_image",
@@ -92,6 +87,14 @@ LATER_TASKS = {
             IN_WORDS,
         ),
     },
+    "stage2": {
+        700: turns(
+            "simple_text_to_image captions text_to_image questions simple_text_to_image stories "
+            "text_to_image decided_edits simple_text_to_image restated",
+            dict(simple_text_to_image=1, text_to_image=1, captions=0.5, questions=0.4)
+            | dict(stories=0.15, decided_edits=0.5, restated=0.5),
+        ),
+    },
 }
 
 RECIPES = {
@@ -103,7 +106,7 @@ RECIPES = {
     "llm": Recipe(steps=6000, batch=32, learning_rate=2e-3, weight_decay=0.02),
     "lookup": Recipe(steps=3600, batch=32, learning_rate=1e-3, weight_decay=0.02),
     "stage1": Recipe(steps=600, batch=48, learning_rate=3e-3, weight_decay=0.0, warmup=20),
-    "stage2": Recipe(steps=2000, batch=64, learning_rate=1e-3, weight_decay=0.0),
+    "stage2": Recipe(steps=2200, batch=64, learning_rate=1e-3, weight_decay=0.0),
     "stage3": Recipe(steps=4200, batch=64, learning_rate=1e-3, weight_decay=0.0),
 }
 
