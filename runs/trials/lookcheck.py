@@ -4,7 +4,7 @@ torch.set_num_threads(1)
 from pathlib import Path
 from minidream.documents import collate
 from minidream.weights.parts import assemble, load_part
-from minidream.world import stories, lists
+from minidream.world import stories
 from minidream.world.language import description, describe
 from minidream.world.scenes import sample_scene, is_held_out
 from minidream.trainer.lessons import dialogue, unzipped, completed, questioned
@@ -55,7 +55,7 @@ for held in (False, True):
         s = sample_scene(rng, held_out=held); pairs.append(dialogue(model, [f"{describe(s, rng, background=True).text}. {NOW}"], description(s)))
     out["restate"] = exact(pairs)
     print("held" if held else "seen", out, flush=True)
-for name in ("noted_in_lists", "noted", "placed", "decided"):
+for name in ("noted_briefly", "noted", "placed", "decided", "decided_in_any_words"):
     try: l, d = getattr(words, name)(random.Random("x"), N, model); print(name, exact(list(zip(l, d))), end=" ")
     except AttributeError: pass
 print()
