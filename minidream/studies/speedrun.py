@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from ..train import batches
-from ..train.stages import DocumentStage
 from ..trainer import Recipe, fit
+from ..trainer.documents import TaskStage
 from ..weights import parts, toy
 from ..weights.commands import option, parse, parser_for
 from ..world.language import describe, parse_caption
@@ -33,6 +33,7 @@ TASKS = (
     (batches.simple_text_to_image, 1.0),
     (batches.text_to_image, 1.0),
 )
+LEARNED = ("llm", "dream_queries", "condition_projector")  # vision is not used
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,13 @@ class SpeedrunPlan:
     prompts: int = option(500, "fresh prompts of two objects that decide")
 
 
-def new_stage(plan: SpeedrunPlan, seed: int) -> DocumentStage:
-    """A model that has never painted from words, ready to be trained.
-
-    The language model, the dream queries and the condition projector learn; vision is not used.
-    """
+def new_stage(plan: SpeedrunPlan, seed: int) -> TaskStage:
+    """A model that has never painted from words, ready to be trained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        stage = DocumentStage("stage2", parts.toy_before("stage1"))
-    stage.model.vision.requires_grad_(False)
-    stage.tasks = TASKS
-    stage.recipe = Recipe(plan.steps, plan.batch, plan.learning_rate, weight_decay=0.0)
-    return stage
+        model = parts.toy_before("stage1")
+    recipe = Recipe(plan.steps, plan.batch, plan.learning_rate, weight_decay=0.0)
+    return TaskStage("speedrun", model, recipe, LEARNED, TASKS)
 
 
 @torch.no_grad()

@@ -95,10 +95,11 @@ class TaskStage(DocumentLosses):
         recipe: Recipe,
         learned: tuple[str, ...],
         tasks: Turns,
-        later_tasks: dict[int, Turns],
+        later_tasks: dict[int, Turns] | None = None,
     ):
         super().__init__(model)
-        self.name, self.recipe, self.tasks, self.later_tasks = name, recipe, tasks, later_tasks
+        self.name, self.recipe = name, recipe
+        self.tasks, self.later_tasks = tasks, later_tasks or {}
         model.requires_grad_(False)
         for part in learned:
             self.parts()[part].requires_grad_(True)

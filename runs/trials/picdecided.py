@@ -12,7 +12,7 @@ from minidream.world import stories
 from minidream.world.language import description
 from minidream.world.scenes import sample_scene, is_held_out
 from minidream.world.texts import misread
-from minidream.world.questions import ask, QUESTION_KINDS, DESCRIBE
+from minidream.world.questions import ask, ask_simply, QUESTION_KINDS, DESCRIBE
 import importlib
 from minidream.weights.parts import ORDER
 if not (folder / f"{name}.dream_queries.safetensors").exists():
@@ -50,11 +50,11 @@ for held in (False, True):
             lay.add(enc(f"{ins}{OPENINGS[1]} {beg}"), False); lay.add(enc(word), True); pairs.append((lay, Document([pic], targets=[])))
         row.append(f"{kind} {right(pairs)}")
     qs = []
-    for kind in QUESTION_KINDS:
+    for kind in (*QUESTION_KINDS, "simple"):
         rng = random.Random(f"q{kind}{held}"); pairs = []
         scenes = [sample_scene(rng, held_out=held, count=2) for _ in range(N)]
         for s, pic in zip(scenes, pictures(scenes, model.decoder.image_size)):
-            q, a = ask(s, rng, kind); pairs.append(dialogue(model, [pic, q], a))
+            q, a = ask_simply(s, rng) if kind == 'simple' else ask(s, rng, kind); pairs.append(dialogue(model, [pic, q], a))
         qs.append(f"{kind} {right(pairs)}")
     rng = random.Random(f"cap{held}"); scenes = [sample_scene(rng, held_out=held) for _ in range(N)]
     pairs = [dialogue(model, [pic, DESCRIBE], description(s, background=False)) for s, pic in zip(scenes, pictures(scenes, model.decoder.image_size))]
