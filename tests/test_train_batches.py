@@ -68,6 +68,7 @@ def test_the_given_picture_of_an_edit_is_no_target():
         (batches.edits, True, None),  # half of them learn a thought
         (batches.decided_edits, False, True),
         (batches.questions, False, True),
+        (batches.yes_or_no, False, True),
     ],
 )
 def test_each_task_trains_what_it_is_for(model, task, painted, learned):

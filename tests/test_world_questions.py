@@ -1,8 +1,8 @@
-"""Simple questions: each has one condition, and its answer is true."""
+"""Simple questions, and those with yes or no: answers are true."""
 
 import random
 
-from minidream.world.questions import ask_simply
+from minidream.world.questions import ask_simply, ask_yes_or_no
 from minidream.world.scenes import Scene, SceneObject, sample_scene
 
 PAIR = Scene(
@@ -35,3 +35,10 @@ def test_a_single_object_is_on_no_side():
     for _ in range(200):
         question, _ = ask_simply(sample_scene(rng, count=1), rng)
         assert question.startswith("is there a ")
+
+
+def test_half_of_the_questions_with_yes_or_no_are_simple():
+    rng, simple = random.Random(2), {ask_simply(PAIR, random.Random(seed)) for seed in range(2000)}
+    asked = [ask_yes_or_no(PAIR, rng) for _ in range(400)]
+    assert {answer for _, answer in asked} == {"yes", "no"}
+    assert 0.4 < sum(question in simple for question in asked) / len(asked) < 0.6

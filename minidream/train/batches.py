@@ -11,7 +11,7 @@ from ..documents import Document
 from ..images import to_pil
 from ..trainer import lessons
 from ..world.language import description, with_invented_names
-from ..world.questions import DESCRIBE, ask_often, ask_simply
+from ..world.questions import DESCRIBE, ask_often, ask_simply, ask_yes_or_no
 from ..world.recolouring import recoloured
 from ..world.render import render
 from ..world.scenes import Scene, sample_scene
@@ -119,17 +119,19 @@ def questions(rng: random.Random, batch_size: int, model):
 
     In one of three, the first question asks for a description.
     """
-    scenes = [sample_scene(rng) for _ in range(batch_size)]
-    pairs = []
-    for scene, picture in zip(scenes, lessons.pictures(scenes, model.decoder.image_size)):
-        # A sequence consists mostly of the picture's patches, so each picture gets several
-        # questions.
-        asked = [
-            ask(scene, rng) for ask in (ask_often, ask_often, ask_often, ask_simply, ask_simply)
-        ]
+    # A sequence consists mostly of the picture's patches, so each picture gets several questions.
+    scenes, turns = [sample_scene(rng) for _ in range(batch_size)], []
+    for scene in scenes:
+        asked = [ask(scene, rng) for ask in 3 * [ask_often] + 2 * [ask_simply]]
         rng.shuffle(asked)
-        (question, reply), *more = asked
         if rng.random() < 1 / 3:
-            question, reply = DESCRIBE, description(scene, background=False)
-        pairs.append(lessons.dialogue(model, [picture, question], reply, more))
-    return lessons.unzipped(pairs)
+            asked[0] = DESCRIBE, description(scene, background=False)
+        turns.append(asked)
+    return lessons.questioned_pictures(scenes, turns, model)
+
+
+def yes_or_no(rng: random.Random, batch_size: int, model):
+    """A picture and five questions to be answered by yes or no; half of them are simple ones."""
+    scenes = [sample_scene(rng, count=2) for _ in range(batch_size)]
+    turns = [[ask_yes_or_no(scene, rng) for _ in range(5)] for scene in scenes]
+    return lessons.questioned_pictures(scenes, turns, model)

@@ -61,10 +61,10 @@ TASKS = {
     ),
     "stage2": turns("questions decided_edits", dict(questions=1, decided_edits=1)),
     "stage3": turns(
-        "edits questions edits decided_edits stories captions edits decided edits questions "
-        "restated decided_edits text_to_image",
+        "edits questions edits decided_edits stories captions edits decided_in_any_words edits "
+        "questions restated decided_edits text_to_image",
         dict(edits=0.4, questions=0.4, decided_edits=0.5, stories=0.2, captions=0.5)
-        | dict(decided=0.75, restated=0.5, text_to_image=0.75),
+        | dict(decided_in_any_words=0.75, restated=0.5, text_to_image=0.75),
     ),
 }
 IN_WORDS = dict(decided=2, decided_in_any_words=1, noted_briefly=2, noted=1.5, placed=2)
@@ -89,10 +89,14 @@ LATER_TASKS = {
     },
     "stage2": {
         700: turns(
+            "yes_or_no questions yes_or_no decided_edits",
+            dict(yes_or_no=1, questions=0.5, decided_edits=0.5),
+        ),
+        1000: turns(
             "simple_text_to_image captions text_to_image questions simple_text_to_image stories "
-            "text_to_image decided_edits simple_text_to_image restated",
+            "text_to_image decided_edits simple_text_to_image restated yes_or_no",
             dict(simple_text_to_image=1, text_to_image=1, captions=0.5, questions=0.4)
-            | dict(stories=0.15, decided_edits=0.5, restated=0.5),
+            | dict(yes_or_no=0.4, stories=0.15, decided_edits=0.5, restated=0.5),
         ),
     },
 }

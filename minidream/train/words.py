@@ -40,8 +40,7 @@ def decided(rng: random.Random, batch_size: int, model, plain=0.5):
         change = rng.choice((edit.sentence, edit.instruction))
         beginning = edit.beginning if question else f"{lessons.OPENING} {edit.beginning}"
         text = f"{texts.caption_before(edit.before, rng, plain)}. {change}"
-        note = (beginning, edit.word)
-        pairs.append(lessons.completed(text, note, rng, model, question))
+        pairs.append(lessons.completed(text, (beginning, edit.word), rng, model, question))
     return lessons.unzipped(pairs)
 
 
@@ -70,9 +69,8 @@ def asked(rng: random.Random, batch_size: int, model):
     pairs = []
     for _ in range(batch_size):
         text, scene = texts.described(rng, edited=0.3)
-        pairs.append(
-            lessons.questioned(text, [ask_often(scene, rng) for _ in range(5)], rng, model)
-        )
+        turns = [ask_often(scene, rng) for _ in range(5)]
+        pairs.append(lessons.questioned(text, turns, rng, model))
     return lessons.unzipped(pairs)
 
 

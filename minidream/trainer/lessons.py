@@ -109,6 +109,15 @@ def dialogue(model, turn: list, reply: str, more: list[tuple[str, str]] = ()):
     return layout, Document(images, targets=[])
 
 
+def questioned_pictures(scenes: list[Scene], turns: list[list[tuple[str, str]]], model):
+    """Layouts and documents: pictures of the scenes, each with its questions and answers."""
+    pairs = []
+    drawn = pictures(scenes, model.decoder.image_size)
+    for picture, ((question, reply), *more) in zip(drawn, turns):
+        pairs.append(dialogue(model, [picture, question], reply, more))
+    return unzipped(pairs)
+
+
 def unzipped(pairs: list[tuple]):
     """Layouts and documents from a list of (layout, document)."""
     return [layout for layout, _ in pairs], [document for _, document in pairs]

@@ -57,6 +57,15 @@ def ask_simply(scene: Scene, rng: random.Random) -> tuple[str, str]:
     return f"is there a {noun}?", "yes" if exists else "no"
 
 
+def ask_yes_or_no(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """A question, simple or not, whose answer is yes or no."""
+    answer = ""
+    while answer not in ("yes", "no"):
+        simple, kind = rng.random() < 0.5, rng.choice(("existence", "relation"))
+        question, answer = ask_simply(scene, rng) if simple else ask(scene, rng, kind)
+    return question, answer
+
+
 def ask(scene: Scene, rng: random.Random, kind: str | None = None) -> tuple[str, str]:
     """A question about a scene, and its answer in one word.
 
