@@ -92,7 +92,7 @@ LATER_TASKS = {
             "yes_or_no questions yes_or_no decided_edits",
             dict(yes_or_no=1, questions=0.5, decided_edits=0.5),
         ),
-        1000: turns(
+        1200: turns(
             "simple_text_to_image captions text_to_image questions simple_text_to_image stories "
             "text_to_image decided_edits simple_text_to_image restated yes_or_no",
             dict(simple_text_to_image=1, text_to_image=1, captions=0.5, questions=0.4)
