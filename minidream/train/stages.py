@@ -62,9 +62,9 @@ TASKS = {
     "stage2": turns("questions decided_edits", dict(questions=1, decided_edits=1)),
     "stage3": turns(
         "edits questions edits decided_edits stories captions edits decided_in_any_words edits "
-        "questions restated decided_edits text_to_image",
-        dict(edits=0.4, questions=0.4, decided_edits=0.5, stories=0.2, captions=0.5)
-        | dict(decided_in_any_words=0.75, restated=0.5, text_to_image=0.75),
+        "questions restated decided_edits text_to_image yes_or_no",
+        dict(edits=0.4, questions=0.4, decided_edits=0.5, stories=0.2, captions=0.5, restated=0.5)
+        | dict(decided_in_any_words=0.75, text_to_image=0.75, yes_or_no=0.4),
     ),
 }
 IN_WORDS = dict(decided=2, decided_in_any_words=1, noted_briefly=2, noted=1.5, placed=2)
