@@ -61,10 +61,12 @@ TASKS = {
     ),
     "stage2": turns("questions decided_edits", dict(questions=1, decided_edits=1)),
     "stage3": turns(
-        "edits questions edits decided_edits stories captions edits decided_in_any_words edits "
-        "questions restated decided_edits text_to_image yes_or_no",
-        dict(edits=0.4, questions=0.4, decided_edits=0.5, stories=0.2, captions=0.5, restated=0.5)
-        | dict(decided_in_any_words=0.75, text_to_image=0.75, yes_or_no=0.4),
+        "edits text_to_image captions edits questions simple_text_to_image decided_edits edits "
+        "stories text_to_image restated edits captions simple_text_to_image yes_or_no questions "
+        "decided_edits decided_in_any_words",
+        dict(edits=0.4, text_to_image=0.75, simple_text_to_image=0.75, captions=0.5, stories=0.2)
+        | dict(questions=0.4, yes_or_no=0.4, decided_edits=0.5, restated=0.5)
+        | dict(decided_in_any_words=0.75),
     ),
 }
 IN_WORDS = dict(decided=2, decided_in_any_words=1, noted_briefly=2, noted=1.5, placed=2)
@@ -111,7 +113,7 @@ RECIPES = {
     "lookup": Recipe(steps=3600, batch=32, learning_rate=1e-3, weight_decay=0.02),
     "stage1": Recipe(steps=600, batch=48, learning_rate=3e-3, weight_decay=0.0, warmup=20),
     "stage2": Recipe(steps=2200, batch=64, learning_rate=1e-3, weight_decay=0.0),
-    "stage3": Recipe(steps=4200, batch=64, learning_rate=1e-3, weight_decay=0.0),
+    "stage3": Recipe(steps=5400, batch=64, learning_rate=1e-3, weight_decay=0.0),
 }
 
 
