@@ -49,6 +49,11 @@ def turns(names: str, shares: dict[str, float]) -> Turns:
     return tuple((tasks[name], shares[name]) for name in names.split())
 
 
+# Batch sizes that suit any stage, as multiples of the recipe's.
+WITH_PICTURES = dict(captions=0.5, questions=0.4, yes_or_no=0.4, decided_edits=0.5, restated=0.5)
+IN_WORDS = dict(decided=2, decided_in_any_words=1, noted_briefly=2, noted=1.5, placed=2)
+IN_WORDS |= dict(restated=1.5, asked=1, stories_told=0.75)
+
 TASKS = {
     "llm": turns(
         "restated paraphrases restated answered restated stories_told",
@@ -64,13 +69,11 @@ TASKS = {
         "edits text_to_image captions edits questions simple_text_to_image decided_edits edits "
         "stories text_to_image restated edits captions simple_text_to_image yes_or_no questions "
         "decided_edits decided_in_any_words",
-        dict(edits=0.4, text_to_image=0.75, simple_text_to_image=0.75, captions=0.5, stories=0.2)
-        | dict(questions=0.4, yes_or_no=0.4, decided_edits=0.5, restated=0.5)
+        WITH_PICTURES
+        | dict(edits=0.4, text_to_image=0.75, simple_text_to_image=0.75, stories=0.2)
         | dict(decided_in_any_words=0.75),
     ),
 }
-IN_WORDS = dict(decided=2, decided_in_any_words=1, noted_briefly=2, noted=1.5, placed=2)
-IN_WORDS |= dict(restated=1.5, asked=1, stories_told=0.75)
 # Tasks from a later step on, by this step. They need what is learned first: at the beginning they
 # would teach to guess.
 LATER_TASKS = {
@@ -97,8 +100,7 @@ LATER_TASKS = {
         1200: turns(
             "simple_text_to_image captions text_to_image questions simple_text_to_image stories "
             "text_to_image decided_edits simple_text_to_image restated yes_or_no",
-            dict(simple_text_to_image=1, text_to_image=1, captions=0.5, questions=0.4)
-            | dict(yes_or_no=0.4, stories=0.15, decided_edits=0.5, restated=0.5),
+            WITH_PICTURES | dict(simple_text_to_image=1, text_to_image=1, stories=0.15),
         ),
     },
 }

@@ -87,8 +87,10 @@ def noted(rng: random.Random, batch_size: int, model, forms=notes.FORMS):
     for _ in range(batch_size):
         scene, form = sample_scene(rng, count=2), rng.choice(forms)
         text, note = texts.caption_before(scene, rng), notes.note_of(scene, rng, form)
-        laid = lessons.questioned(text, [note], rng, model) if form == "question" else None
-        pairs.append(laid or lessons.completed(text, note, rng, model))
+        if form == "question":
+            pairs.append(lessons.questioned(text, [note], rng, model))
+        else:
+            pairs.append(lessons.completed(text, note, rng, model))
     return lessons.unzipped(pairs)
 
 

@@ -40,10 +40,10 @@ def named_edit(rng: random.Random) -> tuple[str, Scene]:
 
 
 def caption_before(scene: Scene, rng: random.Random, plain: float = 0.5) -> str:
-    """A caption for a text with a change.
+    """A caption that a change or a note follows.
 
     Args:
-        scene: before the change.
+        scene: what it describes.
         rng: the source of randomness.
         plain: the share of captions in the words of the plain description.
     """
