@@ -40,9 +40,8 @@ def captions(rng: random.Random, batch_size: int, model):
         named = index % 2 == 1
         caption = varied_caption(scene, rng, leading=0.75, background=None if named else False)
         texts.append((caption if named else caption.without("colour")).text)
-    return lessons.laid_out(
-        [Document([*pair], targets=[]) for pair in zip(to_pil(drawn), texts)], model
-    )
+    documents = [Document([*pair], targets=[]) for pair in zip(to_pil(drawn), texts)]
+    return lessons.laid_out(documents, model)
 
 
 def to_be_painted(prompts: list[str], scenes: list[Scene], model):
@@ -80,9 +79,7 @@ def stories(rng: random.Random, batch_size: int, model):
     drawn = [
         lessons.thinking(sample_story(rng), rng, rng.choice((0, 1))) for _ in range(batch_size)
     ]
-    return lessons.laid_out(
-        [lessons.document_of(story, model.decoder.image_size) for story in drawn], model
-    )
+    return lessons.in_pictures(drawn, model)
 
 
 def edits(rng: random.Random, batch_size: int, model):
@@ -93,9 +90,8 @@ def edits(rng: random.Random, batch_size: int, model):
     """
     samplers = (sample_edit, sample_named_edit, sample_subject, sample_copy)
     drawn = [sample(rng) for sample in rng.choices(samplers, (3, 5, 1, 1), k=batch_size)]
-    size = model.decoder.image_size
-    documents = [lessons.document_of(lessons.thinking(story, rng, 0.5), size) for story in drawn]
-    return lessons.laid_out(documents, model, learn_text=False, read_last=False)
+    told = [lessons.thinking(story, rng, 0.5) for story in drawn]
+    return lessons.in_pictures(told, model, learn_text=False, read_last=False)
 
 
 def decided_edits(rng: random.Random, batch_size: int, model):

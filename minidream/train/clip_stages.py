@@ -200,9 +200,8 @@ class ClipStage(SharedStage):
         ids = pad_sequence(rows, batch_first=True, padding_value=IGNORED).to(patches.device)
         embedded, ends = self.captioner.embed_tokens(ids[:, :-1].clamp(min=0)), ids[:, 1:]
         states = self.captioner(torch.cat([patches, embedded], dim=1))[:, patches.shape[1] :]
-        logits = rearrange(
-            self.captioner.logits(states), "batch words vocabulary -> batch vocabulary words"
-        )
+        logits = self.captioner.logits(states)
+        logits = rearrange(logits, "batch words vocabulary -> batch vocabulary words")
         (weight,) = joined_weights((ends != IGNORED).sum())
         return F.cross_entropy(logits, ends, ignore_index=IGNORED) * weight
 

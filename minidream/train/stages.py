@@ -51,6 +51,7 @@ def turns(names: str, shares: dict[str, float]) -> Turns:
 
 # Batch sizes that suit any stage, as multiples of the recipe's.
 WITH_PICTURES = dict(captions=0.5, questions=0.4, yes_or_no=0.4, decided_edits=0.5, restated=0.5)
+WITH_PICTURES |= dict(text_to_image=0.75, simple_text_to_image=0.75)
 IN_WORDS = dict(decided=2, decided_in_any_words=1, noted_briefly=2, noted=1.5, placed=2)
 IN_WORDS |= dict(restated=1.5, asked=1, stories_told=0.75)
 
@@ -69,9 +70,7 @@ TASKS = {
         "edits text_to_image captions edits questions simple_text_to_image decided_edits edits "
         "stories text_to_image restated edits captions simple_text_to_image yes_or_no questions "
         "decided_edits decided_in_any_words",
-        WITH_PICTURES
-        | dict(edits=0.4, text_to_image=0.75, simple_text_to_image=0.75, stories=0.2)
-        | dict(decided_in_any_words=0.75),
+        WITH_PICTURES | dict(edits=0.4, stories=0.2, decided_in_any_words=0.75),
     ),
 }
 # Tasks from a later step on, by this step. They need what is learned first: at the beginning they

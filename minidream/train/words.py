@@ -18,9 +18,8 @@ from ..world.stories import sample_story
 
 def restated(rng: random.Random, batch_size: int, model):
     """A scene described in words, with or without a change; then its plain description."""
-    return lessons.replied(
-        [texts.described(rng, edited=0.7) for _ in range(batch_size)], rng, model
-    )
+    described = [texts.described(rng, edited=0.7) for _ in range(batch_size)]
+    return lessons.replied(described, rng, model)
 
 
 def named_edits(rng: random.Random, batch_size: int, model):

@@ -90,6 +90,12 @@ def laid_out(documents: list[Document], model, learn_text: bool = True, read_las
     return layouts, documents
 
 
+def in_pictures(stories: list[Story], model, **learned: bool):
+    """Stories with their scenes rendered, laid out; `learned` as of `laid_out`."""
+    size = model.decoder.image_size
+    return laid_out([document_of(story, size) for story in stories], model, **learned)
+
+
 def dialogue(model, turn: list, reply: str, more: list[tuple[str, str]] = ()):
     """The layout and the document of a dialogue. Only the replies and their `</s>` are learned.
 
