@@ -141,21 +141,19 @@ class Reader:
         """Whether that many more tokens fit into the context."""
         return len(self.cache) + tokens <= self.model.llm.config.max_position_embeddings
 
-    def likeliest(self, most: int, banned: tuple[int, ...]) -> list[int]:
-        """The likeliest tokens up to `</s>` or `<dream_start>`.
+    def likeliest(self, banned: tuple[int, ...], after: int) -> list[int]:
+        """A thought: the likeliest tokens up to `</s>` or `<dream_start>`, which are read.
 
         Args:
-            most: the largest number of tokens.
             banned: tokens that are never chosen.
+            after: how many more have to fit into the context afterwards.
         """
         special, tokens = self.model.tokenizer.special, []
-        while len(tokens) < most:
+        while len(tokens) < THOUGHT_TOKENS and self.room(1 + after):
             token = self.next_logits(banned).argmax().item()
             if token in (special.eos, special.dream_start):
                 break
             tokens.append(token)
-            if not self.room(1):
-                break
             self.read_token(token)
         return tokens
 
@@ -171,9 +169,7 @@ def thought_after(model, opened: Document, layout: Layout) -> str:
     """
     reader = Reader(model)
     reader.read(layout, pictures_of([opened], [layout.patches]))
-    context = model.llm.config.max_position_embeddings
-    most = min(THOUGHT_TOKENS, context - len(layout.ids) - 1 - model.queries)
-    tokens = reader.likeliest(most, model.tokenizer.special.never_sampled)
+    tokens = reader.likeliest(model.tokenizer.special.never_sampled, 1 + model.queries)
     return model.tokenizer.decode(tokens).strip()
 
 
@@ -266,7 +262,6 @@ def write(
     document, tokens = Document(prompt.items, prompt.targets), []
     painted, null, image_block = 0, None, 4 + model.queries + model.vision.patches
     thought = tokenizer.encode(THOUGHTS[model.config.template]) if think else []
-    thinking = False  # whether the words since the last picture are a thought
     try:
         for _ in range(max_new_tokens):
             token = choose(reader.next_logits(special.never_sampled), temperature, top_p, generator)
@@ -279,14 +274,11 @@ def write(
                 continue
             if painted == max_images:
                 break
-            if thought and not thinking and reader.room(len(thought) + image_block):
-                thinking = True
-                tokens += thought
+            if thought and reader.room(len(thought) + image_block):
                 reader.read(Layout(thought, thought), [])
-                continue
+                tokens += thought + reader.likeliest(special.never_sampled, image_block)
             document.add_text(tokenizer.decode(tokens))
             tokens.clear()
-            thinking = False
             query_block, picture_block = Layout(), Layout()
             query_block.add_dream(0, special, model.queries, learned=False)
             hidden = reader.read(query_block, [])

@@ -24,7 +24,14 @@ EDGES = {
     "queries to queries": ("queries", "queries"),
     "words to words": ("text", "text"),
     "word to words": ("text", "word"),
-    "counterpart to queries": ("queries", "counterpart"),  # the control
+    "counterpart to queries": ("queries", "counterpart"),
+    "counterpart to words": ("text", "counterpart"),
+}
+# The controls cut off the word that says the same of the other object: the differing one should
+# stay. What cuts more than one word has no control of its size but itself by layer.
+CONTROLS = {
+    "word to queries": "counterpart to queries",
+    "word to words": "counterpart to words",
 }
 BY_LAYER = tuple(EDGES)[:4]  # which are also cut in some layers alone
 
@@ -36,8 +43,7 @@ def knockout(lab: Lab) -> dict:
         For each prompt: which word differs, as in `WORDS`; the verdict "own" without a cut; "all",
         by name of edges, with the cut in all layers; and, of the first prompts, for each of
         `BY_LAYER`, "below" with one letter for each layer k >= 1 (cut below k) and "from" (cut
-        from k on). The control cuts off the word that says the same of the other object, so that
-        the differing word should stay as it is.
+        from k on).
     """
     pairs, found = lab.pairs("knockout"), []
     for some, seeds, painted in lab.batches(pairs):

@@ -19,12 +19,13 @@ from ..probe.effects import masks_of, on_cells
 from ..probe.unet_attention import watch_image
 from ..weights import toy
 from ..weights.commands import option
+from ..weights.toy import clip_text_states
 from ..world.judge import Reading, scenes_by_colour
 from ..world.language import Phrase, describe, parse_caption
 from ..world.scenes import Scene, sample_scene
 from .causes_pairs import WORDS, Pair, sample_pair, slot_of
 
-TIMESTEP = 700  # at which the denoising loss is taken: arrangement and colours are decided there
+TIMESTEPS = (400, 800)  # of the denoising loss: shapes are decided late, arrangement early
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ class Painted:
     """Some prompts with what was painted from them.
 
     phrases: the prompts.
-    states: shape (prompts, queries, hidden).
+    states: that pictures were painted from, shape (prompts, queries, hidden).
     seeds: of the noise.
     masks: of each picture with which judge and analytic reader agree, in latent cells, shape
         (2, height, width), the object that is mentioned first first; else None.
-    cells: how much latent cells attend to queries: (prompts, layers, queries, height, width).
+    cells: how much latent cells attend to these states: (prompts, layers, queries, height, width).
     """
 
     phrases: list[Phrase]
@@ -70,11 +71,14 @@ class Painted:
         """The pictures that are right."""
         return [index for index, mask in enumerate(self.masks) if mask is not None]
 
-    def next_right(self, index: int) -> int:
-        """The next picture that is right, after the last the first; itself if it is the only."""
-        right = self.right
-        after = [each for each in right if each > index]
-        return (after or right or [index])[0]
+    def another_right(self, index: int) -> int:
+        """The next right picture beyond a prompt and its partner; itself if there is none.
+
+        A partner is the donor of a prompt: the first two prompts are each other's, and so on.
+        """
+        beyond = [each for each in self.right if each // 2 > index // 2]
+        before = [each for each in self.right if each // 2 < index // 2]
+        return (beyond or before or [index])[0]
 
     def looked_at(self, index: int, mention: int, map_index: int | None = None) -> Tensor:
         """How much the cells of an object attend to each query: shape (queries,), of sum 1.
@@ -152,33 +156,62 @@ class Lab:
             seeds: of the noise.
 
         Returns:
-            The mean squared error at `TIMESTEP`, in units of 1e-4, one for each picture.
+            The mean squared error, over `TIMESTEPS` too, in units of 1e-4, one for each picture.
         """
         decoder = self.model.decoder
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        noise = [normal(tuple(latents.shape[1:]), each) for each in generators]
-        target = noise = torch.stack(noise).to(latents)
-        at = torch.full((len(latents),), TIMESTEP, device=latents.device)
-        noisy = decoder.scheduler.add_noise(latents, noise, at)
-        if decoder.scheduler.config.prediction_type == "v_prediction":
-            target = decoder.scheduler.get_velocity(latents, noise, at)
-        error = (decoder.predict(noisy, at, decoder.projector(states)) - target).square()
-        error = reduce(error, "batch channels height width -> batch", "mean")
-        return (1e4 * error).round().int().tolist()
+        noise = torch.stack([normal(tuple(latents.shape[1:]), each) for each in generators])
+        errors = []
+        for timestep in TIMESTEPS:
+            target = noise = noise.to(latents)
+            at = torch.full((len(latents),), timestep, device=latents.device)
+            noisy = decoder.scheduler.add_noise(latents, noise, at)
+            if decoder.scheduler.config.prediction_type == "v_prediction":
+                target = decoder.scheduler.get_velocity(latents, noise, at)
+            error = (decoder.predict(noisy, at, decoder.projector(states)) - target).square()
+            errors.append(reduce(error, "batch channels height width -> batch", "mean"))
+        return (1e4 * torch.stack(errors).mean(dim=0)).round().int().tolist()
 
     @cached_property
     def maps(self) -> Painted:
         """Prompts, painted once, with their maps; several parts are about these."""
         return self.painted(self.model, self.prompts("maps"))
 
-    @torch.no_grad()
     def painted(self, model, phrases: list[Phrase]) -> Painted:
         """Paints prompts with a model, and records where latent cells look among the queries."""
+
+        def paint(texts: list[str], seeds: list[int]) -> tuple[Tensor, Tensor]:
+            states = model.encode(texts)
+            return states, self.latents(states, seeds, model)
+
+        return self.recorded(model, phrases, paint)
+
+    def painted_from_text_states(self, phrases: list[Phrase]) -> Painted:
+        """As `painted`, from the text states of the toy CLIP: the U-Net as it was before."""
+        decoder, tower = self.model.decoder, toy.pretrained_text_tower().to(self.model.device)
+
+        def paint(texts: list[str], seeds: list[int]) -> tuple[Tensor, Tensor]:
+            states = clip_text_states(tower, self.model.tokenizer, [*texts, ""])
+            return states[:-1], decoder.sample_seeded(
+                states[:-1], states[-1:], seeds, num_inference_steps=self.plan.steps
+            )
+
+        return self.recorded(self.model, phrases, paint)
+
+    @torch.no_grad()
+    def recorded(self, model, phrases: list[Phrase], paint: Callable) -> Painted:
+        """As `painted`.
+
+        Args:
+            model: whose U-Net paints.
+            phrases: the prompts.
+            paint: from texts and seeds to states and latents.
+        """
         states, seeds, masks, cells = [], [], [], []
         for some, own_seeds, _ in self.batches(phrases):
-            states.append(model.encode([phrase.text for phrase in some]))
             with watch_image(model) as maps:
-                latents = self.latents(states[-1], own_seeds, model)
+                some_states, latents = paint([phrase.text for phrase in some], own_seeds)
+            states.append(some_states)
             scenes = scenes_found(self.judge, model.decoder.decode(latents), some)
             layers = in_running_order(maps.layers)
             for index in range(len(some)):

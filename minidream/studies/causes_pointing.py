@@ -8,13 +8,13 @@ import copy
 from collections.abc import Callable
 
 import torch
-from einops import einsum
+from einops import einsum, repeat
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .causes_hops import first_hops, names_of_hops
 from .causes_lab import Lab, Painted
 from .causes_pairs import mentions
-from .causes_roles import rule_of
 from .probing_lab import with_new_queries
 
 KINDS = ("size", "colour", "shape")
@@ -44,22 +44,19 @@ def pointing(lab: Lab) -> dict:
         halves; "counts" has the hits of every first hop (rows, "hops") with all layers of the
         U-Net and with each of them (columns), by kind of word, over all pictures that were right.
 
-        Controls: the query that cells of objects of this mention look at most in the other half
-        ("rule", no map of the language model); the mean attention to words of this kind and mention
-        in the other half ("kind means", no look at this prompt); the map of another picture; the
-        first hop of another run's queries and of untrained ones; chance.
+        Every control is searched for its best as the maps are. "rule": one query for each word, by
+        its kind and mention, so that no map of the language model is looked at; "kind means": the
+        mean attention to words of this kind and mention in the other half, so that this prompt is
+        not looked at; the map of another picture; the first hop of another run's queries, matched
+        to these, and of untrained ones; chance.
     """
     done, model = lab.maps, lab.model
     hops = hops_of(lab, model, done)
     grids = [with_mean(cells) for cells in done.cells]
     names = names_of_hops(len(model.llm.layers), model.llm.config.num_attention_heads)
     own = {index: hits_of(done, index, hops[index], grids[index]) for index in done.right}
-    means = [means_of(done, hops, half) for half in (0, 1)]
-    kind_means = {
-        index: hits_of(done, index, means[1 - index % 2], grids[index]) for index in done.right
-    }
     found, chosen = {}, {}
-    for prefix, hits in (("", own), ("kind means, ", kind_means)):
+    for prefix, hits in {"": own, **controls_of(lab, done, hops, grids)}.items():
         for name, (eligible, decoder_varies) in CHOICES.items():
             if prefix and name not in ("two hops", "best of all"):
                 continue
@@ -72,7 +69,7 @@ def pointing(lab: Lab) -> dict:
             chosen[prefix + name] = {
                 kind: [[names[half[kind][0]], half[kind][1]] for half in best] for kind in KINDS
             }
-    found |= controls_of(lab, done, hops, grids)
+    found["rule"] = strings(done, rule_hits(done, grids, model.queries))
     return {
         "prompts": len(done.phrases),
         "hops": names,
@@ -167,25 +164,55 @@ def counted(hits: dict[int, Tensor], kind: str) -> list:
 
 
 def controls_of(lab: Lab, done: Painted, hops: list[Tensor], grids: list[Tensor]) -> dict:
-    """The strings of the controls that have one map each; see `pointing`."""
-    models = {"untrained queries": with_new_queries(lab.model, lab.seed)}
+    """The hits of the controls that have as many maps; see `pointing`."""
+    models = {"untrained queries, ": with_new_queries(lab.model, lab.seed)}
     if lab.other is not None:
-        models["another run's queries"] = with_queries(lab.model, lab.other)
+        models["another run's queries, "] = with_queries(lab.model, lab.other)
     first = {name: hops_of(lab, model, done) for name, model in models.items()}
-    rules = [rule_of(done, range(half, len(done.phrases), 2)) for half in (0, 1)]
-    found = {name: {} for name in ("rule", "another picture's map", *models)}
-    for index in done.right:
-        rule = rules[1 - index % 2]
-        fixed = torch.zeros(1, lab.model.queries, len(WORDS))
-        fixed[0, [rule[mention][0] for mention, _ in WORDS], range(len(WORDS))] = 1
-        maps = {
-            "rule": (fixed, grids[index]),
-            "another picture's map": (hops[index], grids[done.next_right(index)]),
-            **{name: (each[index], grids[index]) for name, each in first.items()},
+    if lab.other is not None:
+        first["another run's queries, "] = matched(first["another run's queries, "], hops)
+    means = [means_of(done, hops, half) for half in (0, 1)]
+
+    def hits(hops_at: Callable[[int], Tensor], grid_at: Callable[[int], int] = int) -> dict:
+        return {
+            index: hits_of(done, index, hops_at(index), grids[grid_at(index)])
+            for index in done.right
         }
-        for name, (hop, cells) in maps.items():
-            found[name][index] = hits_of(done, index, hop[:1], cells[:1])[0, 0].tolist()
-    return {name: strings(done, hits) for name, hits in found.items()}
+
+    return {
+        "kind means, ": hits(lambda index: means[1 - index % 2]),
+        "another picture's map, ": hits(hops.__getitem__, done.another_right),
+        **{name: hits(each.__getitem__) for name, each in first.items()},
+    }
+
+
+def matched(other: list[Tensor], own: list[Tensor]) -> list[Tensor]:
+    """First hops of another run, its queries in the order in which they are most like those of own.
+
+    The numbers of queries mean nothing beyond a run: without an order, only chance would be left.
+
+    Args:
+        other, own: for each prompt, (ways, queries, words); the first way counts, over all prompts.
+    """
+    one, two = (torch.stack([each[0] for each in hops]).mean(dim=0) for hops in (own, other))
+    distance = torch.cdist(one, two)
+    _, order = linear_sum_assignment(distance.numpy())
+    return [each[:, order] for each in other]
+
+
+def rule_hits(done: Painted, grids: list[Tensor], queries: int) -> dict[int, list[bool]]:
+    """The hits of one query in one layer of the U-Net for each word, chosen on the other half."""
+    each_query = repeat(torch.eye(queries), "ways queries -> ways queries words", words=len(WORDS))
+    hits = {index: hits_of(done, index, each_query, grids[index]) for index in done.right}
+    best = []
+    for half in (0, 1):
+        some = [one for index, one in hits.items() if index % 2 == half]
+        totals = sum(some).flatten(0, 1) if some else torch.zeros(1, len(WORDS))
+        best.append(totals.argmax(dim=0))
+    return {
+        index: one.flatten(0, 1)[best[1 - index % 2], range(len(WORDS))].tolist()
+        for index, one in hits.items()
+    }
 
 
 def with_queries(model, queries: Tensor):

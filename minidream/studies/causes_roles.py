@@ -6,12 +6,13 @@ object. The letters:
 
 | letter | the judge reads |
 |---|---|
-| T | the other prompt's object in the place of this one; the second object is as it was |
+| T | the donor's object of the same mention in this place; everything else as it was |
 | t | size, colour or shape of it, and no other change |
+| S | the donor's other object in this place; everything else as it was |
 | N | no change |
 | W | a change of the wrong object alone |
 | x | anything else |
-| - | not tried: the picture was not right before, or both prompts ask for the same there |
+| - | not tried: a picture was not right before, or both prompts ask for the same there |
 """
 
 import random
@@ -22,13 +23,15 @@ import torch
 from torch import Tensor
 
 from ..probe.interventions import replaced
+from ..weights.parts import toy_before
 from ..world.judge import Reading
 from ..world.language import Phrase, parse_caption
 from .causes_lab import Lab, Painted
 from .causes_pairs import phrasing_of, slot_of, word_of
 
-WAYS = ("map", "other role", "rule", "another picture's map", "random")
+WAYS = ("map", "other role", "rule", "another picture's map", "difference", "random")
 COUNTS = (1, 4)  # how many queries are exchanged; several only for the first prompts
+STAGES = ("stage2", "stage3")  # before which roles are looked at, too
 
 
 def roles(lab: Lab) -> dict:
@@ -38,23 +41,39 @@ def roles(lab: Lab) -> dict:
         For each prompt: "right", whether its picture was right, as 0 or 1; "phrasing" and
         "relation" word; "leading", whether the left or upper object is mentioned first; "looked",
         for both objects in the order of the prompt, the share of each query in per mille (None if
-        the picture was not right).
+        the picture was not right); "text states", the same where the U-Net paints from these.
     """
     done = lab.maps
-    looked = [
-        [per_mille(done.looked_at(index, mention)) for mention in (0, 1)]
-        if mask is not None
-        else None
-        for index, mask in enumerate(done.masks)
-    ]
     return {
         "prompts": len(done.phrases),
         "right": [int(mask is not None) for mask in done.masks],
         "phrasing": [phrasing_of(phrase) for phrase in done.phrases],
         "relation": [phrase.words[word_of(phrase, "relation", None)] for phrase in done.phrases],
         "leading": [int(slot_of(phrase, 0) == 0) for phrase in done.phrases],
-        "looked": looked,
+        "looked": looks_of(done),
+        "text states": looks_of(lab.painted_from_text_states(done.phrases)),
     }
+
+
+def stages(lab: Lab) -> dict:
+    """Roles before some of the paper's stages, of the run "toy": when do they come about?
+
+    Returns:
+        For each prompt, by the stage before which it is: "looked", as of `roles`.
+    """
+    phrases = lab.prompts("maps")
+    looked = {name: looks_of(lab.painted(toy_before(name), phrases)) for name in STAGES}
+    return {"prompts": len(phrases), "looked": looked}
+
+
+def looks_of(done: Painted) -> list:
+    """For each prompt and both objects, the share of each query; None if it was not right."""
+    return [
+        [per_mille(done.looked_at(index, mention)) for mention in (0, 1)]
+        if mask is not None
+        else None
+        for index, mask in enumerate(done.masks)
+    ]
 
 
 def per_mille(shares: Tensor) -> list[int]:
@@ -65,48 +84,78 @@ def per_mille(shares: Tensor) -> list[int]:
 def transfers(lab: Lab) -> dict:
     """Exchanges the queries of an object for those of another prompt, chosen in several ways.
 
+    The first two prompts are each other's donors, and so on.
+
     Returns:
-        For each prompt, "mention", the object that is to be exchanged (they take turns);
-        "queries", the first query that each of `WAYS` chooses (-1 if not tried); and "letters", by
-        number of queries and way, one string with a letter for each prompt; with several queries
-        those of the first prompts.
+        For each prompt, "mention", the object that is to be exchanged (they take turns from donors
+        to donors); "queries", the first query that each of `WAYS` chooses (-1 if not tried);
+        "letters", by number of queries and way, one string with a letter for each prompt; with
+        several queries those of the first prompts; and "each", for each query the letters of the
+        first prompts if it alone is exchanged.
 
         The ways: those that the object's cells look at most; those that the *other* object's cells
         do; those that were most often looked at most by objects of the same mention in the other
-        half of the prompts, without a map of this picture; those that a map of another picture
-        names; and random ones, of which none is the map's choice.
+        half of the prompts, without a map of this picture; those that a map of a third picture
+        names; those in which prompt and donor differ most; and random ones, of which none is the
+        map's choice.
     """
-    done, rng = lab.maps, lab.rng("transfers")
-    mentions = [index % 2 for index in range(len(done.phrases))]
-    halves = [rule_of(done, range(half, len(done.phrases), 2)) for half in (0, 1)]
+    done, rng, count = lab.maps, lab.rng("transfers"), len(lab.maps.phrases)
+    mentions = [index // 2 % 2 for index in range(count)]
+    halves = [rule_of(done, half_of(count, half)) for half in (0, 1)]
+    right = set(done.right)
     tried = [
         index
-        for index in done.right
-        if look_of(done, index, mentions[index])
-        != look_of(done, done.next_right(index), mentions[index])
+        for index in range(count - count % 2)
+        if {index, partner(index)} <= right
+        and look_of(done, index, mentions[index]) != look_of(done, partner(index), mentions[index])
     ]
     rankings = {
-        index: rankings_of(done, index, mentions[index], halves[1 - index % 2], rng)
+        index: rankings_of(done, index, mentions[index], halves[1 - index // 2 % 2], rng)
         for index in tried
     }
-    letters = {}
+    letters, painted = {}, lab.plan.painted
     for number in COUNTS:
-        count = len(done.phrases) if number == 1 else lab.plan.painted
-        some = [index for index in tried if index < count]
+        most = count if number == 1 else painted
+        some = [index for index in tried if index < most]
         letters[str(number)] = {
-            way: letters_of(lab, done, some, mentions, rankings, (way, number), count)
+            way: letters_of(
+                lab, done, some, mentions, lambda i, way=way: chosen(rankings[i], way, number), most
+            )
             for way in WAYS
         }
-    chosen = [
-        {way: rankings[index][way][0] if index in rankings else -1 for way in WAYS}
-        for index in range(len(done.phrases))
+    few = [index for index in tried if index < painted]
+    chosen_first = [
+        {way: chosen(rankings[index], way, 1)[0] if index in rankings else -1 for way in WAYS}
+        for index in range(count)
     ]
     return {
-        "prompts": len(done.phrases),
+        "prompts": count,
         "mention": mentions,
-        "queries": {way: [each[way] for each in chosen] for way in WAYS},
+        "queries": {way: [each[way] for each in chosen_first] for way in WAYS},
         "letters": letters,
+        "each": [
+            letters_of(lab, done, few, mentions, lambda _, query=query: [query], painted)
+            for query in range(lab.model.queries)
+        ],
     }
+
+
+def partner(index: int) -> int:
+    """The prompt that is the donor of another one."""
+    return index ^ 1
+
+
+def half_of(count: int, half: int) -> list[int]:
+    """The prompts of one half; donors are in the same one."""
+    return [index for index in range(count) if index // 2 % 2 == half]
+
+
+def chosen(rankings: dict[str, list[int]], way: str, number: int) -> list[int]:
+    """The queries that a way exchanges. Random ones are not among the map's."""
+    if way != "random":
+        return rankings[way][:number]
+    taken = rankings["map"][:number]
+    return [query for query in rankings["random"] if query not in taken][:number]
 
 
 def look_of(done: Painted, index: int, mention: int) -> tuple[str, str, str]:
@@ -135,45 +184,42 @@ def rankings_of(
 ) -> dict[str, list[int]]:
     """The order in which each of `WAYS` would exchange queries."""
 
-    def ranked(looked: Tensor) -> list[int]:
-        return looked.argsort(descending=True).tolist()
+    def ranked(amounts: Tensor) -> list[int]:
+        return amounts.argsort(descending=True).tolist()
 
-    best = ranked(done.looked_at(index, mention))
-    most = max(COUNTS)
-    others, rest = best[most:], best[:most]
-    rng.shuffle(others)
-    another = done.next_right(index)
+    third = done.another_right(index)
+    difference = (done.states[index] - done.states[partner(index)]).norm(dim=-1)
     return {
-        "map": best,
+        "map": ranked(done.looked_at(index, mention)),
         "other role": ranked(done.looked_at(index, 1 - mention)),
         "rule": rule[mention],
-        "another picture's map": ranked(done.looked_at(index, mention, another)),
-        "random": others + rest,
+        "another picture's map": ranked(done.looked_at(index, mention, third)),
+        "difference": ranked(difference),
+        "random": rng.sample(range(len(difference)), len(difference)),
     }
 
 
-def letters_of(lab: Lab, done: Painted, some, mentions, rankings, chosen, count: int) -> str:
+def letters_of(lab: Lab, done: Painted, some, mentions, queries_of, count: int) -> str:
     """One letter for each of the first `count` prompts.
 
     Args:
         lab, done: what was painted.
         some: the indices of the prompts that are tried.
         mentions: of each prompt, the object that is exchanged.
-        rankings: by index, as from `rankings_of`.
-        chosen: the way, and how many queries.
+        queries_of: from an index to the queries that are exchanged.
         count: how many letters.
     """
-    (way, number), letters = chosen, ["-"] * count
+    letters = ["-"] * count
     for first in range(0, len(some), lab.plan.batch):
         batch = some[first : first + lab.plan.batch]
-        states = []
-        for index in batch:
-            donor = done.states[done.next_right(index)]
-            states.append(replaced(done.states[[index]], rankings[index][way][:number], donor))
+        states = [
+            replaced(done.states[[index]], queries_of(index), done.states[partner(index)])
+            for index in batch
+        ]
         seeds = [done.seeds[index] for index in batch]
         readings = lab.read(lab.latents(torch.cat(states), seeds))
         for index, reading in zip(batch, readings):
-            phrases = done.phrases[index], done.phrases[done.next_right(index)]
+            phrases = done.phrases[index], done.phrases[partner(index)]
             letters[index] = letter_of(reading, *phrases, mentions[index])
     return "".join(letters)
 
@@ -182,20 +228,21 @@ def letter_of(reading: Reading, own: Phrase, donor: Phrase, mention: int) -> str
     """What became of an object, as one letter: see the top of this file.
 
     Args:
-        reading: what the judge read.
+        reading: what the judge read. The background, which prompts do not name, may be any.
         own, donor: the prompt, and the one that queries came from.
         mention: which object, in the order of both prompts.
     """
-    slot, looks = slot_of(own, mention), parse_caption(own.text)[2]
-    wanted = parse_caption(donor.text)[2][slot_of(donor, mention)]
-    if reading.facts is None or len(reading.facts[2]) != 2:
+    _, relation, looks = parse_caption(own.text)
+    slot = slot_of(own, mention)
+    others = parse_caption(donor.text)[2]
+    wanted, side = (others[slot_of(donor, each)] for each in (mention, 1 - mention))
+    if reading.facts is None or reading.facts[1] != relation:
         return "x"
     here, there = reading.facts[2][slot], reading.facts[2][1 - slot]
     if there != looks[1 - slot]:
         return "W" if here == looks[slot] else "x"
-    if here == looks[slot]:
-        return "N"
-    if here == wanted:
-        return "T"
+    for letter, look in (("N", looks[slot]), ("T", wanted), ("S", side)):
+        if here == look:
+            return letter
     known = zip(here, looks[slot], wanted)
     return "t" if all(each in (before, other) for each, before, other in known) else "x"

@@ -1,16 +1,18 @@
 """Shares with intervals, from the results of the study of causes: what tables and figures show.
 
 The unit is the prompt. All runs have the same prompts, so that a prompt in three runs is one
-cluster; what each run says by itself is beside it. Pictures count that were right before anything
-was changed.
+cluster. So an interval is about prompts, for these three runs; how much runs differ is shown by
+the share of each, which stands beside it. Pictures count that were right before anything was
+changed.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .intervals import clustered_interval, holm, mcnemar, ratio_interval
+from .intervals import clustered_interval, clustered_share, holm, mcnemar, newcombe, ratio_interval
 
+KEPT = "Oos"  # verdicts on pictures that show the word of the prompt itself
 Values = Sequence[float | None]  # of one run, one for each prompt; None is left out
 
 
@@ -30,10 +32,22 @@ class Share:
     runs: tuple[float, ...]
 
     def __str__(self) -> str:
-        """In per cent."""
+        """In per cent: "57 [40, 70] (55/58/58)", the last of each run if there are several."""
         if not self.n:
             return "-"
-        return f"{100 * self.mean:.0f} [{100 * self.low:.0f}, {100 * self.high:.0f}]"
+        text = f"{100 * self.mean:.0f} [{100 * self.low:.0f}, {100 * self.high:.0f}]"
+        runs = "/".join(f"{100 * each:.0f}" for each in self.runs)
+        return f"{text} ({runs})" if len(self.runs) > 1 else text
+
+    @property
+    def triple(self) -> tuple[float, float, float]:
+        """(mean, low, high), as figures take them."""
+        return self.mean, self.low, self.high
+
+    @property
+    def one_sign(self) -> bool:
+        """Whether every run says the same: a finding of one run may be an accident of its seed."""
+        return all(each > 0 for each in self.runs) or all(each < 0 for each in self.runs)
 
 
 def runs_of(results: dict, part: str) -> dict[str, dict]:
@@ -54,31 +68,64 @@ def mean_of(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def share_of(by_run: Sequence[Values]) -> Share:
-    """The mean of values of several runs on the same prompts."""
+def share_of(by_run: Sequence[Values], together: int = 1, interval=clustered_share) -> Share:
+    """The mean of values of several runs on the same prompts.
+
+    Args:
+        by_run: the values.
+        together: how many prompts that follow one another depend on one another, such as 2 where
+            each is the donor of the other: they are one cluster.
+        interval: of values and clusters, as `clustered_interval`.
+    """
     known = [
-        [(index, float(value)) for index, value in enumerate(values) if value is not None]
+        [(index // together, float(value)) for index, value in enumerate(values) if value is not None]
         for values in by_run
     ]
     clusters, values = [], []
     for pairs in known:
-        clusters += [index for index, _ in pairs]
+        clusters += [cluster for cluster, _ in pairs]
         values += [value for _, value in pairs]
     runs = tuple(mean_of([value for _, value in pairs]) for pairs in known)
     if len(set(clusters)) < 2:
         return Share(mean_of(values), math.nan, math.nan, len(values), runs)
-    return Share(*clustered_interval(values, clusters), len(values), runs)
+    return Share(*interval(values, clusters), len(values), runs)
 
 
-def difference_of(first: Sequence[Values], second: Sequence[Values]) -> Share:
-    """By how much the first of two ways exceeds the second on the same prompts, by runs."""
-    pairs = [list(zip(one, other)) for one, other in zip(first, second)]
-    return share_of(
-        [
-            [None if None in (one, other) else float(one) - float(other) for one, other in each]
-            for each in pairs
-        ]
-    )
+def difference_of(first: Sequence[Values], second: Sequence[Values], together: int = 1) -> Share:
+    """By how much the first of two ways exceeds the second on the same prompts, by runs.
+
+    Where the two never differ, a bootstrap cannot say how far apart they may be: the interval is
+    Newcombe's then, as if they were shares of unrelated prompts, which is too wide.
+    """
+    both = [
+        [pair for pair in zip(one, other) if None not in pair] for one, other in zip(first, second)
+    ]
+    differences = [
+        [None if None in pair else float(pair[0]) - float(pair[1]) for pair in zip(one, other)]
+        for one, other in zip(first, second)
+    ]
+
+    def interval(values: Sequence[float], clusters: Sequence[int]):
+        if len(set(values)) > 1:
+            return clustered_interval(values, clusters)
+        trials, pairs = len(set(clusters)), sum(both, [])
+        shares = (sum(each) / len(pairs) * trials for each in zip(*pairs))
+        return values[0], *newcombe(*((share, trials) for share in shares))
+
+    return share_of(differences, together, interval)
+
+
+def p_value_of(first: Sequence[Values], second: Sequence[Values]) -> float:
+    """The largest p value of McNemar's test in any run: what holds has to hold in each.
+
+    Args:
+        first, second: right or wrong, by run and prompt.
+    """
+    tests = []
+    for one, two in zip(first, second):
+        known = [pair for pair in zip(one, two) if None not in pair]
+        tests.append(mcnemar(*zip(*known)) if known else 1.0)
+    return max(tests)
 
 
 def compared(first: Sequence[Values], others: dict[str, Sequence[Values]]) -> dict:
@@ -89,17 +136,10 @@ def compared(first: Sequence[Values], others: dict[str, Sequence[Values]]) -> di
         others: the same, by name of the other way.
 
     Returns:
-        {name: (difference, p)}: a `Share`, and the largest p value of McNemar's test in any run,
-        adjusted for the number of ways by Holm's method.
+        {name: (difference, p)}: a `Share`, and `p_value_of`, adjusted for the number of ways by
+        Holm's method.
     """
-    p_values = {}
-    for name, other in others.items():
-        tests = []
-        for one, two in zip(first, other):
-            known = [pair for pair in zip(one, two) if None not in pair]
-            tests.append(mcnemar(*zip(*known)) if known else 1.0)
-        p_values[name] = max(tests)
-    adjusted = holm(p_values)
+    adjusted = holm({name: p_value_of(first, other) for name, other in others.items()})
     return {name: (difference_of(first, other), adjusted[name]) for name, other in others.items()}
 
 
@@ -150,41 +190,107 @@ def restored(
     Returns:
         (share, low, high) for each point: 0 is no effect, 1 all of the donor's.
     """
-    first = next(iter(runs_of(results, "tracing").values()))["losses"][row][0]
+    points = next(iter(runs_of(results, "tracing").values()))["points"]
 
-    def triple(point: int) -> tuple[float, float, float]:
-        return way_gone(results, lambda run, i: run["losses"][row][i][point], kind, mention)
+    def at(point: int) -> tuple[float, float, float]:
+        def patched(run: dict, index: int) -> int | None:
+            losses = run["losses"][row][index]
+            return losses and losses[point]
 
-    return [triple(point) for point in range(len(first))]
+        return way_gone(results, patched, kind, mention)
+
+    return [at(point) for point in range(len(points))]
 
 
-def restored_by_head(results: dict, row: str, kind: str | None = None) -> list[list[tuple]]:
-    """As `restored`, with one head's output patched: a triple for each layer and head."""
+def restored_by_head(
+    results: dict, row: str, kind: str | None = None, half: int | None = None
+) -> list[list[tuple]]:
+    """As `restored`, with one head's output patched: a triple for each layer and head.
+
+    Args:
+        results, row, kind: as of `restored`.
+        half: 0 takes prompts with even numbers, 1 those with odd ones: what is chosen on the one is
+            to be measured on the other. None is all.
+    """
     first = next(iter(runs_of(results, "tracing").values()))["heads"][row][0]
 
-    def triple(layer: int, head: int) -> tuple[float, float, float]:
-        return way_gone(results, lambda run, index: run["heads"][row][index][layer][head], kind)
+    def at(layer: int, head: int) -> tuple[float, float, float]:
+        def patched(run: dict, index: int) -> int | None:
+            chosen = half in (None, index % 2)
+            return run["heads"][row][index][layer][head] if chosen else None
 
-    return [
-        [triple(layer, head) for head in range(len(values))] for layer, values in enumerate(first)
-    ]
+        return way_gone(results, patched, kind)
+
+    return [[at(layer, head) for head in range(len(heads))] for layer, heads in enumerate(first)]
+
+
+def restored_together(results: dict, which: str) -> list[tuple[float, float, float]]:
+    """As `restored`, with several heads patched at once: a triple for each of their numbers.
+
+    Args:
+        results: of the study.
+        which: "strongest", on the other half of the prompts, or "random" ones.
+    """
+    numbers = next(iter(runs_of(results, "tracing").values()))["numbers"]
+
+    def at(place: int) -> tuple[float, float, float]:
+        def patched(run: dict, index: int) -> int | None:
+            losses = run["together"][which][index]
+            return losses and losses[place]
+
+        return way_gone(results, patched, None)
+
+    return [at(place) for place in range(len(numbers))]
 
 
 def way_gone(
-    results: dict, patched: Callable[[dict, int], int], kind: str | None, mention: int | None = None
+    results: dict,
+    patched: Callable[[dict, int], int | None],
+    kind: str | None,
+    mention: int | None = None,
 ) -> tuple[float, float, float]:
-    """The sum of what patches gain, as a share of what the donors gain, with its interval."""
+    """The sum of what patches gain, as a share of what the donors gain, with its interval.
+
+    Kinds of words and runs count alike: what donors gain is scaled to the same mean for each. (Else
+    the relation would decide, with which most pixels differ.)
+
+    Args:
+        results: of the study.
+        patched: from a run and the index of a prompt, the loss; None leaves the prompt out.
+        kind, mention: of the differing word; None is all.
+    """
     gains, ways, clusters = [], [], []
     for run in runs_of(results, "tracing").values():
         right, losses = came_out(run), run["losses"]
+        found: dict[str, list] = {}
         for index, chosen in enumerate(of_kind(run, kind, mention)):
-            if chosen and right[index]:
-                gains.append(losses["own"][index] - patched(run, index))
-                ways.append(losses["own"][index] - losses["donor"][index])
+            loss = patched(run, index) if chosen and right[index] else None
+            if loss is not None:
+                own, donor = losses["own"][index], losses["donor"][index]
+                found.setdefault(run["kinds"][index], []).append((index, own - loss, own - donor))
+        for each in found.values():
+            mean = mean_of([way for *_, way in each]) or 1.0
+            for index, gain, way in each:
+                gains.append(gain / mean)
+                ways.append(way / mean)
                 clusters.append(index)
     if len(set(clusters)) < 2:
         return (math.nan,) * 3
     return ratio_interval(gains, ways, clusters)
+
+
+def mean_losses(results: dict, kind: str) -> tuple[float, float]:
+    """The mean loss of the donor's picture under the prompt itself, and under the donor.
+
+    In units of 1e-4, of pairs that differ in a kind of word: what shares of the way are shares of.
+    """
+    own, donor = [], []
+    for run in runs_of(results, "tracing").values():
+        for index, chosen in enumerate(of_kind(run, kind, None)):
+            if chosen and came_out(run)[index]:
+                own.append(run["losses"]["own"][index])
+                donor.append(run["losses"]["donor"][index])
+    return mean_of(own), mean_of(donor)
 
 
 def shown(
@@ -233,9 +339,12 @@ def curve(
 
 
 def kept(results: dict, kind: str | None = None) -> dict[str, Share]:
-    """How often a picture still shows the differing word, by what is cut off in all layers."""
+    """How often a picture still shows the differing word, by what is cut off in all layers.
+
+    It counts on the object that it belongs to, wherever that is.
+    """
     names = next(iter(runs_of(results, "knockout").values()))["all"]
     return {
-        name: shown(results, "knockout", lambda run, name=name: run["all"][name], "Oo", kind)
+        name: shown(results, "knockout", lambda run, name=name: run["all"][name], KEPT, kind)
         for name in names
     }

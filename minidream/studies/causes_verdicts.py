@@ -7,6 +7,7 @@ What the judge says of a picture is one letter:
 | O | everything of the prompt itself |
 | D | everything of the donor, which differs in one word |
 | o, d | what differs is as in the prompt itself, or as in the donor, but something else is wrong |
+| s | the object in which both prompts differ is as in the prompt itself, in the other place |
 | x | what differs is as in neither |
 """
 
@@ -41,6 +42,9 @@ def verdict(reading: Reading, own: tuple, donor: tuple) -> str:
     for answers, letter in ((mine, "o"), (other, "d")):
         if all(read[head] == answers[head] for head in differ):
             return letter
+    places = [slot for slot in (0, 1) if own[2][slot] != donor[2][slot]]
+    if len(places) == 1 and reading.facts[2][1 - places[0]] == own[2][places[0]]:
+        return "s"
     return "x"
 
 

@@ -8,6 +8,7 @@
 | a mean over seeds of training | `seed_interval`; `detectable`: what they could have shown |
 | a mean of independent numbers | `bootstrap_interval` |
 | a mean over the words of prompts, or over one prompt in several runs | `clustered_interval` |
+| the same, of right and wrong | `clustered_share` |
 | a ratio of two sums over prompts, such as a share of an effect | `ratio_interval` |
 | two ways on the same prompts, right or wrong | `mcnemar`, and `paired_interval` for how much |
 | two ways on the same prompts, numbers | `paired_interval` |
@@ -21,6 +22,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from scipy import stats
 
+RARE = 10  # clusters; with fewer that are right, or wrong, a bootstrap of a share is too narrow
 # What turns half of a normal 95 % interval into the difference that 80 % of studies would detect.
 NORMAL_POWER = 1 + round(stats.norm.ppf(0.8), 3) / round(stats.norm.ppf(0.975), 3)
 
@@ -208,6 +210,26 @@ def clustered_interval(
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(sums.sum() / counts.sum()), float(low), float(high)
+
+
+def clustered_share(
+    values: Sequence[float], clusters: Sequence[Hashable], resamples: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """As `clustered_interval`, for shares in [0, 1] that may lie at one of the ends.
+
+    Of a share of 0 every resample is 0, and the bootstrap would claim to know it for certain. So
+    with fewer than `RARE` clusters' worth of either right or wrong, the interval is the wider of
+    the bootstrap's and Wilson's, which counts each cluster as one trial.
+
+    Raises:
+        ValueError: as `clustered_interval`.
+    """
+    mean, low, high = clustered_interval(values, clusters, resamples, seed)
+    trials = len(set(clusters))
+    if trials * min(mean, 1 - mean) >= RARE:
+        return mean, low, high
+    lower, higher = wilson(mean * trials, trials)
+    return mean, max(0.0, min(low, lower)), min(1.0, max(high, higher))
 
 
 def ratio_interval(
