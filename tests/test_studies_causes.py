@@ -24,17 +24,21 @@ from minidream.studies import (
     causes_roles,
     causes_shares,
     causes_tracing,
+    causes_tracing_shares,
 )
 from minidream.studies.causes_decoder import keys_of, latents_of_mixture
 from minidream.studies.causes_lab import CausesPlan, Lab, Painted
 from minidream.studies.causes_map_shares import (
     edited,
-    follows_mention,
-    follows_side,
     hits,
+    painted_as_thought,
+    pointing_differences,
     profile_similarity,
     readable_curves,
     thinking_helps,
+    told_before,
+    told_by,
+    transfer_share,
     transferred,
 )
 from minidream.studies.causes_pairs import (
@@ -48,7 +52,8 @@ from minidream.studies.causes_pairs import (
 )
 from minidream.studies.causes_table import TABLES, tables
 from minidream.studies.causes_verdicts import Verdicts, encode_patched, mask_of, verdict
-from minidream.studies.intervals import clustered_interval
+from minidream.studies.intervals import clustered_interval, newcombe, wilson
+from minidream.weights import toy
 from minidream.world.judge import Reading
 from minidream.world.language import describe, parse_caption
 from minidream.world.scenes import Scene, SceneObject, is_held_out, sample_scene
@@ -121,10 +126,13 @@ def test_verdicts_by_hand():
         "D": facts("left of", "small pink star", "large blue ring"),
         "o": facts("left of", "large red star", "large blue ring"),
         "d": facts("above", "small pink star", "large blue ring"),
+        "s": facts("left of", "large green cross", "small red star"),  # where the other one was
         "x": facts("left of", "small green star", "large blue ring"),
     }
     for letter, found in read.items():
         assert verdict(Reading(found), own, donor) == letter
+    relation = None, *facts("left of", "large blue ring", "small red star")[1:]
+    assert verdict(Reading(facts("left of", *["small green star"] * 2)), own, relation) == "x"
     assert verdict(Reading(None), own, donor) == "x"
     assert verdict(Reading(("white", None, (("small", "red", "star"),))), own, donor) == "x"
 
@@ -174,13 +182,45 @@ def test_patches_in_a_padded_batch_are_those_of_single_prompts(lab, pairs):
             assert_close(found[[index]], model.encode(own[index]), **CLOSE)
 
 
-def test_rows_are_all_positions_but_the_start(lab, pairs):
+def test_rows_are_all_positions_from_the_word_on(lab, pairs):
     for pair in pairs:
         length = len(probe.positions(lab.model, pair.own.text).inputs)
-        rows = causes_tracing.rows_of(pair, 0, length, lab.model.queries)
+        other = causes_tracing.another_word(pair, random.Random(0))
+        rows = causes_tracing.rows_of(pair, other, length, lab.model.queries)
         parts = [rows[name] for name in ("word", "same phrase", "object", "rest")]
-        assert sorted(sum(parts, [])) == rows["words"] == list(range(1, len(pair.own.words) + 1))
+        count = len(pair.own.words)
+        assert sorted(sum(parts, [])) == list(range(pair.word + 1, count + 1))
+        assert rows["words"] == list(range(1, count + 1))
         assert rows["words"] + rows["dream start"] + rows["queries"] == list(range(1, length))
+        assert rows["other word"] == ([] if other is None else [other + 1])
+        assert (other is None) == (pair.word == count - 1)
+
+
+def test_heads_together_are_patches_of_each_head(lab, pairs):
+    model, some, seeds = lab.model, pairs[:3], [5, 6, 7]
+    verdicts = Verdicts(lab, some, seeds)
+    own, donor = verdicts.texts.values()
+    layers, heads = len(model.llm.layers), 6
+    every = [(layer, head) for layer in range(layers) for head in range(heads)]
+    sets = [[(2, 3)], every]
+    found = causes_tracing.heads_together(lab, some, seeds, sets)
+    cache = probe.run_with_cache(model, donor, "llm.2.z")
+    lengths = [len(probe.positions(model, text).inputs) for text in own]
+    where = mask_of([range(n - model.queries, n) for n in lengths], lengths)
+    states = encode_patched(model, own, cache["llm.2.z"], "llm.2.z", where, [3])
+    assert [each[0] for each in found] == lab.losses(verdicts.donor_latents, states, seeds)
+    # All heads together bring everything: queries have nothing else from the words.
+    assert [each[1] for each in found] == pytest.approx(
+        lab.losses(verdicts.donor_latents, verdicts.donor, seeds), abs=1
+    )
+
+
+def test_the_strongest_heads_are_chosen_on_even_prompts():
+    losses = [[[9, 1], [5, 9]], [[0, 0], [0, 0]], [[9, 2], [3, 9]]]
+    sets = causes_tracing.sets_of_heads({"heads": {"queries": losses}}, random.Random(0))
+    assert sets["strongest"] == [[(0, 1)], *[[(0, 1), (1, 0)]] * 4]
+    for strongest, others in zip(*sets.values()):
+        assert len(strongest) == len(others) and not set(strongest) & set(others)
 
 
 def test_what_is_known_is_not_painted_again(lab, pairs, monkeypatch):
@@ -289,7 +329,8 @@ def hand_painted(favourites):
 
 def test_rules_and_rankings_by_hand():
     done = hand_painted([(0, 1), (3, 4), (0, 2), None, (2, 1)])
-    assert done.right == [0, 1, 2, 4] and done.next_right(2) == 4 and done.next_right(4) == 0
+    assert done.right == [0, 1, 2, 4]
+    assert [done.another_right(index) for index in (0, 1, 2, 4)] == [2, 2, 4, 0]
     assert done.looked_at(0, 1).tolist() == [0, 1, 0, 0, 0]
     rule = causes_roles.rule_of(done, range(0, 5, 2))
     assert [each[0] for each in rule] == [0, 1]
@@ -297,8 +338,16 @@ def test_rules_and_rankings_by_hand():
     found = causes_roles.rankings_of(done, 1, 0, rule, random.Random(0))
     firsts = {way: queries[0] for way, queries in found.items()}
     assert firsts["map"] == 3 and firsts["other role"] == 4 and firsts["rule"] == 0
-    assert firsts["another picture's map"] == 0 and firsts["random"] != 3
+    assert firsts["another picture's map"] == 0
     assert all(sorted(queries) == [0, 1, 2, 3, 4] for queries in found.values())
+    assert causes_roles.chosen(found, "map", 1) == [3]
+    for number in (1, 4):
+        drawn = causes_roles.chosen({**found, "random": [3, 0, 1, 2, 4]}, "random", number)
+        assert not set(drawn) & set(found["map"][:number])
+    done.states[1, 2] = 1  # prompts 0 and 1 are each other's donors
+    again = causes_roles.rankings_of(done, 0, 0, rule, random.Random(0))
+    assert again["difference"][0] == 2 and causes_roles.partner(5) == 4
+    assert causes_roles.half_of(6, 0) == [0, 1, 4, 5]
 
 
 def test_letters_of_transfers_by_hand():
@@ -312,11 +361,13 @@ def test_letters_of_transfers_by_hand():
     for letter, looks in {
         "T": ("large pink cross", "large blue ring"),
         "t": ("small pink star", "large blue ring"),
+        "S": ("small cyan square", "large blue ring"),
         "N": ("small red star", "large blue ring"),
         "W": ("small red star", "small cyan square"),
         "x": ("small green star", "large blue ring"),
     }.items():
         assert causes_roles.letter_of(Reading(facts("left of", *looks)), own, donor, 0) == letter
+        assert causes_roles.letter_of(Reading(facts("above", *looks)), own, donor, 0) == "x"
     second = Reading(facts("left of", "small red star", "small cyan square"))
     assert causes_roles.letter_of(second, own, donor, 1) == "T"
     assert causes_roles.letter_of(Reading(None), own, donor, 1) == "x"
@@ -390,6 +441,7 @@ def test_states_that_know_which_colours_occur_but_not_whose_they_are():
         [next(c for c in range(8) if c not in pair) for pair in zip(first, second)]
     )
     labels = {"first": first, "second": second, "absent": absent, "order": order, "axis": order}
+    labels["either"] = torch.where(torch.arange(600) % 2 == 0, first, second)
     labels["left"] = torch.where(order == 1, first, second)
     labels["right"] = torch.where(order == 1, second, first)
     one_hot = torch.eye(8)
@@ -400,7 +452,10 @@ def test_states_that_know_which_colours_occur_but_not_whose_they_are():
     train = 400
     taught = {name: each[:train] for name, each in labels.items()}
     right = causes_readable.answers(states, taught, labels)
-    share = {name: each[..., train:].float().mean(dim=(1, 2)) for name, each in right.items()}
+    two = first[train:] != second[train:]
+    share = {
+        name: each[..., train:][..., two].float().mean(dim=(1, 2)) for name, each in right.items()
+    }
     assert share["present"].min() > 0.95
     assert 0.4 < share["first or second"][0] < 0.6 and share["first or second"][1] > 0.9
     assert share["left or right"].max() < 0.62 and share["first"][1] > 0.9
@@ -412,6 +467,9 @@ def test_states_that_know_which_colours_occur_but_not_whose_they_are():
     }
     control = causes_readable.answers(states, shuffled, labels)["first"][..., train:]
     assert control.float().mean() < 0.3
+    found = causes_readable.summary(right["left"], first == second, train, 500)
+    assert [count is None for count in found["counts"][0]] == (first == second)[500:].tolist()
+    assert [each == "-" for each in found["best"][0]] == (first == second)[500:].tolist()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -482,6 +540,9 @@ def results():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(causes_lab, "scenes_found", found)
+        patch.setattr(causes_roles, "toy_before", lambda stage: model)
+        tower = toy.new_clip(len(model.tokenizer))[1].eval().requires_grad_(False)
+        patch.setattr(toy, "pretrained_text_tower", lambda: tower)
         parts = {name: part(lab) for name, part in causes.PARTS.items()}
     runs = [{"part": name, "run": "toy", **content} for name, content in parts.items()]
     return json.loads(json.dumps({"runs": runs}))
@@ -496,6 +557,9 @@ def test_every_part_has_an_entry_for_each_prompt(results):
     for row in ("word", "queries"):
         assert [len(each) for each in tracing["losses"][row]] == [layers + 1] * 4
         assert [len(each) for each in tracing["verdicts"][row]] == [layers + 1] * few
+    assert tracing["losses"]["same phrase"][0] is not None
+    assert [each is None for each in tracing["together"]["random"]] == [True, False] * 2
+    assert [len(each) for each in tracing["together"]["strongest"][1::2]] == [5, 5]
     # What holds by construction: the word is all that differs, and queries are all that is painted.
     losses = tracing["losses"]
     for index in range(4):
@@ -516,21 +580,29 @@ def test_every_part_has_an_entry_for_each_prompt(results):
     letters = of["transfers"]["letters"]
     assert {len(each) for each in letters["1"].values()} == {4}
     assert {len(each) for each in letters["4"].values()} == {few}
+    assert [len(each) for each in of["transfers"]["each"]] == [few] * queries
+    assert torch.tensor(of["roles"]["text states"]).shape == (4, 2, 32)
+    assert set(of["stages"]["looked"]) == {"stage2", "stage3"}
     pointing = of["pointing"]
     assert {len(each) for each in pointing["hits"]["best of all"]} == {6}
-    assert set(pointing["hits"]) >= {"rule", "another run's queries", "kind means, best of all"}
+    searched = {f"{name}, best of all" for name in ("another run's queries", "kind means")}
+    assert set(pointing["hits"]) >= {"rule", *searched}
     assert torch.tensor(pointing["counts"]["colour"]).shape == (len(pointing["hops"]), 8)
     readable = of["readable"]
     assert readable["prompts"] == 4 and set(readable["questions"]) == set(causes_readable.QUESTIONS)
-    assert torch.tensor(readable["questions"]["left"]["counts"]).shape == (layers, 4)
+    for name in causes_readable.STATES:
+        counts = readable["questions"]["left"][name]["counts"]
+        assert torch.tensor(counts).shape == (layers, 4)
     assert len(of["edits"]["thought"]) == 4
+    assert [len(letters) for letters in of["edits"]["cut"].values()] == [4] * 5
 
 
 def test_all_tables_are_made_of_a_whole_study(results):
     text = tables(results)
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == list(TABLES)
     assert tables({"runs": results["runs"][-1:]}).startswith("## edits")
-    assert len({line.count("|") for line in TABLES["pointing"](results).splitlines()}) == 1
+    lines = TABLES["pointing"](results).split("\n\n")[0].splitlines()
+    assert len({line.count("|") for line in lines}) == 1
 
 
 def test_a_stopped_study_goes_on_and_another_plan_is_refused(tmp_path, monkeypatch, capsys):
@@ -577,13 +649,19 @@ def study(part, *runs):
 
 def test_shares_cluster_the_runs_of_a_prompt():
     share = causes_shares.share_of([[1, 0, None, 1], [1, 0, 0, 1]])
-    expected = clustered_interval([1, 0, 1, 1, 0, 0, 1], [0, 1, 3, 0, 1, 2, 3])
-    assert (share.mean, share.low, share.high) == pytest.approx(expected)
-    assert share.n == 7 and share.runs == (2 / 3, 1 / 2) and str(share).startswith("57 [")
+    mean, low, high = clustered_interval([1, 0, 1, 1, 0, 0, 1], [0, 1, 3, 0, 1, 2, 3])
+    lower, higher = wilson(4 / 7 * 4, 4)  # of four prompts, so that it is wider
+    assert share.triple == pytest.approx((mean, min(low, lower), max(high, higher)))
+    assert share.n == 7 and share.runs == (2 / 3, 1 / 2)
+    assert str(share).startswith("57 [") and str(share).endswith("] (67/50)")
     assert math.isnan(causes_shares.share_of([[1, None]]).low)
     assert str(causes_shares.share_of([[], []])) == "-"
     difference = causes_shares.difference_of([[1, 1, None, 0]], [[0, 1, 1, 0]])
     assert difference.mean == pytest.approx(1 / 3) and difference.n == 3
+    never = causes_shares.difference_of([[1, 1, 0, 0]] * 2, [[1, 1, 0, 0]] * 2)
+    assert never.triple == pytest.approx((0, *newcombe((2, 4), (2, 4))))
+    together = causes_shares.share_of([[1, 1, 0, 0] * 10], together=2)
+    assert together.triple == causes_shares.share_of([[1, 0] * 10]).triple
 
 
 def test_ways_are_compared_on_the_same_prompts():
@@ -591,6 +669,7 @@ def test_ways_are_compared_on_the_same_prompts():
     same, worse = first, [[0] * 12, [0] * 12]
     found = causes_shares.compared(first, {"same": same, "worse": worse})
     assert found["same"][0].mean == 0 and found["same"][1] == 1
+    assert causes_shares.p_value_of(first, [[0] * 12, [0] * 12]) == pytest.approx(2 * 0.5**8)
     # McNemar: 12 and 8 prompts, all on one side; the larger p, twice for two ways.
     assert found["worse"][0].mean == pytest.approx(20 / 24)
     assert found["worse"][1] == pytest.approx(2 * 2 * 0.5**8)
@@ -605,8 +684,12 @@ def tracing_by_hand():
             "own": [300, 400, 200, 900],
             "donor": [100, 200, 100, 100],
             "word": [[100, 250], [200, 400], [120, 200], [0, 0]],
+            "object": [[200, 300], None, None, None],
         },
+        "points": ["llm.embed", "llm.0.resid_post"],
         "heads": {"words": [[[300, 100]], [[400, 400]], [[200, 200]], [[0, 0]]]},
+        "numbers": [1, 2],
+        "together": {"random": [None, [400, 200], None, [0, 0]]},
     }
     run["verdicts"]["word"] = ["DO", "xd", "DO", "DD"]
     return study("tracing", run)
@@ -614,14 +697,22 @@ def tracing_by_hand():
 
 def test_what_patches_restore_by_hand():
     results = tracing_by_hand()
-    # (200 + 200 + 80) / (200 + 200 + 100) and (50 + 0 + 0) / 500; the last was not right before.
-    shares = causes_shares.restored(results, "word")
-    assert [share for share, *_ in shares] == pytest.approx([480 / 500, 50 / 500])
-    colours = causes_shares.restored(results, "word", "colour")
+    # Of colours (200 + 80) / (200 + 100) and (50 + 0) / 300; the last was not right before. Of
+    # sizes 200 / 200 and 0; a kind counts by its number of prompts.
+    restored = causes_tracing_shares.restored
+    colours = restored(results, "word", "colour")
     assert [share for share, *_ in colours] == pytest.approx([280 / 300, 50 / 300])
-    assert math.isnan(causes_shares.restored(results, "word", "size")[0][0])  # one prompt
-    ((none, first),) = causes_shares.restored_by_head(results, "words")
-    assert (none[0], first[0]) == pytest.approx((0, 200 / 500))
+    shares = restored(results, "word")
+    wanted = [(2 * 280 / 300 + 1) / 3, 2 * 50 / 300 / 3]
+    assert [share for share, *_ in shares] == pytest.approx(wanted)
+    assert math.isnan(restored(results, "word", "size")[0][0])  # one prompt
+    assert math.isnan(restored(results, "object")[0][0])  # one that has such words
+    ((none, first),) = causes_tracing_shares.restored_by_head(results, "words")
+    assert (none[0], first[0]) == pytest.approx((0, 2 * 200 / 300 / 3))
+    ((none, first),) = causes_tracing_shares.restored_by_head(results, "words", half=0)
+    assert first[0] == pytest.approx(200 / 300)  # the third prompt gains nothing
+    assert math.isnan(causes_tracing_shares.restored_together(results, "random")[0][0])
+    assert causes_tracing_shares.mean_losses(results, "colour") == (250, 100)
     shown = causes_shares.curve(results, "tracing", lambda run: run["verdicts"]["word"], "D")
     assert [(share.mean, share.n) for share in shown] == [(pytest.approx(2 / 3), 3), (0, 3)]
     shown = causes_shares.curve(results, "tracing", lambda run: run["verdicts"]["word"], "Dd")
@@ -633,7 +724,7 @@ def test_what_knockouts_keep_by_hand():
         "kinds": ["colour", "shape", "colour"],
         "mentions": [0, 0, 1],
         "own": ["O", "O", "d"],
-        "all": {"word to queries": ["x", "O", "O"], "counterpart to queries": ["o", "o", "x"]},
+        "all": {"word to queries": ["x", "O", "O"], "counterpart to queries": ["o", "s", "x"]},
     }
     kept = causes_shares.kept(study("knockout", run, run))
     assert kept["word to queries"].mean == 0.5 and kept["counterpart to queries"].mean == 1
@@ -651,21 +742,31 @@ def test_roles_by_hand():
         "relation": ["left", "left", "over", "over", "left", "over"],
         "leading": [1, 0, 1, 0, 1, 0],
     }
+    run["text states"] = run["looked"]
     results = study("roles", run)
-    assert follows_mention(results) == [[1, 1, 1, 0, None, 1]]
-    assert follows_mention(results, "after") == [[None, 1, None, None, None, 1]]
-    assert follows_mention(results, relation="left") == [[1, 1, None, None, None, None]]
-    # By side: even prompts lead, odd ones do not, so that each half predicts the other wrongly.
-    assert follows_side(results) == [[0, 0, 0, 0, None, 0]]
-    similar = profile_similarity(results)
-    assert similar["same mention"].mean == pytest.approx((1 + 1 + (1 - 1 / 3) / 2) / 3)
+    assert told_by(results, "mention") == [[1, 1, 1, 0.5, None, 1]]
+    assert told_by(results, "mention", "after") == [[None, 1, None, None, None, 1]]
+    assert told_by(results, "mention", relation="left") == [[1, 1, None, None, None, None]]
+    # By side: even prompts lead, odd ones do not, so that each half predicts the other wrongly; of
+    # what nothing tells, the most frequent query is half right.
+    assert told_by(results, "side") == [[0, 0, 0, 0, None, 0]]
+    assert told_by(results, "nothing")[0][:3] == [0.5] * 3
+    results["runs"].append({"part": "stages", "run": "toy", "looked": {"stage3": run["looked"]}})
+    assert told_before(results, "stage3", "mention") == told_by(results, "mention")
+    similar = profile_similarity(results)  # of prompts 0 and 1, and of 2 and 3
+    assert similar["same mention"].mean == pytest.approx((1 + (1 - 1 / 3) / 2) / 2)
     assert similar["other mention"].mean < 0
+    assert similar["text states"] == similar["same mention"]
 
 
 def test_other_shares_by_hand():
-    transfers = study("transfers", {"letters": {"1": {"map": "TtN-", "rule": "TTN-"}}})
+    run = {"letters": {"1": {"map": "TtN-", "rule": "TTN-"}}, "mention": [0] * 4}
+    transfers = study("transfers", run | {"each": ["TNxx", "NNTT"]})
     assert transferred(transfers, "map") == [[1, 0, 0, None]]
     assert transferred(transfers, "map", wanted="tT") == [[1, 1, 0, None]]
+    # The second query does best in the second half, and is taken in the first; and the other way.
+    assert transferred(transfers, "best rule") == [[0, 0, 0, 0]]
+    assert transfer_share(transfers, "map").mean == pytest.approx(1 / 3)
     pointing = study(
         "pointing", {"hits": {"a": ["110000", "", "010010"]}, "uniform": [[100, 300], None]}
     )
@@ -673,18 +774,29 @@ def test_other_shares_by_hand():
         hits(pointing, "a") == [[2 / 6, None, 2 / 6]] and hits(pointing, "a", "colour")[0][2] == 1
     )
     assert hits(pointing, "uniform") == [[0.2, None]]
-    question = {"counts": [[4, 2]], "control": [[1, 0]], "best": ["10"], "query": [3]}
+    pointing["runs"][0]["hits"] |= {"best of all": ["111111", "", "110000"], "rule": ["1" * 6] * 3}
+    assert pointing_differences(pointing, "colour")["rule"].mean == pytest.approx(-0.25)
+    question = {
+        "own": {"counts": [[4, 2, None]], "best": ["10-"], "query": [3]},
+        "shuffled labels": {"counts": [[1, 0, None]], "best": ["00-"], "query": [3]},
+    }
     curves = readable_curves(
         study("readable", {"queries": 4, "questions": {"left": question}}), "left"
     )
     means = {name: shares[0].mean for name, shares in curves.items()}
-    assert means == {"mean": 0.75, "control": 0.125, "best": 0.5}
+    controls = {"shuffled labels, mean": 0.125, "shuffled labels, best": 0}
+    assert means == {"mean": 0.75, "best": 0.5, **controls}
     edits = study("edits", {"kinds": ["swap", "vanish"] * 6, "direct": ["R", "N"] * 6})
-    edits["runs"][0]["thinking"] = ["R"] * 12
+    edits["runs"][0] |= {"thinking": ["R"] * 12, "cut": {"a way": ["N"] * 12}}
+    edits["runs"][0] |= {"thought": ["R", "W", "W"] * 4, "follows": [1, 0, 1] * 4}
+    assert edited(edits, "a way", "N") == [[1] * 12]
+    assert (
+        painted_as_thought(edits, True).mean == 1 and painted_as_thought(edits, False).mean == 0.5
+    )
     assert edited(edits, "direct", "N", ["vanish"])[0][:3] == [None, 1, None]
     difference, p_value = thinking_helps(edits)
     assert difference.mean == 0.5 and p_value == pytest.approx(2 * 0.5**6)
     with pytest.raises(
         ValueError, match=r"no run of 'roles' in these results; there are \['edits'\]"
     ):
-        follows_mention(edits)
+        told_by(edits, "mention")

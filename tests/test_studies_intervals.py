@@ -130,6 +130,24 @@ def test_intervals_of_clusters_hold_what_they_promise_where_plain_ones_do_not():
     assert 0.9 <= hits["clustered"] / 400 <= 0.98 and hits["plain"] / 400 < 0.8
 
 
+def test_shares_near_an_end_are_covered_where_a_bootstrap_claims_certainty():
+    """Clusters of three trials that are all right or all wrong, of which two in a hundred are."""
+    rng, truth, studies = np.random.default_rng(0), 0.02, 300
+    covered = {intervals.clustered_share: 0, intervals.clustered_interval: 0}
+    clusters = np.repeat(range(60), 3)
+    for _ in range(studies):
+        values = np.repeat(rng.random(60) < truth, 3)
+        for interval in covered:
+            _, low, high = interval(values, clusters, resamples=200)
+            covered[interval] += low <= truth <= high
+    assert covered[intervals.clustered_share] / studies > 0.93
+    assert covered[intervals.clustered_interval] / studies < 0.8
+    common = [True, False] * 40
+    plain = intervals.clustered_interval(common, range(80))
+    assert intervals.clustered_share(common, range(80)) == plain
+    assert intervals.clustered_share([0.0] * 9, [0, 1, 2] * 3) == (0, 0, intervals.wilson(0, 3)[1])
+
+
 def test_every_value_a_cluster_is_the_plain_bootstrap_of_scipy():
     values = np.random.default_rng(1).random(30)
     settings = {"n_resamples": 9999, "method": "percentile", "rng": np.random.default_rng(0)}

@@ -1,6 +1,6 @@
 """What causes what in the toy: `python -m minidream.studies causes`.
 
-Eight parts ask what the dream queries divide among themselves, by interventions and with controls,
+Nine parts ask what the dream queries divide among themselves, by interventions and with controls,
 in each of the three shipped runs. All runs get the same prompts and noise. The results file holds
 what was found for each prompt; `causes_shares` makes shares and intervals of it.
 
@@ -10,6 +10,7 @@ what was found for each prompt; `causes_shares` makes shares and intervals of it
 | knockout | `causes_knockout` | which attention carries it there? |
 | decoder | `causes_decoder` | which layers and steps of the U-Net need it? |
 | roles | `causes_roles` | which query do an object's cells look at, by order of mention? |
+| stages | `causes_roles` | when do these roles come about? (one run) |
 | transfers | `causes_roles` | does that query bring the object along? |
 | pointing | `causes_pointing` | which map points best, and better than what? |
 | readable | `causes_readable` | what can linear probes read? |
@@ -29,7 +30,7 @@ from .causes_knockout import knockout
 from .causes_lab import CausesPlan, Lab, Part
 from .causes_pointing import pointing
 from .causes_readable import readable
-from .causes_roles import roles, transfers
+from .causes_roles import roles, stages, transfers
 from .causes_table import tables
 from .causes_tracing import tracing
 from .results import COMMITTED, WRITTEN, ResultsFile, circumstances, load_results
@@ -41,6 +42,7 @@ PARTS: dict[str, Part] = {
     "knockout": knockout,
     "decoder": decoder,
     "roles": roles,
+    "stages": stages,
     "transfers": transfers,
     "pointing": pointing,
     "readable": readable,
@@ -73,7 +75,8 @@ def run_all(
             labs[run] = Lab(load(run), plan, other=queries_of_next(run))
         return {"part": part, "run": run, **PARTS[part](labs[run])}
 
-    wanted = [(part, run) for run in runs for part in parts]
+    # Only the first run's weights before its last stages are shipped.
+    wanted = [(part, run) for run in runs for part in parts if part != "stages" or run == RUNS[0]]
     return ResultsFile(out, plan, keys=("part", "run")).complete(
         wanted, one, lambda runs: head, progress
     )

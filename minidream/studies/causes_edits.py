@@ -19,16 +19,27 @@ from collections.abc import Iterator
 
 import torch
 
-from ..documents import Document
+from ..documents import THOUGHTS, Document
 from ..images import to_pil
+from ..probe.positions import positions
 from ..world.judge import Reading
 from ..world.language import description, parse_caption
 from ..world.render import render
 from ..world.scenes import Scene, is_held_out, sample_scene
 from ..world.stories import NAMING, edit_of
+from .causes_knockout import encode_cut
 from .causes_lab import Lab, joined
+from .causes_verdicts import mask_of
 
 KINDS = (*NAMING, "swap", "exchange", "background")
+# What the dream queries cannot see: in which way of editing, and which inputs.
+CUTS = {
+    "direct, without the picture": ("direct", "picture"),
+    "direct, without the instruction": ("direct", "instruction"),
+    "thinking, without the picture": ("thinking", "picture"),
+    "thinking, without the instruction": ("thinking", "instruction"),
+    "thinking, without the thought": ("thinking", "thought"),
+}
 
 
 def edits(lab: Lab) -> dict:
@@ -37,7 +48,8 @@ def edits(lab: Lab) -> dict:
     Returns:
         For each prompt: "kinds", of the edit; "direct", "thinking" and "described", a letter on
         the picture; "thought", a letter on what was thought; "follows", whether the picture shows
-        what was thought, as 0 or 1. All pictures of a prompt have the same noise.
+        what was thought, as 0 or 1; and "cut", by name of `CUTS`, a letter on the picture if the
+        dream queries cannot see some inputs. All pictures of a prompt have the same noise.
     """
     found = []
     for some, seeds, _ in lab.batches(list(tasks(lab))):
@@ -85,7 +97,38 @@ def edit_batch(lab: Lab, some: list[tuple], seeds: list[int]) -> dict:
         int(facts is not None and reading.agrees(facts))
         for facts, reading in zip(stated, readings["thinking"])
     ]
+    opening = THOUGHTS[model.config.template]
+    thinking = [prompt.with_thought(opening, each) for prompt, each in zip(prompts, thoughts)]
+    found["cut"] = {}
+    for name, (mode, source) in CUTS.items():
+        documents = prompts if mode == "direct" else thinking
+        edges = edges_to_queries(model, prompts, documents, source)
+        states = encode_cut(model, documents, edges, range(len(model.llm.layers)))
+        pairs = zip(lab.read(lab.latents(states, seeds)), befores, afters)
+        found["cut"][name] = [letter_of(*each) for each in pairs]
     return found
+
+
+def edges_to_queries(model, prompts: list[Document], documents: list[Document], source: str):
+    """The edges from some inputs to the dream queries: shape (batch, tokens, inputs), bool.
+
+    Args:
+        model: a DreamLLM.
+        prompts: a picture and an instruction each.
+        documents: the same, or continued by a thought.
+        source: "picture", "instruction" or "thought".
+    """
+    sources, queries, lengths = [], [], []
+    for prompt, document in zip(prompts, documents):
+        where = positions(model, document)
+        picture, end = where.patches(), where.queries[0] - 1  # the last is <dream_start>
+        said = range(picture[-1] + 1, len(positions(model, prompt).inputs) - model.queries - 1)
+        there = {"picture": picture, "instruction": said, "thought": range(said.stop, end)}
+        sources.append(list(there[source]))
+        queries.append(where.queries)
+        lengths.append(len(where.inputs))
+    seen, seeing = (mask_of(each, lengths, model.device) for each in (sources, queries))
+    return seeing[:, :, None] & seen[:, None]
 
 
 def spoken(facts: tuple, before: Scene) -> Reading:

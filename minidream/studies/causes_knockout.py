@@ -104,12 +104,12 @@ def edges_of(model, pairs: list[Pair]) -> dict[str, Tensor]:
     }
 
 
-def encode_cut(model, texts: list[str], edges: Tensor, layers: Iterable[int]) -> Tensor:
+def encode_cut(model, texts: list, edges: Tensor, layers: Iterable[int]) -> Tensor:
     """States of prompts whose attention lacks some edges.
 
     Args:
         model: a DreamLLM.
-        texts: the prompts.
+        texts: the prompts, str or Document.
         edges: shape (batch, tokens, inputs), True where one is cut; prompts padded on the left.
         layers: in which layers.
     """

@@ -119,7 +119,11 @@ def transfers(lab: Lab) -> dict:
         some = [index for index in tried if index < most]
         letters[str(number)] = {
             way: letters_of(
-                lab, done, some, mentions, lambda i, way=way: chosen(rankings[i], way, number), most
+                lab,
+                done,
+                mentions,
+                {index: chosen(rankings[index], way, number) for index in some},
+                most,
             )
             for way in WAYS
         }
@@ -134,7 +138,7 @@ def transfers(lab: Lab) -> dict:
         "queries": {way: [each[way] for each in chosen_first] for way in WAYS},
         "letters": letters,
         "each": [
-            letters_of(lab, done, few, mentions, lambda _, query=query: [query], painted)
+            letters_of(lab, done, mentions, {index: [query] for index in few}, painted)
             for query in range(lab.model.queries)
         ],
     }
@@ -199,21 +203,22 @@ def rankings_of(
     }
 
 
-def letters_of(lab: Lab, done: Painted, some, mentions, queries_of, count: int) -> str:
+def letters_of(
+    lab: Lab, done: Painted, mentions: list[int], exchanged: dict[int, list[int]], count: int
+) -> str:
     """One letter for each of the first `count` prompts.
 
     Args:
         lab, done: what was painted.
-        some: the indices of the prompts that are tried.
         mentions: of each prompt, the object that is exchanged.
-        queries_of: from an index to the queries that are exchanged.
+        exchanged: the queries that are exchanged, by index of a prompt that is tried.
         count: how many letters.
     """
-    letters = ["-"] * count
+    letters, some = ["-"] * count, list(exchanged)
     for first in range(0, len(some), lab.plan.batch):
         batch = some[first : first + lab.plan.batch]
         states = [
-            replaced(done.states[[index]], queries_of(index), done.states[partner(index)])
+            replaced(done.states[[index]], exchanged[index], done.states[partner(index)])
             for index in batch
         ]
         seeds = [done.seeds[index] for index in batch]

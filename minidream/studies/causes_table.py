@@ -1,34 +1,49 @@
 """The results of the study of causes as tables in Markdown; all numbers are per cent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from ..world.stories import NAMING
+from .causes_edits import CUTS
 from .causes_edits import KINDS as EDITS
+from .causes_knockout import CONTROLS
 from .causes_map_shares import (
+    ROLES,
     chance,
     counts_of_queries,
     edited,
-    follows_mention,
-    follows_side,
     map_against_controls,
+    painted_as_thought,
+    pointing_differences,
     pointing_shares,
     profile_similarity,
+    profile_values,
     readable_curves,
     thinking_helps,
-    transferred,
+    told_before,
+    told_by,
+    transfer_share,
 )
 from .causes_pairs import WORDS
 from .causes_pointing import KINDS
+from .causes_roles import STAGES
 from .causes_shares import (
+    KEPT,
     Share,
-    compared,
     curve,
+    difference_of,
     flags,
     kept,
-    restored,
-    restored_by_head,
+    p_value_of,
     runs_of,
     share_of,
 )
+from .causes_tracing_shares import (
+    mean_losses,
+    restored,
+    restored_by_head,
+    restored_together,
+)
+from .intervals import holm
 from .tables import markdown_table
 
 INTERVAL = "% [95 % interval]"
@@ -54,14 +69,24 @@ def rights(width: int) -> list[str]:
 
 
 def tracing_tables(results: dict) -> str:
-    """What patches restore, by row and point; the five strongest heads; and what is painted."""
+    """What patches restore, by kind of word, row and point; heads; and what is painted."""
     run = next(iter(runs_of(results, "tracing").values()))
     points = [point.removeprefix("llm.").removesuffix(".resid_post") for point in run["points"]]
     rows = [row for row in run["losses"] if row not in ("own", "donor")]
+    lines = []
+    for kind in (None, *WORD_KINDS):
+        lines += [
+            [f"{row}, {kind or 'all'}", *map(percent, restored(results, row, kind))] for row in rows
+        ]
     losses = markdown_table(
         [f"of the way to the donor's loss, {INTERVAL}, after layer", *points],
-        [[row, *map(percent, restored(results, row))] for row in rows],
+        lines,
         rights(len(points)),
+    )
+    absolute = markdown_table(
+        ["mean loss of the donor's picture, in 1e-4", "under the prompt", "under the donor"],
+        [[kind, *(f"{loss:.0f}" for loss in mean_losses(results, kind))] for kind in WORD_KINDS],
+        rights(2),
     )
     painted = [row for row in run["verdicts"] if row not in ("own", "donor")]
     lines = [
@@ -74,16 +99,32 @@ def tracing_tables(results: dict) -> str:
         lines,
         rights(len(points)),
     )
+    return "\n\n".join([losses, absolute, heads_tables(results), pictures])
+
+
+def heads_tables(results: dict) -> str:
+    """The heads that restored most on even prompts, as measured on odd ones, alone and together."""
+    run = next(iter(runs_of(results, "tracing").values()))
     strongest = []
     for row in run["heads"]:
-        heads = [
-            (triple, f"{row}, layer {layer} head {head}")
-            for layer, triples in enumerate(restored_by_head(results, row))
-            for head, triple in enumerate(triples)
+        chosen, measured = (restored_by_head(results, row, half=half) for half in (0, 1))
+        places = [(layer, head) for layer, heads in enumerate(chosen) for head in range(len(heads))]
+        places.sort(key=lambda place: -chosen[place[0]][place[1]][0])
+        strongest += [
+            [f"{row}, layer {layer} head {head}", percent(measured[layer][head])]
+            for layer, head in places[:5]
         ]
-        heads.sort(key=lambda pair: -pair[0][0])
-        strongest += [[name, percent(triple)] for triple, name in heads[:5]]
-    return "\n\n".join([losses, pictures, markdown_table(["head", INTERVAL], strongest, rights(1))])
+    together = [
+        [f"{name} heads", *map(percent, restored_together(results, name))]
+        for name in run["together"]
+    ]
+    numbers = list(map(str, run["numbers"]))
+    return "\n\n".join(
+        [
+            markdown_table([f"head, {INTERVAL}", "alone"], strongest, rights(1)),
+            markdown_table([f"patched together, {INTERVAL}", *numbers], together, rights(5)),
+        ]
+    )
 
 
 def painted_curve(results: dict, row: str, kind: str | None = None) -> list[Share]:
@@ -97,26 +138,19 @@ def knockout_tables(results: dict) -> str:
     by_kind = {kind: kept(results, kind) for kind in (None, *WORD_KINDS)}
 
     def of(name: str) -> list:
-        return flags(results, "knockout", lambda run: run["all"][name], "Oo")
+        return flags(results, "knockout", lambda run: run["all"][name], KEPT)
 
-    *names, control = run["all"]
-    differences = compared(of(control), {name: of(name) for name in names})
-
-    def against(name: str) -> str | None:
-        if name == control:
-            return None
-        difference, p_value = differences[name]
-        return f"{difference} (p = {p_value:.2g})"
-
+    pairs = {name: (of(name), of(control)) for name, control in CONTROLS.items()}
+    against = against_controls(pairs)
     everywhere = markdown_table(
         [
             f"pictures that keep the word, {INTERVAL}, without",
             "all",
             *WORD_KINDS,
-            "lost beyond the control",
+            "minus the control",
         ],
         [
-            [name, *(str(shares[name]) for shares in by_kind.values()), against(name)]
+            [name, *(str(shares[name]) for shares in by_kind.values()), against.get(name)]
             for name in run["all"]
         ],
         rights(len(by_kind) + 1),
@@ -124,7 +158,7 @@ def knockout_tables(results: dict) -> str:
     layers = [str(layer) for layer in range(1, run["layers"])]
 
     def row(where: str, name: str) -> list[str]:
-        shares = curve(results, "knockout", lambda run: run[where][name], "Oo")
+        shares = curve(results, "knockout", lambda run: run[where][name], KEPT)
         return [f"{name}, {where}", *map(str, shares)]
 
     by_layer = markdown_table(
@@ -154,8 +188,16 @@ def decoder_tables(results: dict) -> str:
     )
 
 
+def against_controls(pairs: dict[str, tuple[Sequence, Sequence]]) -> dict[str, str]:
+    """ "difference [interval] (p = ...)" of two ways by name; p values adjusted for all of them."""
+    adjusted = holm({name: p_value_of(*each) for name, each in pairs.items()})
+    return {
+        name: f"{difference_of(*each)} (p = {adjusted[name]:.2g})" for name, each in pairs.items()
+    }
+
+
 def roles_table(results: dict) -> str:
-    """Whether the most looked-at query is told by mention or by side, by phrasing and relation."""
+    """What tells the most looked-at queries, by phrasing and relation; and how stable they are."""
     runs = runs_of(results, "roles")
     relations = sorted({word for run in runs.values() for word in run["relation"]})
     groups = [("all", {})]
@@ -164,12 +206,12 @@ def roles_table(results: dict) -> str:
     groups += [(word, {"relation": word}) for word in relations]
     rows = []
     for name, options in groups:
-        mention, side = follows_mention(results, **options), follows_side(results, **options)
-        difference, p_value = compared(mention, {"side": side})["side"]
-        shares = map(str, (share_of(mention), share_of(side), difference))
-        rows.append([name, *shares, f"{p_value:.2g}"])
+        values = {role: told_by(results, role, **options) for role in ROLES}
+        shares = [str(share_of(each)) for each in values.values()]
+        beyond = difference_of(values["mention"], values["side"])
+        rows.append([name, *shares, str(beyond)])
     header = [f"the same query as in the other half, {INTERVAL}"]
-    header += ["by mention", "by side", "difference", "p"]
+    header += [*(f"told by {role}" for role in ROLES), "mention minus side"]
     lines = []
     for name, run in runs.items():
         for which, order in enumerate(("first", "second")):
@@ -177,42 +219,70 @@ def roles_table(results: dict) -> str:
             queries = ", ".join(f"{query} ({n})" for query, n in counts)
             lines.append(f"{name}, mentioned {order}: {queries}")
     similar = [f"Profiles, {name}: {share}" for name, share in profile_similarity(results).items()]
-    return "\n\n".join([markdown_table(header, rows, rights(4)), *lines, *similar])
+    for name in ("other mention", "text states"):
+        beyond = difference_of(*(profile_values(results, each) for each in ("same mention", name)))
+        similar.append(f"Profiles, same mention minus {name}: {beyond}")
+    return "\n\n".join([markdown_table(header, rows, rights(len(header) - 1)), *lines, *similar])
+
+
+def stages_table(results: dict) -> str:
+    """What tells the most looked-at queries before some stages, of the first run."""
+    rows = [
+        [f"before {stage}", *(str(share_of(told_before(results, stage, role))) for role in ROLES)]
+        for stage in STAGES
+    ]
+    return markdown_table(
+        [
+            f"the same query as in the other half, {INTERVAL}",
+            *(f"told by {role}" for role in ROLES),
+        ],
+        rows,
+        rights(len(ROLES)),
+    )
 
 
 def transfers_table(results: dict) -> str:
     """What becomes of an object whose queries are exchanged."""
     run = next(iter(runs_of(results, "transfers").values()))
     rows = []
-    for number, ways in run["letters"].items():
+    for number in map(int, run["letters"]):
         against = map_against_controls(results, number)
-        for way in ways:
-            shares = [
-                share_of(transferred(results, way, number, each)) for each in ("T", "tT", "W")
-            ]
+        for way in ("map", *against):
+            shares = [transfer_share(results, way, number, each) for each in ("T", "tT", "S", "W")]
             beyond = ""
             if way in against:
                 beyond = f"{against[way][0]} (p = {against[way][1]:.2g})"
             rows.append([f"{way}, {number}", *map(str, shares), beyond])
     header = [f"{INTERVAL} of pictures, queries", "transferred", "at least partly"]
-    header += ["wrong object changed", "map minus this"]
-    return markdown_table(header, rows, rights(4))
+    header += ["the donor's other object", "wrong object changed", "map minus this"]
+    return markdown_table(header, rows, rights(5))
 
 
 def pointing_table(results: dict) -> str:
-    """Hits by map and kind of word."""
-    return markdown_table(
-        [f"hits, {INTERVAL}", *(f"{kind} words" for kind in KINDS)],
+    """Hits by map and kind of word, and by how much the best map exceeds the controls."""
+    kinds = [f"{kind} words" for kind in KINDS]
+    shares = markdown_table(
+        [f"hits, {INTERVAL}", *kinds],
         [
             [name, *(str(shares[kind]) for kind in KINDS)]
             for name, shares in pointing_shares(results).items()
         ],
         rights(len(KINDS)),
     )
+    differences = {kind: pointing_differences(results, kind) for kind in KINDS}
+    names = next(iter(differences.values()))
+    beyond = markdown_table(
+        [f"the best map minus, {INTERVAL}", *kinds],
+        [[name, *(str(differences[kind][name]) for kind in KINDS)] for name in names],
+        rights(len(KINDS)),
+    )
+    run = next(iter(runs_of(results, "pointing").values()))
+    best = [f"Best for {kind} words: {run['chosen']['best of all'][kind]}" for kind in KINDS]
+    return "\n\n".join([shares, beyond, *best])
 
 
 def readable_table(results: dict) -> str:
-    """What probes read after each layer: the mean over queries, its control, and the best query."""
+    """What probes read after each layer: means over queries and best queries, and controls."""
     run = next(iter(runs_of(results, "readable").values()))
     rows, layers = [], []
     for question in run["questions"]:
@@ -226,20 +296,28 @@ def readable_table(results: dict) -> str:
 
 
 def edits_table(results: dict) -> str:
-    """What edits end in, and by how much thinking helps."""
+    """What edits end in, by how much thinking helps, and what the queries have to see."""
     rows = []
-    for mode in ("direct", "thinking", "thought", "described"):
-        shares = [share_of(edited(results, mode, letters)) for letters in LETTERS]
+    for mode in ("direct", "thinking", "thought", "described", *CUTS):
+        shares = [share_of(edited(results, mode, letters, NAMING)) for letters in LETTERS]
         rows.append([mode, *map(str, shares)])
-    outcomes = markdown_table([f"edits, {INTERVAL}", *LETTERS.values()], rows, rights(len(LETTERS)))
+    outcomes = markdown_table(
+        [f"edits that name an object, {INTERVAL}", *LETTERS.values()], rows, rights(len(LETTERS))
+    )
+    groups = {kind or "all": None if kind is None else [kind] for kind in (None, *EDITS)}
+    helps = {name: thinking_helps(results, kinds) for name, kinds in groups.items()}
+    adjusted = holm({name: p_value for name, (_, p_value) in helps.items()})
     by_kind = []
-    for kind in (None, *EDITS):
-        kinds = None if kind is None else [kind]
+    for name, kinds in groups.items():
         modes = [share_of(edited(results, mode, "R", kinds)) for mode in ("direct", "thinking")]
-        difference, p_value = thinking_helps(results, kinds)
-        by_kind.append([kind or "all", *map(str, modes), str(difference), f"{p_value:.2g}"])
+        shares = [*modes, helps[name][0]]
+        by_kind.append([name, *map(str, shares), f"{adjusted[name]:.2g}"])
     header = ["right", "direct", "thinking", "difference", "p"]
-    return f"{outcomes}\n\n" + markdown_table(header, by_kind, rights(4))
+    thoughts = [
+        f"Painted as thought, of thoughts that are {words}: {painted_as_thought(results, right)}"
+        for words, right in (("right", True), ("wrong", False))
+    ]
+    return "\n\n".join([outcomes, markdown_table(header, by_kind, rights(4)), *thoughts])
 
 
 TABLES: dict[str, Callable[[dict], str]] = {
@@ -247,6 +325,7 @@ TABLES: dict[str, Callable[[dict], str]] = {
     "knockout": knockout_tables,
     "decoder": decoder_tables,
     "roles": roles_table,
+    "stages": stages_table,
     "transfers": transfers_table,
     "pointing": pointing_table,
     "readable": readable_table,
