@@ -78,12 +78,13 @@ slides: $(STAMP)  ## the main figures of the notebooks as slides, in out/slides.
 	$(PY) -m minidream.course.slides out/slides.ipynb
 	$(PY) -m nbconvert --to slides --no-input out/slides.ipynb
 
-weights: $(STAMP)  ## trains the toy weights from scratch, all stages, and two more runs of stages I to III (hours on a CPU)
+weights: $(STAMP)  ## trains the toy from scratch, with two more runs of stages I to III (hours on a CPU), and writes it into the package
 	$(PY) -m minidream.train all --folder runs/toy --jobs 2
 	OMP_NUM_THREADS=1 $(PY) -m minidream.train all --folder runs/toy-1 --seed 1 --pretrained runs/toy --quiet & \
-	first=$$!; \
+	first=$$!; trap 'kill $$first' INT TERM; \
 	OMP_NUM_THREADS=1 $(PY) -m minidream.train all --folder runs/toy-2 --seed 2 --pretrained runs/toy; \
 	second=$$?; wait $$first && exit $$second
+	$(PY) -m minidream.train ship --folder runs/toy --others runs/toy-1 runs/toy-2
 
 speedrun: $(STAMP)  ## the race from the frozen parts to a DreamLLM that paints
 	$(PY) -m minidream.studies speedrun

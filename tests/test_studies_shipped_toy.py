@@ -7,8 +7,10 @@ import pytest
 
 import minidream
 from minidream.studies import shipped_toy
-from minidream.studies.toy_evaluation import MODES, PAINTED_ROWS, ToyEvaluation, Trial
+from minidream.studies.toy_categories import HELD_OUT_PROMPTS, MODES, PROMPT_CATEGORIES
+from minidream.studies.toy_evaluation import PAINTED_ROWS, ToyEvaluation, Trial
 from minidream.weights import PRETRAINED
+from minidream.world import Scene, SceneObject, is_held_out
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -64,6 +66,18 @@ def test_no_stage_forgets_what_was_learned_in_words(results, row, kind):
     assert min(between["right"], finished["right"]) >= before["right"] - 3
 
 
+@pytest.mark.parametrize("kind", shipped_toy.KINDS)
+def test_thinking_edits_two_objects_right_nineteen_times_out_of_twenty(results, kind):
+    found = shipped_toy.share(results["rows"]["edits"][kind]["thinking"], objects=2)
+    assert found["right"] >= {"seen": 95, "held_out": 90}[kind]
+
+
+def test_committed_rows_are_those_of_the_shipped_weights(results):
+    assert results["weights"] == shipped_toy.weights_of(shipped_toy.RUNS)
+    sizes = [path.stat().st_size for path in PRETRAINED.glob("**/*.safetensors")]
+    assert sum(sizes) < 48e6 and max(sizes) < 15e6
+
+
 def test_the_shipped_weights_still_do_what_was_measured(results):
     """A few dozen fresh trials of each cheap row must be near the committed number."""
     evaluation = ToyEvaluation(minidream.load("toy"), n=60, batch=30, seed=7)
@@ -94,10 +108,58 @@ def test_every_row_on_a_few_scenes(toy_model, row, mode, held_out):
     assert all(trial.objects in (1, 2) and isinstance(trial.right, bool) for trial in trials)
     judged = row in (*PAINTED_ROWS, "judge", "vae", "unet")
     assert len(evaluation.readers_agree) == (6 if judged else 0)
-    if row in ("prompts", "edits", "rewriting"):
-        assert len({trial.category for trial in trials}) >= 5
+    categories = {trial.category for trial in trials}
+    if row in ("edits", "rewriting", "questions"):
+        assert len(categories) >= 5
+    if row == "prompts":
+        assert categories == set(HELD_OUT_PROMPTS if held_out else PROMPT_CATEGORIES)
+    if row == "stories":
+        assert categories == {"second", "third"}
     if row in ("judge", "analytic"):
         assert all(trial.right for trial in trials)  # these renders are clear
+
+
+def test_held_out_prompts_say_what_is_held_out(toy_model, monkeypatch):
+    evaluation = ToyEvaluation(toy_model, n=60, seed=3)
+    asked = []
+    monkeypatch.setattr(
+        evaluation,
+        "painted",
+        lambda texts, wanted, scenes, mode: (
+            asked.extend(zip(texts, scenes)) or [Trial(1, "", True) for _ in scenes]
+        ),
+    )
+    trials = evaluation.measure("prompts", True, "direct")
+    for (text, scene), trial in zip(asked, trials, strict=True):
+        shapes = [item.shape for item in scene.objects]
+        of_objects = any(is_held_out(Scene((item,))) for item in scene.objects)
+        assert len(set(shapes)) == len(shapes) and all(shape in text for shape in shapes)
+        assert of_objects == (trial.category != "position")
+        colours = [item.colour in text for item in scene.objects]
+        assert all(colours) if of_objects else not any(colours)
+
+
+def test_a_reply_in_words_must_say_the_background_and_nothing_false(toy_model):
+    evaluation = ToyEvaluation(toy_model, n=1)
+    scene = Scene((SceneObject("star", "red", "small"),), "white")
+    for words, right, with_background in (
+        ("a small red star on a white background", True, True),
+        ("a small red star", True, False),
+        ("a small red star on a black background", False, False),
+        ("a small star", False, False),
+    ):
+        assert evaluation.states(words, scene, False) == right
+        assert evaluation.states(words, scene, True) == with_background
+
+
+def test_questions_are_of_the_kind_that_they_count_for(toy_model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(type(toy_model), "chat", lambda model, turn: asked.append(turn[1]) or "")
+    trials = ToyEvaluation(toy_model, n=70, seed=1).measure("questions", True)
+    for question, trial in zip(asked, trials, strict=True):
+        assert question.startswith("how many") == (trial.category == "count"), question
+    kinds = [trial.category for trial in trials]
+    assert {kinds.count(kind) for kind in kinds} == {10}
 
 
 def test_modes_try_the_same_scenes(toy_model):
@@ -127,7 +189,8 @@ def test_the_command_line(tmp_path, capsys):
     capsys.readouterr()
     shipped_toy.main([*options, "--table"])
     printed = capsys.readouterr().out
-    assert printed.count("right, in %") == 3 and "color attribution" in printed
+    assert printed.count("right, in %") == 5 and "| judge on fresh renders |" in printed
+    assert "100.0 [" in printed and "| 2 |" in printed  # how many trials
     assert "| stage | what learns | steps x batch | minutes |" in printed
 
 
@@ -143,6 +206,13 @@ def test_rows_of_another_command_are_not_mixed(tmp_path, capsys):
         assert stopped.value.code == 2 and "rows of another command" in message
         assert "--n 2 --seed 0" in message and " ".join(other[-2:]) in message
     assert out.read_bytes() == before
+    stored = json.loads(before)
+    assert list(stored["weights"]) == ["toy"]
+    stored["weights"]["toy"] = "0123"  # measured before the weights were made anew
+    out.write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        shipped_toy.main([*options, "--n", "2"])
+    assert "rows of another weights of 'toy' (0123, not " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""All nine stages for one step, in order, then shipped, loaded and asked to paint.
+"""All ten stages for one step, in order, then shipped, loaded and asked to paint.
 
 This is the code that makes the weights of the package. One step of four samples teaches nothing;
 what is tested is that every stage is built from the parts before it, trains what it should, leaves
@@ -102,8 +102,9 @@ def test_each_stage_trains_what_it_should(folder):
     assert text == {"text_projection.weight"}
     for leaf in ("llm", "visual_projector"):  # its first task is questions: nothing is painted
         assert changed(part(folder, "stage2", leaf), part(folder, "stage3", leaf)), leaf
-    llm = changed(part(folder, "llm", "llm"), part(folder, "stage2", "llm"))
-    assert any(name.startswith("layers.5.") for name in llm)
+    for before, after in (("llm", "lookup"), ("lookup", "stage2")):
+        llm = changed(part(folder, before, "llm"), part(folder, after, "llm"))
+        assert any(name.startswith("layers.5.") for name in llm), after
 
 
 def test_a_finished_stage_is_not_trained_again(folder, capsys):
@@ -163,6 +164,21 @@ def test_there_are_no_more_runs_than_names(folder, others, tmp_path):
     with pytest.raises(ValueError, match="3 other runs"):
         shipping.ship(folder, [*others, others[0]], to=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_of_an_earlier_toy_is_left(folder, others, shipped, tmp_path):
+    package = tmp_path / "package"
+    shutil.copytree(shipped.parent, package)
+    old = package / "toy" / "stages" / "stage9.llm.safetensors"
+    shutil.copyfile(shipped / "judge.safetensors", old)
+    with pytest.raises(ValueError, match="1 of 2 other runs were given"):
+        shipping.ship(folder, others[:1], to=package)
+    assert old.exists(), "nothing was written"
+    shipping.ship(folder, others, to=package)
+    found, wanted = (
+        {path.relative_to(root) for path in root.rglob("*")} for root in (package, shipped.parent)
+    )
+    assert found == wanted
 
 
 def test_shipped_tensors_are_the_trained_ones_in_half_precision(folder, shipped):

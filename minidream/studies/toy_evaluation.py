@@ -7,8 +7,9 @@ import torch
 from tqdm.auto import tqdm
 
 from ..documents import Document, collate, lay_out
+from ..generate import thought_after
 from ..images import to_pil
-from ..trainer.lessons import document_of
+from ..trainer.lessons import OPENING, document_of, told
 from ..weights import toy
 from ..weights.toy import clip_text_states
 from ..world.judge import Reading, read_by_colour
@@ -17,35 +18,22 @@ from ..world.questions import DESCRIBE, NOW, QUESTION_KINDS, ask
 from ..world.render import render
 from ..world.scenes import Scene, is_held_out, sample_scene
 from ..world.stories import Story, edit_of, sample_story
-
-# How a picture is painted: from the prompt; after saying in words what it will show; and from the
-# plain description of the right picture, which is what perfect thoughts would say.
-MODES = ("direct", "thinking", "oracle")
-# ImgEdit's categories, and the kinds of edits of the toy world that belong to them.
-EDIT_CATEGORIES = {
-    "add": ("appear",),
-    "adjust": ("recolour", "resize"),
-    "background": ("background",),
-    "replace": ("reshape",),
-    "remove": ("vanish",),
-    "compose": ("swap", "exchange"),
-}
-# These make no new combination of shape and colour, so that a held-out one must be there before.
-KEEPING = ("background", "remove")
-# GenEval's categories but counting, which this world has not: the number of objects, and what a
-# prompt leaves out.
-PROMPT_CATEGORIES = {
-    "single object": (1, ("size", "colour")),
-    "two objects": (2, ("size", "colour", "relation")),
-    "colors": (1, ("size",)),
-    "position": (2, ("size", "colour")),
-    "color attribution": (2, ("size", "relation")),
-}
+from .toy_categories import (
+    EDIT_CATEGORIES,
+    HELD_OUT_PROMPTS,
+    KEEPING,
+    PROMPT_CATEGORIES,
+)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One thing that was tried: the objects of the wanted scene, a category, and whether right."""
+    """One thing that was tried.
+
+    objects: of the scene that is asked for; of edits, of the one before.
+    category: within its row.
+    right: whether it was.
+    """
 
     objects: int
     category: str
@@ -153,40 +141,64 @@ class ToyEvaluation:
     # ----------------------------------------------------------------------------------------------
     # Words and seeing
 
-    def replied(self, turn: list, scene: Scene, category: str = "") -> Trial:
-        """Whether the reply to a turn, parsed, states the whole scene and nothing false."""
-        stated = parse_caption(self.model.chat(turn))
-        right = stated is not None and Reading(scene.facts).agrees(stated)
-        return Trial(len(scene.objects), category, right)
+    def states(self, words: str, scene: Scene, background: bool) -> bool:
+        """Whether words state the whole scene, with its background if asked for, and nothing false.
+
+        Captions always say size, colour and shape of each object and how two of them lie, else they
+        cannot be parsed.
+        """
+        stated = parse_caption(words)
+        whole = stated is not None and (stated[0] is not None or not background)
+        return whole and Reading(scene.facts).agrees(stated)
 
     def restating(self, rng, held_out):
         """A caption in words, to be said again in the plainest ones."""
-        return [
-            self.replied([f"{describe(scene, rng, background=True).text}. {NOW}"], scene)
-            for scene in tqdm(self.scenes(rng, held_out), leave=False)
-        ]
+        trials = []
+        for scene in tqdm(self.scenes(rng, held_out), leave=False):
+            reply = self.model.chat([f"{describe(scene, rng, background=True).text}. {NOW}"])
+            trials.append(Trial(len(scene.objects), "", self.states(reply, scene, True)))
+        return trials
 
     def rewriting(self, rng, held_out):
         """An edit in words alone: a caption, a change, and what is there then."""
         trials = []
         for before, after, change, category in tqdm(self.changes(rng, held_out), leave=False):
             caption = describe(before, rng, background=True).text
-            trials.append(self.replied([f"{caption}. {change}. {NOW}"], after, category))
+            reply = self.model.chat([f"{caption}. {change}. {NOW}"])
+            trials.append(Trial(len(before.objects), category, self.states(reply, after, True)))
+        return trials
+
+    def telling(self, rng, held_out):
+        """A story in words alone: what there is after its last change."""
+        trials = []
+        for _ in tqdm(range(self.n), leave=False):
+            story = sample_story(rng, held_out)
+            lines = told(story)
+            opened = Document([" ".join(lines[:-1])]).with_thought(OPENING)
+            thought = thought_after(self.model, opened, self.model.open_layout(opened))
+            scene = story.scenes[-1]
+            right = self.states(thought, scene, background="background" in lines[-1])
+            trials.append(Trial(len(scene.objects), "", right))
         return trials
 
     def captions(self, rng, held_out):
-        """Descriptions of renders: parsed, they must state the whole scene and nothing false."""
-        return [
-            self.replied([self.picture(scene), DESCRIBE], scene)
-            for scene in tqdm(self.scenes(rng, held_out), leave=False)
-        ]
+        """Descriptions of renders, which are not asked to say the background."""
+        trials = []
+        for scene in tqdm(self.scenes(rng, held_out), leave=False):
+            reply = self.model.chat([self.picture(scene), DESCRIBE])
+            trials.append(Trial(len(scene.objects), "", self.states(reply, scene, False)))
+        return trials
 
     def questions(self, rng, held_out):
-        """Questions about renders; the answer must be the one word."""
+        """Questions about renders, of all kinds; the answer must be the one word."""
         trials = []
-        for index, scene in enumerate(tqdm(self.scenes(rng, held_out), leave=False)):
+        for index in tqdm(range(self.n), leave=False):
             kind = QUESTION_KINDS[index % len(QUESTION_KINDS)]
-            question, reply = ask(scene, rng, kind)
+            while True:
+                scene = sample_scene(rng, held_out)
+                question, reply = ask(scene, rng, kind)
+                if kind == "count" or not question.startswith("how many"):
+                    break  # else this scene does not allow the kind
             given = self.model.chat([self.picture(scene), question])
             trials.append(Trial(len(scene.objects), kind, given == reply))
         return trials
@@ -246,11 +258,21 @@ class ToyEvaluation:
     def prompts(self, rng, held_out, mode):
         """Text to image in GenEval's categories: prompts that leave out much."""
         categories, texts, scenes = [], [], []
+        possible = HELD_OUT_PROMPTS if held_out else tuple(PROMPT_CATEGORIES)
         for index in range(self.n):
-            category = list(PROMPT_CATEGORIES)[index % len(PROMPT_CATEGORIES)]
+            category = possible[index % len(possible)]
             count, left_out = PROMPT_CATEGORIES[category]
-            scene = sample_scene(rng, held_out, count)
             relation = "relation" not in left_out
+            scene = sample_scene(rng, held_out, count)
+            # Either shapes and colours are held out, or the arrangement of shapes: what is said.
+            while count == 2 and (
+                len({item.shape for item in scene.objects}) == 1
+                or (
+                    held_out
+                    and relation == any(is_held_out(Scene((item,))) for item in scene.objects)
+                )
+            ):
+                scene = sample_scene(rng, held_out, count)
             words = describe(scene, rng, background=False, relation=relation)
             categories.append(category)
             texts.append(words.without(*left_out).text)
@@ -259,17 +281,19 @@ class ToyEvaluation:
         return [replace(trial, category=name) for trial, name in zip(trials, categories)]
 
     def stories(self, rng, held_out, mode):
-        """The last picture of stories, after the true earlier ones.
+        """The last picture of stories of two and of three, after the true earlier ones.
 
         What only the earlier pictures show must be right as well.
         """
-        drawn = [sample_story(rng, held_out) for _ in range(self.n)]
+        drawn = [sample_story(rng, held_out, pictures=2 + index % 2) for index in range(self.n)]
         whole = [document_of(story, self.size) for story in drawn]
         prompts = [
             Document(document.items[:-1], targets=document.targets[:-1]) for document in whole
         ]
         scenes = [story.scenes[-1] for story in drawn]
-        return self.painted(prompts, [scene.facts for scene in scenes], scenes, mode)
+        trials = self.painted(prompts, [scene.facts for scene in scenes], scenes, mode)
+        names = [("second", "third")[len(story.scenes) - 2] for story in drawn]
+        return [replace(trial, category=name) for trial, name in zip(trials, names)]
 
     def edits(self, rng, held_out, mode):
         """A given picture and "the same but …"."""
@@ -280,7 +304,10 @@ class ToyEvaluation:
             prompts.append(Document(document_of(story, self.size).items[:-1], targets=[]))
             scenes.append(after)
         trials = self.painted(prompts, [scene.facts for scene in scenes], scenes, mode)
-        return [replace(trial, category=change[3]) for trial, change in zip(trials, changes)]
+        return [
+            Trial(len(before.objects), category, trial.right)
+            for trial, (before, _, _, category) in zip(trials, changes)
+        ]
 
     def changes(self, rng, held_out, instructions: bool = False) -> list[tuple]:
         """(before, after, the change in words, its category) for each trial.

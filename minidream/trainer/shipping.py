@@ -69,13 +69,20 @@ def ship(folder: str | Path, others: tuple[Path, ...] = (), to: Path = PRETRAINE
 
     Raises:
         FileNotFoundError: if a stage has not finished.
-        ValueError: if a stage was trained on other parts than those in the folder, if another run
+        ValueError: if the package has other runs than those given, which would be of another toy;
+            if a stage was trained on other parts than those in the folder, if another run
             has other pretrained parts, if there are more of them than names, or if a log is
             damaged.
     """
     folder, others = as_path(folder), [as_path(other) for other in others]
     if len(others) > len(OTHER_RUNS):
         raise ValueError(f"{len(others)} other runs were given; there are names for {OTHER_RUNS}")
+    for name in OTHER_RUNS[len(others) :]:
+        if (to / name).exists():
+            raise ValueError(
+                f"{to / name} holds a run of the toy that is to be replaced, and {len(others)} of "
+                f"{len(OTHER_RUNS)} other runs were given: give one for it too, or remove it"
+            )
     # Everything is read first, so that nothing is written if something is missing.
     check_built_on(folder, ORDER)
     for other in others:
@@ -99,6 +106,9 @@ def ship(folder: str | Path, others: tuple[Path, ...] = (), to: Path = PRETRAINE
         (place / "training.json").write_text(text, encoding="utf-8")
 
     write_folder(assemble(folder).half(), to / "toy", ".safetensors", write_others=write_others)
+    for path in (to / "toy" / "stages").glob("*.safetensors"):
+        if f"stages/{path.name}" not in sources:
+            path.unlink()  # of a stage that is not shipped any more
     for name, other in zip(OTHER_RUNS, others):
         for path in files_of("stage3", other).values():
             copy_part(path, to / name / path.name)
