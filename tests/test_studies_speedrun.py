@@ -1,6 +1,7 @@
 """The race: what is trained, what counts, and how entries are listed."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from minidream.weights import parts
 
 
 def test_only_what_paints_is_trained_and_nothing_that_painted_before_is_used():
-    stage = speedrun.new_stage(speedrun.SpeedrunPlan(), seed=3)
+    stage = speedrun.new_stage(speedrun.SpeedrunEntry(), seed=3)
     trained = {name for name, weights in stage.model.named_parameters() if weights.requires_grad}
     assert {name.split(".")[0] for name in trained} == {"llm", "dream_queries", "decoder"}
     assert {name for name in trained if name.startswith("decoder")} == {
@@ -26,7 +27,7 @@ def test_only_what_paints_is_trained_and_nothing_that_painted_before_is_used():
 def test_the_toy_counts_and_a_model_before_training_does_not():
     right = speedrun.painted_right(minidream.load("toy", device="cpu"), 20, seed=1, batch=10)
     assert right >= 17
-    fresh = speedrun.new_stage(speedrun.SpeedrunPlan(), seed=3).model
+    fresh = speedrun.new_stage(speedrun.SpeedrunEntry(), seed=3).model
     assert speedrun.painted_right(fresh, 20, seed=1, batch=10) <= 2
 
 
@@ -37,24 +38,42 @@ def test_a_run_is_written_and_not_repeated(tmp_path, capsys):
     stored = json.loads(out.read_bytes())
     (done,) = stored["runs"]
     assert done["seed"] == 4 and done["minutes"] >= 0 and done["counts"] == (done["right"] == 2)
-    assert "--steps 2" in stored["command"]
+    assert done["steps"] == done["batch"] == 2 and done["change"] == "nothing yet"
     written = out.read_bytes()
     capsys.readouterr()
     speedrun.main([*command, "--out", str(out), "--quiet", "--change", "nothing yet"])
     assert out.read_bytes() == written
     assert "nothing yet" in capsys.readouterr().out
+    speedrun.main([*command, "--out", str(out), "--quiet", "--change", "another"])
+    runs = json.loads(out.read_bytes())["runs"]
+    assert [run["change"] for run in runs] == ["nothing yet", "another"] and runs[0] == done
+    assert capsys.readouterr().out.count("| 0.0 |") == 2
+    with pytest.raises(SystemExit):
+        speedrun.main(["--prompts", "3", "--out", str(out)])
+    assert "another plan" in capsys.readouterr().err
 
 
-def test_the_leaderboard_is_sorted_by_time():
-    def entry(change, minutes, right):
-        done = {"date": "2026-11-29", "minutes": minutes, "right": right, "counts": right >= 475}
-        plan = {"prompts": 500, "change": change}
-        return {"plan": plan, "machine": "2 cores", "runs": [done, done]}
+def test_the_quickest_that_counts_comes_first_and_what_does_not_count_last():
+    def done(change, minutes, right):
+        found = {"date": "2026-11-29", "change": change, "minutes": minutes, "machine": "2 cores"}
+        return found | {"right": right, "counts": right >= 475}
 
-    table = speedrun.leaderboard([entry("slow", 12.0, 490), entry("quick", 8.0, 470)])
-    lines = table.splitlines()
-    assert "quick" in lines[2] and "0 of 2" in lines[2] and "94.0 [" in lines[2]
-    assert "slow" in lines[3] and "2 of 2" in lines[3]
+    runs = [done("slow", 12.0, 490)] * 2
+    runs += [done("hasty", 2.0, 480), done("hasty", 2.0, 400)]
+    runs += [done("quick", 8.0, 475)] * 2
+    table = speedrun.leaderboard({"plan": {"prompts": 500}, "runs": runs})
+    lines = table.splitlines()[2:]
+    for line, change, counting in zip(lines, ("quick", "slow", "hasty"), (2, 2, 1), strict=True):
+        assert change in line and f"{counting} of 2" in line
+    assert "95.0 [" in lines[0]
+
+
+def test_the_readme_lists_the_entries():
+    results = json.loads(speedrun.RESULTS.read_bytes())
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert speedrun.leaderboard(results) in readme
+    for change in {run["change"] for run in results["runs"]}:
+        assert len([run for run in results["runs"] if run["change"] == change]) >= 3
 
 
 @pytest.mark.parametrize("option", ("--steps", "--prompts"))

@@ -9,6 +9,7 @@ import json
 import shutil
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 import minidream
 from minidream.train import __main__ as command_line
 from minidream.train import clip_stages, pretraining, stages
-from minidream.trainer import shipping
+from minidream.trainer import loop, runs, shipping
 from minidream.weights import PRETRAINED, parts, toy
 
 CLASSES = (
@@ -112,6 +113,42 @@ def test_a_finished_stage_is_not_trained_again(folder, capsys):
     stages.run("text", folder, steps=1, progress=False)
     assert "text: finished before (text.clip_text.safetensors)" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ("clip", "lookup", "stage2"))
+def test_a_stage_that_is_stopped_goes_on_to_the_bit(name, folder, tmp_path, monkeypatch):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for place in (whole, stopped):
+        place.mkdir()
+        for earlier in parts.ORDER[: parts.ORDER.index(name)]:
+            for path in parts.files_of(earlier, folder).values():
+                shutil.copyfile(path, place / path.name)
+    monkeypatch.setattr(runs, "fit", partial(loop.fit, save_seconds=0))
+    monkeypatch.setattr(loop, "LINE", 1)  # a checkpoint after every step
+    stages.run(name, whole, steps=4, progress=False)
+    build, steps = stages.build, count()
+
+    def that_stops(*given) -> torch.nn.Module:
+        stage = build(*given)
+        forward = stage.forward
+
+        def stopping(batch, generator):
+            if next(steps) == 2:
+                raise KeyboardInterrupt
+            return forward(batch, generator)
+
+        stage.forward = stopping
+        return stage
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stages, "build", that_stops)
+        stages.run(name, stopped, steps=4, progress=False)
+    assert not any(path.exists() for path in parts.files_of(name, stopped).values())
+    saved = torch.load(stopped / f"{name}.checkpoint.pt", weights_only=True)
+    assert saved["step"] == 2
+    stages.run(name, stopped, steps=4, progress=False)
+    for path in parts.files_of(name, stopped).values():
+        assert path.read_bytes() == (whole / path.name).read_bytes()
 
 
 def test_a_missing_part_is_named_with_the_stage_that_leaves_it(tmp_path):

@@ -56,7 +56,7 @@ class ShippedToyOptions:
     """What the command takes."""
 
     weights: tuple[str, ...] = option(RUNS, "what minidream.load takes", metavar="NAME")
-    n: int = option(1000, "trials per row, kind of combination and mode, over all weights; of edits, half as many more")
+    n: int = option(1000, "trials per row, kind and mode, over all weights; half more of edits")
     batch: int = option(50, "pictures painted at once")
     seed: int = option(0, "of scenes, phrasings and noise")
     rows: tuple[str, ...] = option(tuple(ROWS), "which rows", choices=tuple(ROWS), metavar="ROW")

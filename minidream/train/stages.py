@@ -27,6 +27,9 @@ from . import batches, clip_stages, pretraining, words
 class DocumentStage(TaskStage):
     """A stage of the DreamLLM itself; its name determines its tasks, its recipe and what it trains.
 
+    `llm` learns to read and write; `lookup`, what no mix taught it: whose an attribute is. `stage1`
+    fits new parts to it, `stage2` interleaves words and pictures, `stage3` follows instructions.
+
     Args:
         name: of the stage.
         model: the DreamLLM. Everything that the stage does not train is frozen.
@@ -104,12 +107,10 @@ LATER_TASKS = {
     },
 }
 
+FROZEN = (pretraining.JudgeStage, pretraining.VaeStage, clip_stages.TextStage)
+FROZEN += (pretraining.UnetStage, clip_stages.ClipStage)
 RECIPES = {
-    "judge": pretraining.JudgeStage.recipe,
-    "vae": pretraining.VaeStage.recipe,
-    "text": clip_stages.TextStage.recipe,
-    "unet": pretraining.UnetStage.recipe,
-    "clip": clip_stages.ClipStage.recipe,
+    **{stage.name: stage.recipe for stage in FROZEN},
     "llm": Recipe(steps=6000, batch=32, learning_rate=2e-3, weight_decay=0.02),
     "lookup": Recipe(steps=3600, batch=32, learning_rate=1e-3, weight_decay=0.02),
     "stage1": Recipe(steps=600, batch=48, learning_rate=3e-3, weight_decay=0.0, warmup=20),
