@@ -102,7 +102,8 @@ def plot_curves(
     A curve of few points has a marker at each of them.
 
     Args:
-        panels: {quantity, with its unit: {name: shape (points,)}}, at least one; nan is left out.
+        panels: {quantity, with its unit: {name: shape (points,), or (points, 3) with the ends of an
+            interval, which is shaded}}, at least one; nan is left out.
         x: where the points are, shape (points,).
         xlabel: what x is, with its unit.
         title: the finding.
@@ -124,7 +125,11 @@ def plot_curves(
             index = names.index(name)
             style = dict(label=name, color=cycle_colour(index), markersize=4)
             marker = "osD^v"[index % 5] if len(x) <= MARKED else None
-            (handles[name],) = axis.plot(x, np.asarray(curve), marker=marker, **style)
+            values = np.asarray(curve, dtype=float)
+            if values.ndim == 2:
+                values, low, high = values.T
+                axis.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
+            (handles[name],) = axis.plot(x, values, marker=marker, **style)
         axis.set(xlabel=xlabel, ylabel=quantity)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if logarithmic:

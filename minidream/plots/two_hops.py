@@ -17,7 +17,6 @@ from .drawing import (
     draw_map,
     figure_function,
     set_title,
-    share_bar,
 )
 from .tokens import TOKEN_COLOURS, kind_of, short
 
@@ -120,10 +119,15 @@ def plot_two_hop(
         map_ = np.asarray(hops[position])
         mesh = draw_over(axis, image, map_, 0, map_.max(), inches=1.6)
         axis.set_title(f"{_name_of(inputs[position])}\nup to {map_.max():.1%}")
-    bar = figure.colorbar(mesh, ax=list(axes.flat), pad=0.01, label=OF_A_CELL, aspect=14)
-    bar.set_ticks([0, mesh.norm.vmax], labels=["0", "its\ngreatest"])
+    bar_to_greatest(figure, mesh, axes)
     set_title(figure, title)
     return figure
+
+
+def bar_to_greatest(figure: Figure, mesh, axes, rows: int = 1) -> None:
+    """A colour bar for maps of which each has a scale of its own."""
+    bar = figure.colorbar(mesh, ax=list(axes.flat), pad=0.01, label=OF_A_CELL, aspect=14 * rows)
+    bar.set_ticks([0, mesh.norm.vmax], labels=["0", "its\ngreatest"])
 
 
 def _name_of(label) -> str:
@@ -135,13 +139,14 @@ def _name_of(label) -> str:
 
 @figure_function
 def plot_cell_attention(image, maps, words: list[str], title: str, columns: int = 7) -> Figure:
-    """Cross-attention of latent cells: the picture, and a map for each word, on one scale from 0.
+    """Cross-attention of latent cells: the picture, and for each word a map under its outlines.
 
     Args:
         image: the painted PIL image.
         maps: shape (words, height, width) in latent cells; shares of a cell's attention in [0, 1].
         words: one for each map; or other names of what the cells attend to, such as queries.
-        title: the finding; name the layers and steps in it.
+        title: the finding; name the layers and steps in it. The colours of each map range from 0 to
+            its own greatest value, which stands above it.
         columns: how many side by side at most.
 
     Raises:
@@ -150,12 +155,11 @@ def plot_cell_attention(image, maps, words: list[str], title: str, columns: int 
     maps = np.asarray(maps)
     if len(maps) != len(words):
         raise ValueError(f"{len(maps)} maps and {len(words)} words: each map needs a word")
-    figure, axes, own, rows = beside_picture(image, "the picture", len(maps), columns, 1.2, 1.4)
+    figure, axes, own, rows = beside_picture(image, "the picture", len(maps), columns, 1.2, 1.6)
     for axis, map_, word in zip(own, maps, words):
-        mesh = draw_map(axis, map_, 0, maps.max(), inches=1.1)
-        axis.set_title(short(word))
-    bar = share_bar(figure, mesh, axes, OF_A_CELL, aspect=14 * rows)
-    bar.ax.yaxis.set(major_locator=MaxNLocator(5), major_formatter=PercentFormatter(1, 0))
+        mesh = draw_over(axis, image, map_, 0, map_.max(), inches=1.1)
+        axis.set_title(f"{short(word)}\nup to {map_.max():.0%}")
+    bar_to_greatest(figure, mesh, axes, rows)
     set_title(figure, title)
     return figure
 
