@@ -24,7 +24,7 @@ from minidream.trainer import lessons
 from minidream.trainer.loop import Recipe, fit, made_ahead, step_seed
 from minidream.weights import parts, toy
 from minidream.weights.files import write_atomically
-from minidream.world.language import VOCABULARY
+from minidream.world.language import VOCABULARY, parse_caption
 from minidream.world.recolouring import random_colours, recoloured
 from minidream.world.render import render
 from minidream.world.scenes import COLOURS, HELD_OUT_COMBINATIONS, Scene, SceneObject, sample_scene
@@ -119,7 +119,7 @@ def test_every_step_of_every_process_has_a_seed_of_its_own():
     assert len({step_seed(*run) for run in runs}) == 600
 
 
-@pytest.mark.parametrize("name", ["llm", "stage1", "stage2"])
+@pytest.mark.parametrize("name", ["llm", "lookup", "stage1", "stage2", "stage3"])
 def test_each_stage_trains_what_the_paper_trains_and_nothing_else(name):
     model = toy.new_model(ToyTokenizer(VOCABULARY))
     stage = stages.DocumentStage(name, model)
@@ -152,6 +152,18 @@ def test_each_stage_trains_what_the_paper_trains_and_nothing_else(name):
     )
     for part in learning:
         assert any(key.startswith(prefixes[part]) for key in changed), part
+
+
+@pytest.mark.parametrize("name", ["toy-1", "toy-2"])
+def test_the_other_runs_share_what_is_frozen_and_paint(name):
+    own, other = (minidream.load(each, device="cpu") for each in ("toy", name))
+    for part, module in parts.parts_of(own).items():
+        state, others = module.state_dict(), parts.parts_of(other)[part].state_dict()
+        same = all(torch.equal(value, others[key]) for key, value in state.items())
+        assert same == (part in parts.FROZEN), part
+    image = other.dream("a large red star", seed=0, output_type="pt")
+    (reading,) = toy.pretrained_judge().read(image[None])
+    assert reading.agrees(parse_caption("a large red star"))
 
 
 @pytest.mark.parametrize("name", ["stage1", "stage2", "stage3"])

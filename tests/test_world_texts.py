@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from minidream.world.judge import Reading
-from minidream.world.language import describe, parse_caption
+from minidream.world.language import describe, description, parse_caption
 from minidream.world.scenes import COLOURS, SHAPES, Scene, SceneObject, is_held_out, sample_scene
 from minidream.world.stories import NAMING, edit_of
 from minidream.world.texts import (
@@ -79,10 +79,32 @@ def test_a_misread_change_is_never_the_change_itself():
             assert misread(before, edit[0]).facts != edit[0].facts
 
 
+def results_of(edit):
+    """The scenes if the instruction means the object that it names, and if it means the other."""
+    words, objects = set(edit.instruction.split()), edit.before.objects
+    marks = [{item.shape, item.colour} & words for item in objects]
+    (named,) = [index for index in (0, 1) if marks[index] - marks[1 - index]]
+    for index in (named, 1 - named):
+        item, other = objects[index], objects[1 - index]
+        if edit.new:
+            (word,) = edit.new
+            changed = replace(item, **{"colour" if word in COLOURS else "shape": word})
+        elif words & {"larger", "smaller"}:
+            changed = replace(item, size="large" if "larger" in words else "small")
+        else:
+            yield replace(edit.before, objects=(other,))
+            continue
+        yield replace(edit.before, objects=_pair(changed, other, index))
+
+
 def test_a_deciding_word_is_where_the_two_readings_part():
     rng, words, new = random.Random(6), set(), set()
     for _ in range(300):
         edit = deciding_edit(rng)
+        meant, mistaken = (description(scene) for scene in results_of(edit))
+        assert f"{meant} ".startswith(f"{edit.beginning} {edit.word} "), edit.instruction
+        assert mistaken.startswith(edit.beginning)
+        assert not f"{mistaken} ".startswith(f"{edit.beginning} {edit.word} ")
         caption = describe(edit.before, background=True).text
         assert len(edit.before.objects) == 2 and edit.beginning.startswith("a")
         assert not set(edit.new) & set(caption.split())
