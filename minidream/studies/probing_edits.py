@@ -27,9 +27,9 @@ from ..world.language import description, parse_caption
 from ..world.render import render
 from ..world.scenes import Scene, is_held_out, sample_scene
 from ..world.stories import NAMING, edit_of
-from .causes_knockout import encode_cut
-from .causes_lab import Lab, joined
-from .causes_verdicts import mask_of
+from .probing_knockout import encode_cut
+from .probing_lab import Lab, joined
+from .probing_verdicts import mask_of
 
 KINDS = (*NAMING, "swap", "exchange", "background")
 # What the dream queries cannot see: in which way of editing, and which inputs.

@@ -1,4 +1,4 @@
-"""Shares with intervals, from the results of the study of causes: what tables and figures show.
+"""Shares with intervals, from the results of the probing study: what tables and figures show.
 
 The unit is the prompt. All runs have the same prompts, so that a prompt in three runs is one
 cluster. So an interval is about prompts, for these three runs; how much runs differ is shown by

@@ -1,12 +1,13 @@
-"""Shares with intervals of the parts about maps, probes and edits; see `causes_shares`."""
+"""Shares with intervals of the parts about maps, probes and edits; see `probing_shares`."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from .causes_pointing import KINDS, WORDS
-from .causes_shares import (
+from .intervals import clustered_interval, holm
+from .probing_pointing import KINDS, WORDS
+from .probing_shares import (
     Share,
     Values,
     difference_of,
@@ -15,7 +16,6 @@ from .causes_shares import (
     runs_of,
     share_of,
 )
-from .intervals import clustered_interval, holm
 
 BOTH = (0, 1)  # the objects, in the order of the prompt
 SIDEWAYS = ("left", "right")  # relation words of objects side by side
@@ -144,11 +144,11 @@ def profile_similarity(results: dict) -> dict[str, Share]:
 
 
 def transferred(results: dict, way: str, number: int = 1, wanted: str = "T") -> list[Values]:
-    """Whether an exchange ends in one of some letters, by run and prompt: see `causes_roles`.
+    """Whether an exchange ends in one of some letters, by run and prompt: see `probing_roles`.
 
     Args:
         results: of the study.
-        way: of `causes_roles.WAYS`; or "best rule", of the first prompts: for each mention the
+        way: of `probing_roles.WAYS`; or "best rule", of the first prompts: for each mention the
             query that transfers most in the other half, without any map.
         number: how many queries are exchanged.
         wanted: letters.
@@ -245,7 +245,7 @@ def readable_curves(results: dict, question: str) -> dict[str, list[Share]]:
 
     Returns:
         By name, for each layer: "mean", of all queries; "best", of the query that was chosen on
-        other prompts; and both of each control of `causes_readable.STATES`.
+        other prompts; and both of each control of `probing_readable.STATES`.
     """
     runs = list(runs_of(results, "readable").values())
     asked = [run["questions"][question] for run in runs]
@@ -279,7 +279,7 @@ def chance(results: dict, question: str) -> float:
 
 
 def edited(results: dict, mode: str, wanted: str, kinds: Sequence[str] | None = None):
-    """Whether an edit ends in one of some letters, by run and prompt; letters in `causes_edits`.
+    """Whether an edit ends in one of some letters, by run and prompt; letters in `probing_edits`.
 
     Args:
         results: of the study.

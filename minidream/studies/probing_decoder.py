@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..probe.hooks import hooks, record
 from ..probe.points import points
-from .causes_lab import Lab, across, joined
-from .causes_pairs import Pair
-from .causes_verdicts import Verdicts
+from .probing_lab import Lab, across, joined
+from .probing_pairs import Pair
+from .probing_verdicts import Verdicts
 
 KEYS = ("k", "v")  # of dream queries: all that a layer gets of their states
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..probe.hooks import hooks
 from ..probe.positions import positions
-from .causes_lab import Lab, across, joined
-from .causes_pairs import Pair, counterpart
-from .causes_verdicts import Verdicts, mask_of
+from .probing_lab import Lab, across, joined
+from .probing_pairs import Pair, counterpart
+from .probing_verdicts import Verdicts, mask_of
 
 # What is cut: (who attends, what is attended to). No position is cut off from itself.
 EDGES = {

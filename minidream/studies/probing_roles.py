@@ -26,8 +26,8 @@ from ..probe.interventions import replaced
 from ..weights.parts import toy_before
 from ..world.judge import Reading
 from ..world.language import Phrase, parse_caption
-from .causes_lab import Lab, Painted
-from .causes_pairs import phrasing_of, slot_of, word_of
+from .probing_lab import Lab, Painted
+from .probing_pairs import phrasing_of, slot_of, word_of
 
 WAYS = ("map", "other role", "rule", "another picture's map", "difference", "random")
 COUNTS = (1, 4)  # how many queries are exchanged; several only for the first prompts

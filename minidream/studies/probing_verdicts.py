@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ..probe.hooks import hooks
 from ..world.judge import Reading, answers_of
-from .causes_lab import Lab
-from .causes_pairs import Pair
+from .probing_lab import Lab
+from .probing_pairs import Pair
 
 SAME = 1e-5  # states that differ by less give the same picture
 

@@ -1,6 +1,6 @@
 """Which map points best at the object that a word describes, and better than what controls?
 
-Two hops: latent cells look at queries, and queries look at words (see `causes_hops`). What points
+Two hops: latent cells look at queries, and queries look at words (see `probing_hops`). What points
 best is chosen on one half of the prompts, for each kind of word, and scored on the other half.
 """
 
@@ -12,10 +12,9 @@ from einops import einsum, repeat
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from .causes_hops import first_hops, names_of_hops
-from .causes_lab import Lab, Painted
-from .causes_pairs import mentions
-from .probing_lab import with_new_queries
+from .probing_hops import first_hops, names_of_hops
+from .probing_lab import Lab, Painted, with_new_queries
+from .probing_pairs import mentions
 
 KINDS = ("size", "colour", "shape")
 WORDS = tuple((mention, kind) for mention in (0, 1) for kind in KINDS)

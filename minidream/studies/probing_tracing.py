@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..probe.hooks import hooks, run_with_cache
 from ..probe.positions import positions
-from .causes_lab import Lab, across, joined
-from .causes_pairs import Pair, words_of
-from .causes_verdicts import Verdicts, encode_patched, mask_of
+from .probing_lab import Lab, across, joined
+from .probing_pairs import Pair, words_of
+from .probing_verdicts import Verdicts, encode_patched, mask_of
 
 PAINTED = ("word", "other word", "queries")  # rows in which the picture is judged, too
 OF_HEADS = ("words", "queries")  # rows in which single heads are patched

@@ -24,9 +24,8 @@ from ..probe.linear_probes import fit_ridge, with_constant
 from ..probe.residual_stream import query_stream
 from ..world.language import Phrase, parse_caption
 from ..world.scenes import COLOURS
-from .causes_lab import Lab
-from .causes_pairs import slot_of
-from .probing_lab import with_new_queries
+from .probing_lab import Lab, with_new_queries
+from .probing_pairs import slot_of
 
 TIMES = 4  # as many prompts as in other parts: probes have to be trained
 PENALTY = 0.01  # of squared weights, as in `linear_probes`

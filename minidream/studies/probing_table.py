@@ -1,12 +1,13 @@
-"""The results of the study of causes as tables in Markdown; all numbers are per cent."""
+"""The results of the probing study as tables in Markdown; all numbers are per cent."""
 
 from collections.abc import Callable, Sequence
 
 from ..world.stories import NAMING
-from .causes_edits import CUTS
-from .causes_edits import KINDS as EDITS
-from .causes_knockout import CONTROLS
-from .causes_map_shares import (
+from .intervals import holm
+from .probing_edits import CUTS
+from .probing_edits import KINDS as EDITS
+from .probing_knockout import CONTROLS
+from .probing_map_shares import (
     ROLES,
     chance,
     counts_of_queries,
@@ -23,10 +24,10 @@ from .causes_map_shares import (
     told_by,
     transfer_share,
 )
-from .causes_pairs import WORDS
-from .causes_pointing import KINDS
-from .causes_roles import STAGES
-from .causes_shares import (
+from .probing_pairs import WORDS
+from .probing_pointing import KINDS
+from .probing_roles import STAGES
+from .probing_shares import (
     KEPT,
     Share,
     curve,
@@ -37,13 +38,12 @@ from .causes_shares import (
     runs_of,
     share_of,
 )
-from .causes_tracing_shares import (
+from .probing_tracing_shares import (
     mean_losses,
     restored,
     restored_by_head,
     restored_together,
 )
-from .intervals import holm
 from .tables import markdown_table
 
 INTERVAL = "% [95 % interval]"

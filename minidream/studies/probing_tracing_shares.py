@@ -1,10 +1,10 @@
-"""Shares with intervals of the part about tracing; see `causes_shares`."""
+"""Shares with intervals of the part about tracing; see `probing_shares`."""
 
 import math
 from collections.abc import Callable
 
-from .causes_shares import came_out, mean_of, of_kind, runs_of
 from .intervals import ratio_interval
+from .probing_shares import came_out, mean_of, of_kind, runs_of
 
 
 def restored(
