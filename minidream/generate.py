@@ -137,25 +137,37 @@ class Reader:
         logits[list(banned)] = logits[len(self.model.tokenizer) :] = -torch.inf
         return logits
 
-    def room(self, tokens: int) -> bool:
-        """Whether that many more tokens fit into the context."""
-        return len(self.cache) + tokens <= self.model.llm.config.max_position_embeddings
+    @property
+    def room(self) -> int:
+        """How many more tokens fit into the context."""
+        return self.model.llm.config.max_position_embeddings - len(self.cache)
 
-    def likeliest(self, banned: tuple[int, ...], after: int) -> list[int]:
-        """A thought: the likeliest tokens up to `</s>` or `<dream_start>`, which are read.
+    def likeliest(self, most: int, banned: tuple[int, ...]) -> list[int]:
+        """The likeliest tokens up to `</s>` or `<dream_start>`.
 
         Args:
+            most: the largest number of tokens.
             banned: tokens that are never chosen.
-            after: how many more have to fit into the context afterwards.
         """
         special, tokens = self.model.tokenizer.special, []
-        while len(tokens) < THOUGHT_TOKENS and self.room(1 + after):
+        while len(tokens) < most:
             token = self.next_logits(banned).argmax().item()
             if token in (special.eos, special.dream_start):
                 break
             tokens.append(token)
+            if not self.room:
+                break
             self.read_token(token)
         return tokens
+
+    def thought(self, after: int) -> list[int]:
+        """The likeliest tokens of a thought.
+
+        Args:
+            after: how many tokens have to fit into the context after it.
+        """
+        most = min(THOUGHT_TOKENS, self.room - after)
+        return self.likeliest(most, self.model.tokenizer.special.never_sampled)
 
 
 def thought_after(model, opened: Document, layout: Layout) -> str:
@@ -169,8 +181,7 @@ def thought_after(model, opened: Document, layout: Layout) -> str:
     """
     reader = Reader(model)
     reader.read(layout, pictures_of([opened], [layout.patches]))
-    tokens = reader.likeliest(model.tokenizer.special.never_sampled, 1 + model.queries)
-    return model.tokenizer.decode(tokens).strip()
+    return model.tokenizer.decode(reader.thought(after=1 + model.queries)).strip()
 
 
 @torch.no_grad()
@@ -266,7 +277,7 @@ def write(
         for _ in range(max_new_tokens):
             token = choose(reader.next_logits(special.never_sampled), temperature, top_p, generator)
             dreams = token == special.dream_start
-            if token == special.eos or not reader.room(image_block if dreams else 1):
+            if token == special.eos or reader.room < (image_block if dreams else 1):
                 break
             if not dreams:
                 tokens.append(token)
@@ -274,9 +285,9 @@ def write(
                 continue
             if painted == max_images:
                 break
-            if thought and reader.room(len(thought) + image_block):
+            if thought and reader.room >= len(thought) + image_block:
                 reader.read(Layout(thought, thought), [])
-                tokens += thought + reader.likeliest(special.never_sampled, image_block)
+                tokens += thought + reader.thought(after=image_block)
             document.add_text(tokenizer.decode(tokens))
             tokens.clear()
             query_block, picture_block = Layout(), Layout()
