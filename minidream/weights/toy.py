@@ -150,7 +150,7 @@ def new_clip(
 def new_decoder(vae: AutoencoderKL, unet: UNet2DConditionModel) -> Decoder:
     """The decoder, untrained except for the given parts, with the toy's sampling defaults."""
     config = DiffusionConfig(
-        eta=0.0, num_inference_steps=20, guidance_scale=3.0, snr_gamma=5.0, drop_prob=0.1
+        eta=0.0, num_inference_steps=20, guidance_scale=5.0, snr_gamma=5.0, drop_prob=0.1
     )
     projector = ConditionProjector(LLM_SIZE, CONDITION_SIZE)
     return Decoder(vae, unet, new_scheduler(), projector, config)
