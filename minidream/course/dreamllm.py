@@ -168,7 +168,7 @@ class DreamLLM(nn.Module):
         return F.cross_entropy(self.llm.lm_head(hidden), labels, ignore_index=-100)
 
     @torch.no_grad()
-    def dream(self, items, empty, noise, steps=20, guidance=3.0):
+    def dream(self, items, empty, noise, steps=20, guidance=5.0):
         """Paints what a prompt asks for: DDIM with guidance. Latents (channels, height, width)."""
         both = [self.states(each)[2][-1] for each in (empty, items)]
         condition, latents = self.condition(torch.stack(both)), noise[None]
