@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models_shared import tiny_official
+from models_shared import tiny_official, untrained_toy
 from PIL import Image
 from safetensors.torch import load_file
 from torch.testing import assert_close
@@ -606,7 +606,8 @@ def test_gradient_of_a_picture_reaches_the_words_and_pictures_before_it(model):
 # Chat
 
 
-def test_chat_is_the_likeliest_answer_read_without_a_cache(model):
+def test_chat_is_the_likeliest_answer_read_without_a_cache():
+    model = untrained_toy()  # which does not end at once
     turn = [PICTURES[0], "describe the picture."]
     answer = model.chat(turn, max_new_tokens=6)
     layout, images = turn_layout(model, turn)
