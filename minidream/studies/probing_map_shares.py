@@ -5,11 +5,12 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from .intervals import clustered_interval, holm
+from .intervals import clustered_interval
 from .probing_pointing import KINDS, WORDS
 from .probing_shares import (
     Share,
     Values,
+    compared,
     difference_of,
     letters_as,
     p_value_of,
@@ -183,8 +184,7 @@ def map_against_controls(results: dict, number: int = 1, wanted: str = "T") -> d
     own = transferred(results, "map", number, wanted)
     ways = [way for way in first if way != "map"] + (["best rule"] if number == 1 else [])
     others = {way: transferred(results, way, number, wanted) for way in ways}
-    adjusted = holm({way: p_value_of(own, other) for way, other in others.items()})
-    return {way: (difference_of(own, other, 2), adjusted[way]) for way, other in others.items()}
+    return compared(own, others, together=2)
 
 
 # --------------------------------------------------------------------------------------------------

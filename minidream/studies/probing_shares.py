@@ -127,19 +127,25 @@ def p_value_of(first: Sequence[Values], second: Sequence[Values]) -> float:
     return max(tests)
 
 
-def compared(first: Sequence[Values], others: dict[str, Sequence[Values]]) -> dict:
+def compared(
+    first: Sequence[Values], others: dict[str, Sequence[Values]], together: int = 1
+) -> dict:
     """One way against several others on the same prompts.
 
     Args:
         first: right or wrong, by run and prompt.
         others: the same, by name of the other way.
+        together: as of `share_of`.
 
     Returns:
         {name: (difference, p)}: a `Share`, and `p_value_of`, adjusted for the number of ways by
         Holm's method.
     """
     adjusted = holm({name: p_value_of(first, other) for name, other in others.items()})
-    return {name: (difference_of(first, other), adjusted[name]) for name, other in others.items()}
+    return {
+        name: (difference_of(first, other, together), adjusted[name])
+        for name, other in others.items()
+    }
 
 
 def letters_as(letters: Sequence[str], wanted: str, given: Sequence[bool] | None = None) -> Values:
