@@ -172,5 +172,5 @@ class DiscreteTokens(Family):
 def discrete(plan: FamilyPlan) -> DiscreteTokens:
     """Trains the codebook, then all of the language model on words and codes."""
     model = with_new_words(base_model(), tuple(f"code{index}" for index in range(CODES)))
-    stage = CodebookStage(model.decoder, plan.recipe(2e-3, share=1 / 6), CODES)
+    stage = CodebookStage(model.decoder, plan.recipe(2e-2, share=1 / 6), CODES)
     return DiscreteTokens("discrete", model, plan.recipe(1e-3, share=5 / 6), (stage,))
