@@ -8,7 +8,6 @@ import torch
 
 from minidream.studies import intervals, query_count, query_evaluation, query_table, query_training
 from minidream.studies.results import as_text, load_results
-from minidream.train import stages
 from minidream.weights import toy
 from minidream.weights.toy import clip_text_states
 from minidream.world.scenes import is_held_out
@@ -184,7 +183,7 @@ def test_both_losses_train_the_same_parts_from_the_same_start_on_the_same_captio
         score.dream_queries, query_training.fresh_model(32, seed=2).dream_queries
     )
     stage = query_training.ImitationStage(imitation, toy.pretrained_text_tower())
-    other = stages.DocumentStage("stage1", score)
+    other = query_training.PaintingStage(score)
     before = {name: value.clone() for name, value in stage.state_dict().items()}
     trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.5)

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import stats
 
 RARE = 10  # clusters; with fewer that are right, or wrong, a bootstrap of a share is too narrow
-# What turns half of a normal 95 % interval into the difference that 80 % of studies would detect.
+# Turns half of a normal 95 % interval into the difference that 80 % of studies would detect.
 NORMAL_POWER = 1 + round(stats.norm.ppf(0.8), 3) / round(stats.norm.ppf(0.975), 3)
 
 
@@ -34,7 +34,6 @@ def student_quantile(probability: float, freedom: int) -> float:
         probability: 0.975 for a two-sided interval of 95 %.
         freedom: degrees of freedom, one less than the number of values.
     """
-    # Rounded as in printed tables, so that results that were published with them stay the same.
     return round(float(stats.t.ppf(probability, freedom)), 3)
 
 

@@ -50,13 +50,13 @@ def tracing(lab: Lab) -> dict:
         found.append(trace_batch(lab, list(pairs_here), others_here, seeds, painted))
     whole = joined(found)
     sets = sets_of_heads(whole, rng)
-    together = [
-        {
-            name: heads_together(lab, [pair for pair, _ in some], seeds, each)
-            for name, each in sets.items()
-        }
-        for some, seeds, _ in lab.batches(items)
-    ]
+    together = []
+    for some, seeds, _ in lab.batches(items):
+        pairs_here, _ = zip(*some)
+        of_sets = {}
+        for name, each in sets.items():
+            of_sets[name] = heads_together(lab, list(pairs_here), seeds, each)
+        together.append(of_sets)
     whole["together"] = {
         name: [losses if index % 2 else None for index, losses in enumerate(of_sets)]
         for name, of_sets in joined(together).items()

@@ -16,12 +16,13 @@ from ..weights import toy
 from ..weights.commands import option, parse, parser_for
 from .query_evaluation import QueryEvaluation
 from .query_table import summary
-from .query_training import PAINTING, ImitationStage, fresh_model
+from .query_training import ImitationStage, PaintingStage, fresh_model
 from .results import COMMITTED, WRITTEN, ResultsFile, circumstances, command_of, load_results
 
 RESULTS = COMMITTED / "dream_queries.json"
 ALIKE = 32  # queries for the comparison of losses: as many as CLIP has text states
 COUNTS = (1, 4, 16, 64)  # queries for the question how many
+LONGER = 5  # times as many steps, for the question what longer training repairs
 # (study, condition) -> queries. "untrained" is the control; "text states" is the upper reference,
 # which has no queries.
 CONDITIONS = {
@@ -45,7 +46,6 @@ class QueryCountPlan:
     """What all runs of the study share; results of another plan cannot be compared with them."""
 
     steps: int = option(240, "of training, per run")
-    longer: int = option(5, "times as many in the runs that are longer")
     batch: int = option(32, "documents per step")
     prompts: int = option(48, "painted and judged, of each of four kinds")
     noises: int = option(8, "per picture, for the denoising loss")
@@ -79,13 +79,11 @@ def run(
         if imitates:
             stage = ImitationStage(model, toy.pretrained_text_tower())
         else:
-            stage = stages.DocumentStage("stage1", model)
-            stage.tasks = PAINTING
-            model.vision.requires_grad_(False)
+            stage = PaintingStage(model)
         stage.recipe = replace(stage.recipe, batch=plan.batch)
         trained = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
         own = folder / f"{study}-{condition}-{seed}"
-        steps = plan.steps * (plan.longer if study == "longer" else 1)
+        steps = plan.steps * (LONGER if study == "longer" else 1)
         log = fit(stage, own, seed=seed, steps=steps, progress=progress)
         curve = [[line["step"], line["total" if imitates else "diffusion"]] for line in log]
     train_seconds = time.perf_counter() - clock

@@ -11,11 +11,17 @@ from ..train import batches, stages
 from ..weights import parts, toy
 from ..weights.toy import clip_text_states
 
-# These studies train stage I on painting alone.
-PAINTING = ((batches.simple_text_to_image, 1.0),)
+
+class PaintingStage(stages.DocumentStage):
+    """Stage I on painting alone: dream queries and condition projector learn."""
+
+    def __init__(self, model: DreamLLM):
+        super().__init__("stage1", model)
+        self.tasks = ((batches.simple_text_to_image, 1.0),)
+        model.vision.requires_grad_(False)
 
 
-class ImitationStage(stages.DocumentStage):
+class ImitationStage(PaintingStage):
     """Stage I's creation with another teacher: projected queries learn to equal CLIP's text states.
 
     The loss is the mean squared error; pictures are not used. The captions are those of stage I, in
@@ -35,8 +41,7 @@ class ImitationStage(stages.DocumentStage):
     prepare = None  # pictures are not used
 
     def __init__(self, model: DreamLLM, text_tower: torch.nn.Module):
-        super().__init__("stage1", model)
-        self.tasks = PAINTING
+        super().__init__(model)
         states = text_tower.config.max_position_embeddings
         if model.queries != states:
             raise ValueError(

@@ -22,7 +22,7 @@ from ..weights.commands import option, parse, parser_for
 from ..world.language import describe, parse_caption
 from ..world.scenes import sample_scene
 from .intervals import wilson
-from .results import COMMITTED, WRITTEN, ResultsFile, circumstances
+from .results import COMMITTED, WRITTEN, ResultsFile, circumstances, load_results
 from .tables import markdown_table
 
 RESULTS = COMMITTED / "speedrun.json"
@@ -137,6 +137,7 @@ class SpeedrunOptions:
     def __post_init__(self):
         if self.entry.steps < 1 or self.plan.prompts < 1 or not self.seeds:
             raise ValueError("--steps, --prompts and the number of --seeds are at least 1")
+        load_results(self.out, self.plan)  # refuses another plan before any work starts
 
 
 def main(arguments: list[str] | None = None) -> None:
