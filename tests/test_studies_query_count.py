@@ -348,4 +348,4 @@ def test_a_difference_is_taken_seed_by_seed():
 
 def test_the_plan_is_checked():
     with pytest.raises(ValueError, match="prompts is at least 1, and not 0"):
-        query_count.QueryCountPlan(1, 1, 1, 0, 1)
+        query_count.QueryCountPlan(1, 1, 0, 1)
