@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from families_shared import RING
 
 from minidream.families import evaluation, family, samples
-from minidream.train.batches import pictures
+from minidream.trainer.lessons import pictures
 from minidream.weights import toy
 from minidream.world import is_held_out
 from minidream.world.scenes import Scene

@@ -314,11 +314,8 @@ def test_the_readme_says_what_the_committed_runs_say():
             for kind in kinds
         ]
 
-    for one, other in (("alignment-text", "dreamllm"), ("dreamllm", "alignment-image")):
-        assert (
-            "by {}, {} and {} points".format(*differences(one, other, samples.IMAGE_KINDS))
-            in readme
-        )
+    leads = differences("alignment-text", "dreamllm", samples.IMAGE_KINDS)
+    assert "by {}, {} and {} points".format(*leads) in readme
     assert "(+11 points [+4, +19])" in readme and differences(
         "projector", "instructions", ("caption",), "held out", "right"
     ) == ["11 [4, 19]"]
