@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 
 from .intervals import clustered_interval
-from .probing_pointing import KINDS, WORDS
+from .probing_pointing import KINDS, RULES, WORDS
 from .probing_shares import (
     Share,
     Values,
@@ -231,7 +231,7 @@ def pointing_differences(results: dict, kind: str, way: str = "best of all") -> 
         way: what map; controls are searched in the same way, where there is a search.
     """
     first = next(iter(runs_of(results, "pointing").values()))["hits"]
-    controls = [name for name in first if name.endswith(f", {way}") or name == "rule"]
+    controls = [name for name in first if name.endswith(f", {way}") or name in RULES]
     own = hits(results, way, kind)
     return {name: difference_of(own, hits(results, name, kind)) for name in controls}
 

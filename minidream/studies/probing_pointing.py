@@ -12,9 +12,10 @@ from einops import einsum, repeat
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from ..world.language import Phrase, parse_caption
 from .probing_hops import first_hops, names_of_hops
 from .probing_lab import Lab, Painted, with_new_queries
-from .probing_pairs import mentions
+from .probing_pairs import mentions, slot_of
 
 KINDS = ("size", "colour", "shape")
 WORDS = tuple((mention, kind) for mention in (0, 1) for kind in KINDS)
@@ -30,6 +31,11 @@ CHOICES: dict[str, tuple[Callable[[str], bool], bool]] = {
     "best decoder layer": (lambda name: name == "mean", True),
     "best of all": (lambda name: True, True),
 }
+# What a rule without any map may know of a prompt, besides the kinds and mentions of its words.
+RULES: dict[str, Callable[[Phrase], object]] = {
+    "rule": lambda phrase: None,
+    "rule by side": lambda phrase: (parse_caption(phrase.text)[1], slot_of(phrase, 0)),
+}
 
 
 def pointing(lab: Lab) -> dict:
@@ -44,7 +50,8 @@ def pointing(lab: Lab) -> dict:
         U-Net and with each of them (columns), by kind of word, over all pictures that were right.
 
         Every control is searched for its best as the maps are. "rule": one query for each word, by
-        its kind and mention, so that no map of the language model is looked at; "kind means": the
+        its kind and mention, so that no map of the language model is looked at; "rule by side":
+        also by the arrangement, which someone who reads the prompt knows; "kind means": the
         mean attention to words of this kind and mention in the other half, so that this prompt is
         not looked at; the map of another picture; the first hop of another run's queries, matched
         to these, and of untrained ones; chance.
@@ -68,7 +75,9 @@ def pointing(lab: Lab) -> dict:
             chosen[prefix + name] = {
                 kind: [[names[half[kind][0]], half[kind][1]] for half in best] for kind in KINDS
             }
-    found["rule"] = strings(done, rule_hits(done, grids, model.queries))
+    for name, group_of in RULES.items():
+        groups = [group_of(phrase) for phrase in done.phrases]
+        found[name] = strings(done, rule_hits(done, grids, model.queries, groups))
     return {
         "prompts": len(done.phrases),
         "hops": names,
@@ -199,17 +208,27 @@ def matched(other: list[Tensor], own: list[Tensor]) -> list[Tensor]:
     return [each[:, order] for each in other]
 
 
-def rule_hits(done: Painted, grids: list[Tensor], queries: int) -> dict[int, list[bool]]:
-    """The hits of one query in one layer of the U-Net for each word, chosen on the other half."""
+def rule_hits(
+    done: Painted, grids: list[Tensor], queries: int, groups: list
+) -> dict[int, list[bool]]:
+    """The hits of one query in one layer of the U-Net for each word, chosen on the other half.
+
+    Args:
+        done: pictures.
+        grids: where the cells of each look.
+        queries: their number.
+        groups: what is known of each prompt; queries are chosen for each group by itself.
+    """
     each_query = repeat(torch.eye(queries), "ways queries -> ways queries words", words=len(WORDS))
     hits = {index: hits_of(done, index, each_query, grids[index]) for index in done.right}
-    best = []
-    for half in (0, 1):
-        some = [one for index, one in hits.items() if index % 2 == half]
-        totals = sum(some).flatten(0, 1) if some else torch.zeros(1, len(WORDS))
-        best.append(totals.argmax(dim=0))
+    totals = {}
+    for index, one in hits.items():
+        key = (index % 2, groups[index])
+        totals[key] = totals.get(key, 0) + one.flatten(0, 1)
+    nothing = torch.zeros(1, len(WORDS))  # of a group that the other half does not have
+    best = {index: totals.get((1 - index % 2, groups[index]), nothing) for index in hits}
     return {
-        index: one.flatten(0, 1)[best[1 - index % 2], range(len(WORDS))].tolist()
+        index: one.flatten(0, 1)[best[index].argmax(dim=0), range(len(WORDS))].tolist()
         for index, one in hits.items()
     }
 
