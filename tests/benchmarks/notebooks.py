@@ -29,7 +29,7 @@ from minidream.studies.tables import markdown_table
 from minidream.weights.files import as_path, write_atomically
 
 HOUSE = Path(__file__).parents[2]
-NOTEBOOKS = sorted((HOUSE / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = sorted((HOUSE / "notebooks").glob("[0-9][0-9]*_*.ipynb"))
 TIMES = HOUSE / "notebooks" / "results" / "times.json"
 THUMBNAILS = HOUSE / "notebooks" / "results" / "thumbnails"
 WIDTH, HEIGHT = 240, 150  # image pixels of a thumbnail at most
@@ -55,7 +55,7 @@ def measure(threads: int, numbers: list[str], busy: bool) -> dict:
         before = json.loads(TIMES.read_bytes())
         seconds, threads = before["seconds"], before["threads"]
     now = of_processor if busy else time.perf_counter
-    for path in [path for path in NOTEBOOKS if not numbers or path.stem[:2] in numbers]:
+    for path in [path for path in NOTEBOOKS if not numbers or path.stem.split("_")[0] in numbers]:
         for budget in ("cpu", "ci"):
             os.environ["MINIDREAM_BUDGET"] = budget
             start = now()
