@@ -151,7 +151,7 @@ def table() -> str:
         lasts = f"{seconds[path.stem]['cpu']} s" if path.stem in seconds else ""
         source, asked = f"notebooks/results/thumbnails/{path.stem}.png", question(path)
         image = f'<img src="{source}" width="{WIDTH // 2}" alt="{asked}">'
-        link = f"[{path.stem[:2]}](notebooks/{path.name})"
+        link = f"[{path.stem.split('_')[0]}](notebooks/{path.name})"
         rows.append([link, f"{asked} {links(url, path)}".rstrip(), lasts, image])
     header = [None, "question", "two CPU cores", None]
     return markdown_table(header, rows, ["left", "left", "right", "left"]) + "\n"
