@@ -125,7 +125,7 @@ def shrink(path: Path) -> None:
 def question(path: Path) -> str:
     """The question in a notebook's title: "# 02 · How does it work?" asks "How does it work?"."""
     first = "".join(json.loads(path.read_bytes())["cells"][0]["source"])
-    return re.match(r"# \d\d · (.+)", first)[1]
+    return re.match(r"# \d\db? · (.+)", first)[1]
 
 
 def links(url: str | None, path: Path) -> str:
