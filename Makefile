@@ -17,7 +17,7 @@ AT_LEAST_311 = -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	" (an old $(VENV) must be removed first)" % (sys.executable, sys.version.split()[0]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lab notebooks book slides weights bench clean
+.PHONY: help setup demo test lab notebooks book slides weights speedrun bench clean
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PY) -m pip --version >/dev/null 2>&1 || { $(PYTHON) $(AT_LEAST_311) && $(PYTHON) -m venv $(VENV); }
 	@$(PY) $(AT_LEAST_311)
 	$(PY) -m pip install $(TORCH)
-	$(PY) -m pip install -c constraints.txt -e '.[test]'
+	$(PY) -m pip install -c constraints.txt -e '.[test,tune]'
 	@touch $@
 
 demo: $(STAMP)  ## runs notebook 00 without a browser and saves its pictures in out/
@@ -78,8 +78,16 @@ slides: $(STAMP)  ## the main figures of the notebooks as slides, in out/slides.
 	$(PY) -m minidream.course.slides out/slides.ipynb
 	$(PY) -m nbconvert --to slides --no-input out/slides.ipynb
 
-weights: $(STAMP)  ## trains the toy weights from scratch, all stages (hours on a CPU)
-	$(PY) -m minidream.train all
+weights: $(STAMP)  ## trains the toy from scratch, with two more runs of stages I to III (hours on a CPU), and writes it into the package
+	$(PY) -m minidream.train all --folder runs/toy --jobs 2
+	OMP_NUM_THREADS=1 $(PY) -m minidream.train all --folder runs/toy-1 --seed 1 --pretrained runs/toy --quiet & \
+	first=$$!; trap 'kill $$first' INT TERM; \
+	OMP_NUM_THREADS=1 $(PY) -m minidream.train all --folder runs/toy-2 --seed 2 --pretrained runs/toy; \
+	second=$$?; wait $$first && exit $$second
+	$(PY) -m minidream.train ship --folder runs/toy --others runs/toy-1 runs/toy-2
+
+speedrun: $(STAMP)  ## the race from the frozen parts to a DreamLLM that paints
+	$(PY) -m minidream.studies speedrun
 
 bench: $(STAMP)  ## speed and memory as ratios to transformers and diffusers, measured in the same run
 	$(PY) tests/benchmarks/bench.py

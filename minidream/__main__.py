@@ -8,7 +8,10 @@ COMMANDS = {
     "demo": ("course.demo", "runs the first notebook without a browser, and saves its pictures"),
     "notebooks": ("course.notebooks", "copies the notebooks into a folder, and opens them"),
     "doctor": ("course.doctor", "says what is installed, and whether each device is right"),
-    "train": ("train.__main__", "trains a stage of the toy, or all of them"),
+    "train": (
+        "train.__main__",
+        "trains the toy, or fine-tunes a model on your own data: train tune",
+    ),
     "weights": ("weights.__main__", "writes a random checkpoint of full size"),
 }
 

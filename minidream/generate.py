@@ -137,9 +137,10 @@ class Reader:
         logits[list(banned)] = logits[len(self.model.tokenizer) :] = -torch.inf
         return logits
 
-    def room(self, tokens: int) -> bool:
-        """Whether that many more tokens fit into the context."""
-        return len(self.cache) + tokens <= self.model.llm.config.max_position_embeddings
+    @property
+    def room(self) -> int:
+        """How many more tokens fit into the context."""
+        return self.model.llm.config.max_position_embeddings - len(self.cache)
 
     def likeliest(self, most: int, banned: tuple[int, ...]) -> list[int]:
         """The likeliest tokens up to `</s>` or `<dream_start>`.
@@ -154,10 +155,19 @@ class Reader:
             if token in (special.eos, special.dream_start):
                 break
             tokens.append(token)
-            if not self.room(1):
+            if not self.room:
                 break
             self.read_token(token)
         return tokens
+
+    def thought(self, after: int) -> list[int]:
+        """The likeliest tokens of a thought.
+
+        Args:
+            after: how many tokens have to fit into the context after it.
+        """
+        most = min(THOUGHT_TOKENS, self.room - after)
+        return self.likeliest(most, self.model.tokenizer.special.never_sampled)
 
 
 def thought_after(model, opened: Document, layout: Layout) -> str:
@@ -171,10 +181,7 @@ def thought_after(model, opened: Document, layout: Layout) -> str:
     """
     reader = Reader(model)
     reader.read(layout, pictures_of([opened], [layout.patches]))
-    context = model.llm.config.max_position_embeddings
-    most = min(THOUGHT_TOKENS, context - len(layout.ids) - 1 - model.queries)
-    tokens = reader.likeliest(most, model.tokenizer.special.never_sampled)
-    return model.tokenizer.decode(tokens).strip()
+    return model.tokenizer.decode(reader.thought(after=1 + model.queries)).strip()
 
 
 @torch.no_grad()
@@ -266,12 +273,11 @@ def write(
     document, tokens = Document(prompt.items, prompt.targets), []
     painted, null, image_block = 0, None, 4 + model.queries + model.vision.patches
     thought = tokenizer.encode(THOUGHTS[model.config.template]) if think else []
-    thinking = False  # whether the words since the last picture are a thought
     try:
         for _ in range(max_new_tokens):
             token = choose(reader.next_logits(special.never_sampled), temperature, top_p, generator)
             dreams = token == special.dream_start
-            if token == special.eos or not reader.room(image_block if dreams else 1):
+            if token == special.eos or reader.room < (image_block if dreams else 1):
                 break
             if not dreams:
                 tokens.append(token)
@@ -279,14 +285,11 @@ def write(
                 continue
             if painted == max_images:
                 break
-            if thought and not thinking and reader.room(len(thought) + image_block):
-                thinking = True
-                tokens += thought
+            if thought and reader.room >= len(thought) + image_block:
                 reader.read(Layout(thought, thought), [])
-                continue
+                tokens += thought + reader.thought(after=image_block)
             document.add_text(tokenizer.decode(tokens))
             tokens.clear()
-            thinking = False
             query_block, picture_block = Layout(), Layout()
             query_block.add_dream(0, special, model.queries, learned=False)
             hidden = reader.read(query_block, [])

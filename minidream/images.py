@@ -300,7 +300,7 @@ def as_index(name: str, index, size: int, there: str) -> int:
 def draw(sampler, shape: tuple[int, ...], generator) -> Tensor:
     """What a sampler, such as torch.rand, draws from a generator, on the generator's device.
 
-    In place of a generator, a `train.processes.SharedNoise` draws some rows of a larger batch.
+    In place of a generator, a `trainer.processes.SharedNoise` draws some rows of a larger batch.
     """
     if isinstance(generator, torch.Generator):
         return sampler(shape, generator=generator, device=generator.device)

@@ -2,16 +2,18 @@
 
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
+from models_shared import untrained_toy
 
 from minidream.families.family import Family, FamilyPlan
 from minidream.llm import LLM, LLMConfig
 from minidream.model import DreamLLM
 from minidream.studies import family_runs
-from minidream.weights import parts
+from minidream.weights import parts, toy
 from minidream.world.scenes import Scene, SceneObject
 
 PLAN = FamilyPlan(steps=4, batch=3, prompts=1)
@@ -20,16 +22,25 @@ RING = Scene((SceneObject("ring", "green", "large", x=0.6, y=0.4),), "gray")
 
 @cache
 def pretrained() -> DreamLLM:
-    """The pretrained parts, read once for all tests; not to be changed."""
-    return parts.toy_before("stage1-comprehension")
+    """What stands for the pretrained parts: an untrained toy, made once; not to be changed.
+
+    It paints in two steps, since nothing comes of twenty either.
+    """
+    model = untrained_toy()
+    model.decoder.config = replace(model.decoder.config, num_inference_steps=2)
+    return model
 
 
 @contextmanager
 def pretrained_once():
-    """Inside, families are built from copies of `pretrained()`, without reading files again."""
+    """Inside, families are built from copies of `pretrained()` and of an untrained text tower."""
     shared = pretrained()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        text_tower = toy.new_clip(len(shared.tokenizer))[1].eval().requires_grad_(False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "toy_before", lambda stage: deepcopy(shared))
+        patch.setattr(toy, "pretrained_text_tower", lambda: text_tower)
         yield
 
 

@@ -17,6 +17,7 @@ from minidream.plots import (
     pictures,
     sequences,
     spreads,
+    table_groups,
     tables,
     two_hops,
 )
@@ -92,6 +93,7 @@ EXAMPLES = {
     spreads.plot_by_count: ({"right": {"one": {4: INTERVAL}}}, "More", "queries"),
     spreads.plot_answers: ({"toy": {"sink": ((0.4, 0.3, 0.6), [0.1, 0.2], True)}}, "Ten"),
     spreads.plot_shares: (SHARES, "Shares", "of 20", {"background": 0.3}),
+    table_groups.plot_table_groups: ({"all": ([[0.5]], ["a"], ["b"], [["50%"]])}, "T", "share"),
     tables.plot_table: (numbers(2, 2), ["a", "b"], ["c", "d"], "Table", "share"),
     tables.plot_changes: ([[[2.0, 0.5]]], ["a"], ["b", "c"], "Changes", "times"),
     tables.plot_matrices: ({"head": numbers(2, 2)}, ["a", "b"], "Looks", "share"),

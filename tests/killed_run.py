@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from minidream.train.loop import Recipe, fit
+from minidream.trainer.loop import Recipe, fit
 
 
 class SmallStage(torch.nn.Module):

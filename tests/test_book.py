@@ -117,9 +117,9 @@ def test_the_syllabus_has_every_notebook_and_every_exercise_once():
     linked = re.findall(r"\(\.\./(\w+\.ipynb)\)", "\n".join(rows))
     assert sorted(linked) == [path.name for path in NOTEBOOKS]
     for row in rows:
-        of_week = {name[:2] for name in re.findall(r"(\w+)\.ipynb", row)}
-        assert {number[:2] for number in re.findall(r"\d\d\.\d", row)} <= of_week, row
-    assigned = re.findall(r"\d\d\.\d", "\n".join(rows))
+        of_week = {name.split("_")[0] for name in re.findall(r"(\w+)\.ipynb", row)}
+        assert {number[:-2] for number in re.findall(r"\d\db?\.\d", row)} <= of_week, row
+    assigned = re.findall(r"\d\db?\.\d", "\n".join(rows))
     assert sorted(assigned) == [number for name in FILES for number in exercises_of(name)]
 
 

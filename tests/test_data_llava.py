@@ -11,7 +11,7 @@ from PIL import Image
 from minidream import Document, data
 from minidream.data import Dialogue, llava
 from minidream.documents import IGNORED, TEMPLATES, lay_out, turn_layout
-from minidream.train.batches import dialogue
+from minidream.trainer.lessons import dialogue
 
 PICTURE = Image.linear_gradient("L").resize((32, 32)).convert("RGB")
 

@@ -6,10 +6,27 @@ from types import SimpleNamespace
 from families_shared import RING
 
 from minidream.families import evaluation, family, samples
-from minidream.train.batches import pictures
+from minidream.trainer.lessons import pictures
 from minidream.weights import toy
 from minidream.world import is_held_out
 from minidream.world.scenes import Scene
+
+
+def test_facts_of_two_objects_by_hand():
+    def facts(relation, first, second, background=None):
+        return background, relation, (first, second)
+
+    ring, star = ("large", "green", "ring"), ("small", "red", "star")
+    asked = facts("left of", ring, star)
+    share = evaluation.fact_accuracy
+    assert share(asked, asked) == share(facts("left of", ring, star, "gray"), asked) == 1
+    assert share(facts("above", ring, star), asked) == 6 / 7
+    assert share(facts("left of", star, ring), asked) == 1 / 7  # whose is whose counts
+    assert share(facts("left of", ring, ("small", "green", "star")), asked) == 6 / 7
+    assert share((None, None, (ring,)), asked) == share(None, asked) == 0
+    assert share(asked, (None, None, (ring,))) == 0
+    on_gray = facts("left of", ring, star, "gray")
+    assert share(facts("left of", ring, star, "white"), on_gray) == 7 / 8
 
 
 def test_text_replies_are_scored_by_their_facts():
@@ -53,7 +70,8 @@ def test_an_evaluation_asks_both_combinations_and_chance_is_as_expected():
     chance = asked.chance()
     assert set(chance) == set(samples.SAMPLE_KINDS) and chance["paint"]["seen"]["right"] <= 2
     assert all(
-        0.15 < chance[kind]["seen"]["facts"] < 0.4 for kind in ("paint", "caption", "story", "edit")
+        0.15 < chance[kind]["seen"]["facts"] < 0.4
+        for kind in ("paint", "pair", "caption", "story", "edit")
     )  # (1/2 + 1/8 + 1/6 + 1/3) / 4 is 0.28
     assert (
         chance["question"]["seen"]["facts"] > 0.2 and 0.2 < chance["verify"]["seen"]["facts"] < 0.8

@@ -6,7 +6,7 @@ from families_shared import RING, build, noise, tiny_llm
 from minidream import llm as llms
 from minidream.documents import Document, lay_out
 from minidream.families import metaqueries
-from minidream.train.batches import pictures
+from minidream.trainer.lessons import pictures
 from minidream.weights import toy
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from minidream.families import plugin, samples
 from minidream.tokenizers import ToyTokenizer
-from minidream.train.batches import pictures
+from minidream.trainer.lessons import pictures
 from minidream.weights import toy
 from minidream.world.language import VOCABULARY
 from minidream.world.questions import DESCRIBE

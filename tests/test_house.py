@@ -108,7 +108,8 @@ def test_conda_gets_the_same_versions_as_make():
     # Without this entry `import minidream` fails on Binder, where notebooks run in notebooks/.
     assert pip[-1] == "-e ."
     copied = requirements(pip[:-1])
-    assert copied.keys() == requirements(PROJECT["dependencies"] + EXTRAS["test"]).keys()
+    wanted = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["tune"]
+    assert copied.keys() == requirements(wanted).keys()
     for name, pin in copied.items():
         assert exact_version(pin) == exact_version(PINS[name]), (
             f"environment.yml and constraints.txt differ on {name}"
@@ -216,8 +217,10 @@ MAY_IMPORT = {
     "plots": {"model", "world"},
     "weights": {"model", "world"},
     "probe": {"model", "world", "plots", "weights"},
-    "train": {"model", "world", "plots", "weights"},
-    "families": {"model", "world", "plots", "weights", "train"},
+    "trainer": {"model", "world", "plots", "weights"},
+    "tuning": {"model", "data", "weights", "trainer"},
+    "train": {"model", "world", "plots", "weights", "trainer", "tuning"},
+    "families": {"model", "world", "plots", "weights", "trainer", "train"},
 }
 MAY_IMPORT["studies"] = set(MAY_IMPORT) | {FRONT_DOOR}
 MAY_IMPORT["course"] = set(MAY_IMPORT) | {FRONT_DOOR}
@@ -309,7 +312,7 @@ def test_imports_run_downwards_and_never_in_circles():
         ("llm", "from .model import DreamLLM", False, "llm imports model"),
         ("images", "def f():\n    from . import documents", False, "images imports documents"),
         ("world.new", "from ..llm import LLM", False, "world.new imports llm"),
-        ("data.new", "from ..train.loop import fit", False, "data.new imports train.loop"),
+        ("data.new", "from ..trainer.loop import fit", False, "data.new imports trainer.loop"),
         ("data.new", "from ..tokenizers import BASIC", False, "data.new imports tokenizers"),
         ("plots.new", "import minidream.probe.lens", False, "plots.new imports probe.lens"),
         ("train.new", "from minidream.probe import lens", False, "train.new imports probe.lens"),

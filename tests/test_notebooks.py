@@ -106,7 +106,8 @@ def test_is_small_enough_for_git_to_keep_for_ever(path):
 @every_notebook
 def test_names_no_path_of_the_machine_it_was_run_on(path):
     (is_path,) = [regex for regex, replacement in PATTERNS.items() if replacement == "PATH"]
-    said = [text for output in outputs(path) for text in texts(output)]
+    # Letters of an embedded picture may look like a path.
+    said = [re.sub(r"base64,[\w+/=]+", "", t) for o in outputs(path) for t in texts(o)]
     assert not [match[0] for text in said for match in re.finditer(is_path, text)]
 
 

@@ -16,6 +16,7 @@ from minidream.images import as_seeds
 
 SCENE = "a red circle"
 NAN, INFINITY = float("nan"), float("inf")
+LATENTS = (1, 8, 8, 8)  # of one picture of the toy
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +247,7 @@ def test_a_list_of_prompts_equals_single_calls_whatever_the_options(model, numbe
 
 
 def test_latents_are_taken_from_numpy_and_in_every_precision(model):
-    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, *model.decoder.latent_shape, generator=torch.Generator().manual_seed(0))
     wanted = latents_of(model, latents=noise)
     flipped, big_endian = noise.flip(-1).numpy()[..., ::-1], noise.numpy().astype(">f4")
     extended = noise.numpy().astype(np.longdouble)
@@ -262,16 +263,16 @@ def test_latents_are_taken_from_numpy_and_in_every_precision(model):
 @pytest.mark.parametrize(
     "value, message",
     [
-        (torch.full((1, 4, 8, 8), NAN), "hold nan or infinity"),
-        (np.full((1, 4, 8, 8), INFINITY), "hold nan or infinity"),
-        (torch.zeros(1, 4, 8, 8, dtype=torch.long), "not of type torch.int64"),
-        (np.zeros((1, 4, 8, 8), dtype=bool), "not of type bool"),
-        (np.full((1, 4, 8, 8), "3"), "not of type <U1"),
-        (torch.zeros(1, 4, 8, 8, dtype=torch.float8_e4m3fn), "not of type torch.float8_e4m3fn"),
-        (torch.zeros(1, 4, 8, 8, device="meta"), "not one that is on the meta device"),
-        (torch.zeros(1, 4, 8, 8).to_sparse(), "not one that is torch.sparse_coo"),
-        (torch.full((1, 4, 8, 8), 1e38), "lie between -65504 and 65504, and one is "),
-        (np.full((1, 4, 8, 8), -1e300), "lie between -65504 and 65504, and one is 1e.300"),
+        (torch.full(LATENTS, NAN), "hold nan or infinity"),
+        (np.full(LATENTS, INFINITY), "hold nan or infinity"),
+        (torch.zeros(LATENTS, dtype=torch.long), "not of type torch.int64"),
+        (np.zeros(LATENTS, dtype=bool), "not of type bool"),
+        (np.full(LATENTS, "3"), "not of type <U1"),
+        (torch.zeros(LATENTS, dtype=torch.float8_e4m3fn), "not of type torch.float8_e4m3fn"),
+        (torch.zeros(LATENTS, device="meta"), "not one that is on the meta device"),
+        (torch.zeros(LATENTS).to_sparse(), "not one that is torch.sparse_coo"),
+        (torch.full(LATENTS, 1e38), "lie between -65504 and 65504, and one is "),
+        (np.full(LATENTS, -1e300), "lie between -65504 and 65504, and one is 1e.300"),
         ([[0.0]], "not of type list"),
         ("noise", "not of type str"),
     ],
@@ -284,7 +285,9 @@ def test_other_latents_and_states_are_refused_before_work(idle, value, message):
 
 
 def test_pictures_are_finite_at_the_ends_of_the_ranges(model):
-    sign = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).sign()
+    sign = torch.randn(
+        1, *model.decoder.latent_shape, generator=torch.Generator().manual_seed(0)
+    ).sign()
     for latents, guidance_scale in (
         (65504 * sign, 10_000),
         (65504 * sign.abs(), 1),

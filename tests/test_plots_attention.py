@@ -193,6 +193,10 @@ def test_heads_share_one_scale(words, grid, queries, layers, heads):
     (mesh,) = plot_heads({"one": values["words"]}, "", "", bottom=0.5, top=1.0).axes[0].collections
     assert (mesh.norm.vmin, mesh.norm.vmax) == (0.5, 1)
     assert not plt.fignum_exists(figure.number) and max(figure.get_size_inches()) < 12
+    signed = {"one": torch.tensor([[0.1, -0.3]]), "two": torch.tensor([[0.2, 0.0]])}
+    figure = plot_heads(signed, "", "")  # what is below 0 must not look like nothing
+    limits = {mesh.get_clim() for axis in panels(figure) for mesh in axis.collections}
+    assert [pytest.approx((-0.3, 0.3))] == list(limits)
     with pytest.raises(ValueError, match="no values"):
         plot_heads({}, "", "")
 

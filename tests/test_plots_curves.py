@@ -99,6 +99,18 @@ def test_curves_draw_every_point_in_every_panel():
         assert [line.get_ydata().tolist() for line in axis.lines] == list(curves.values())
         assert axis.lines[0].get_xdata().tolist() == [5, 6, 7]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["with", "without"]
+    # A name that only a later panel has is in the legend, too, in a colour of its own.
+    figure = plot_curves(
+        {"loss": {"a": [1, 2], "b": [1, 2]}, "right": {"c": [1, 2]}}, [1, 2], "", ""
+    )
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]
+    assert len({line.get_color() for axis in figure.axes for line in axis.lines}) == 3
+    figure = plot_curves({"right": {"a": [(0.5, 0.4, 0.6), (0.7, 0.5, 0.8)]}}, [1, 2], "", "")
+    (axis,) = panels(figure)
+    assert axis.lines[0].get_ydata().tolist() == [0.5, 0.7]
+    (band,) = axis.collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
+    assert corners == {(1, 0.4), (1, 0.6), (2, 0.5), (2, 0.8)}
     with pytest.raises(ValueError, match="'b' has 2 points, x has 3"):
         plot_curves({"a": {"b": [1, 2]}}, [1, 2, 3], "x", "t")
     with pytest.raises(ValueError, match="no panels"):

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 from families_shared import build
 
-from minidream.plots import family_tree
+from minidream.plots import family_flows, family_tree
 from minidream.studies import family_runs
 
 
@@ -41,7 +41,6 @@ PARTS = {
     "vae": "model.decoder.vae",
     "back": "model.decoder.vae",
     "sd": "model.decoder.unet",
-    "decoder": "model.decoder.projector.1",
     "detour": "model.llm.layers.0.self_attn.q_proj.up",
     "prompts": "model.llm.layers.0.self_attn.attend.prompts",
     "gates": "model.llm.layers.0.gates",
@@ -57,10 +56,11 @@ def test_what_is_drawn_as_learned_learns():
         for box, (_, _, _, kind) in boxes.items():
             if kind in (family_tree.DATA, family_tree.TEACHER):
                 continue
-            if kind == family_tree.BEFORE:
-                assert len(system.phases) == 2 and not set(system.phases[0].parameters()) & {
-                    parameter for parameter in system.parameters() if parameter.requires_grad
-                }
+            if kind == family_flows.APART:
+                others = [phase for phase in system.phases if phase is not system]
+                assert others and not {
+                    value for phase in others for value in phase.parameters()
+                } & {value for value in system.parameters() if value.requires_grad}
                 continue
             part = PARTS.get(box) or (
                 "model.vision.projector" if sees else "model.decoder.projector"

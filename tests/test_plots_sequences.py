@@ -133,12 +133,7 @@ def test_a_row_shows_every_token_its_position_and_what_it_predicts():
     figure = plot_token_strip(strip_of(document), document.images, "what there is to see")
     said = all_texts(figure)
     assert "what there is to see" in said and not plt.fignum_exists(figure.number)
-    assert [text.get_text() for text in figure.axes[0].texts if text.get_fontsize() == 6.5] == [
-        "0",
-        "1",
-        "…",
-        "4",
-    ]  # of five queries
+    assert "".join(all_texts(figure)).count("01…4") == 1  # of five queries
     for text in ("5–9", "12–20", "21"):  # queries, patches, <im_end>
         assert text in said
     assert (
@@ -179,7 +174,9 @@ def test_a_long_row_goes_on_in_the_next_and_stays_inside(images, width):
             assert 0 < text.get_position()[0] < width and low < text.get_position()[1] < high
     assert len(pictures(figure)) == 2 * images
     figure.draw_without_rendering()
-    rows = {round(text.get_position()[1], 3) for text in axis.texts if text.get_fontsize() == 5.5}
+    rows = {
+        round(text.get_position()[1], 3) for text in axis.texts if text.get_color() == "#777777"
+    }
     assert len(rows) > 2
 
 
@@ -187,7 +184,7 @@ def test_positions_are_counted_without_a_gap():
     document = Document(["a red star.", RED, "it turns blue.", BLUE])
     figure = plot_token_strip(strip_of(document), document.images)
     spans = [
-        text.get_text().split("–") for text in figure.axes[0].texts if text.get_fontsize() == 5.5
+        text.get_text().split("–") for text in figure.axes[0].texts if text.get_color() == "#777777"
     ]
     covered = sum((list(range(int(span[0]), int(span[-1]) + 1)) for span in spans), [])
     assert covered == list(range(len(strip_of(document).inputs)))
@@ -327,8 +324,7 @@ def test_a_long_row_goes_on_below_and_many_queries_are_abbreviated():
     )
     assert right < long.get_figwidth()
     queries = plot_origins([*range(16)], ["by rule"] * 16, [], "")
-    inside = [text.get_text() for text in queries.axes[0].texts if text.get_fontsize() == 6.5]
-    assert inside == ["0", "1", "…", "15"]
+    assert "".join(all_texts(queries)).count("01…15") == 1
 
 
 def test_origins_are_one_for_each_input_and_known():

@@ -184,6 +184,11 @@ def test_each_condition_has_a_row_in_every_panel():
             [segment[:, 0] for segment in bars.get_segments()],
             [(low, high) for _, low, high in points.values()],
         )
+    assert background.get_xlim()[0] == pytest.approx(-0.03)
+    signed = {"": {"same": (0.8, 0.7, 0.9), "other": (-0.4, -0.5, -0.3)}}
+    (axis,) = panels(plot_shares(signed, "Alike", "correlation", percent=False))
+    assert axis.get_xlim()[0] == pytest.approx(-0.53)
+    figure.canvas.draw()
     assert [label.get_text() for label in background.get_yticklabels()] == [
         "own",
         "another's",

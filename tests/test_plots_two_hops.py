@@ -23,6 +23,7 @@ from minidream.plots import (
 )
 from minidream.plots.drawing import HIGHLIGHT as CHOSEN
 from minidream.plots.tokens import TOKEN_COLOURS
+from minidream.plots.two_hops import outlines
 
 RED, BLUE, GREEN = (Image.new("RGB", (5, 7), colour) for colour in ("red", "blue", "green"))
 
@@ -70,16 +71,11 @@ def test_two_hop_draws_the_maps_of_the_chosen_words():
     figure = plot_two_hop(image(size=(20, 12)), hops, inputs, ["circle", "a", 4, 5, 6])
     for drawn, place in zip(meshes(figure), (3, 1, 4, 5, 6), strict=True):
         np.testing.assert_array_equal(drawn, hops[place])
-    assert (
-        len(
-            {
-                (mesh.norm.vmin, mesh.norm.vmax)
-                for axis in panels(figure)
-                for mesh in axis.collections
-            }
-        )
-        == 1
-    )
+    scales = [
+        (mesh.norm.vmin, mesh.norm.vmax) for axis in panels(figure) for mesh in axis.collections
+    ]
+    places = (3, 1, 4, 5, 6)
+    assert scales == [(0, pytest.approx(hops[place].max().item())) for place in places]
     assert not plt.fignum_exists(figure.number)
     with pytest.raises(ValueError, match="'green' is not among"):
         plot_two_hop(image(), hops, inputs, ["green"])
@@ -89,17 +85,40 @@ def test_two_hop_draws_the_maps_of_the_chosen_words():
         plot_two_hop(image(), hops, inputs, [])
 
 
+def test_outlines_are_where_neighbours_differ_and_large_pictures_are_made_small():
+    picture = Image.new("RGB", (8, 6), (250, 250, 250))
+    picture.paste((200, 30, 30), (2, 1, 5, 4))
+    picture.paste((240, 240, 240), (6, 0, 8, 6))  # too similar to its surroundings
+    found = outlines(picture)
+    assert found.shape == (6, 8)
+    inside = found[1:4, 2:5]
+    assert inside[0].all() and inside[:, 0].all() and not inside[1:, 1:].any()
+    assert found[4, 2:5].all() and found[1:4, 5].all()  # the first pixels outside
+    assert found.sum() == 5 + 6
+    assert outlines(picture.resize((800, 600))).shape == (72, 96)
+
+
+def test_a_map_is_opaque_and_nothing_of_the_picture_but_its_outlines_lies_over_it():
+    hops = torch.rand(1, 3, 4, generator=torch.Generator().manual_seed(2))
+    figure = plot_two_hop(RED, hops, ["red"], ["red"])
+    _, over, *_ = panels(figure)
+    (mesh,), (lines,) = over.collections, over.images
+    assert mesh.get_alpha() is None
+    drawn = lines.get_array()
+    assert drawn.shape[2] == 4 and (drawn[..., 3] == 0).all()  # a plain picture has no outlines
+
+
 @pytest.mark.parametrize("words", [1, 6, 9])
-def test_cell_attention_shares_one_scale_from_zero(words):
+def test_cell_attention_has_a_scale_for_each_map_from_zero(words):
     maps = torch.rand(
         words, 2, 5, generator=torch.Generator().manual_seed(1)
     )  # lopsided, so that a transpose shows
     figure = plot_cell_attention(RED, maps, [f"word {number}" for number in range(words)], "Where")
     for mesh, wanted in zip(meshes(figure), maps, strict=True):
         np.testing.assert_array_equal(np.asarray(mesh).reshape(2, 5), wanted)
-    assert {mesh.get_clim() for axis in panels(figure) for mesh in axis.collections} == {
-        (0, maps.max().item())
-    }
+    limits = [mesh.get_clim() for axis in panels(figure) for mesh in axis.collections]
+    assert limits == [(0, map_.max().item()) for map_ in maps]
+    assert f"up to {maps[0].max().item():.0%}" in texts(figure)
     np.testing.assert_array_equal(shown(figure)[0], np.asarray(RED))
     assert f"word {words - 1}" in texts(figure) and closed(figure)
 
@@ -220,7 +239,7 @@ def test_the_page_escapes_what_it_writes_and_fetches_nothing():
         html.unescape(word) for word in re.findall(r"<span data-input[^>]*>([^<]*)</span>", page)
     ]
     assert shown == evil
-    assert page.count("<script>") == 1 and page.count("<img") == 1 and page.count("</div>") == 4
+    assert page.count("<script>") == 1 and page.count("<img") == 3 and page.count("</div>") == 4
     assert not re.search(
         r"https?:|<[^>]*\b(href=|id=|src=(?!\"data:image/png;base64,))", page
     )  # an id would stand twice on one page

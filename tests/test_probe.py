@@ -303,7 +303,7 @@ def test_latents_of_two_sizes_in_one_block_are_an_error(model):
         with pytest.raises(RuntimeError, match="8 x 12 cells and 5 queries, now"):
             with probe.watch_image(model):
                 for height, width in ((8, 12), size):
-                    latents = torch.randn(1, 4, height, width)
+                    latents = torch.randn(1, model.decoder.latent_shape[0], height, width)
                     model.decoder.predict(latents, torch.tensor([500]), condition)
 
 
@@ -390,7 +390,7 @@ def test_the_same_calls_run_on_the_official_layout():
 def test_latents_need_not_be_square(model):
     """The grid of each layer comes from the pass itself; it is not guessed from the cell count."""
     latents, condition = (
-        torch.randn(3, 4, 8, 12),
+        torch.randn(3, model.decoder.latent_shape[0], 8, 12),
         torch.randn(3, 5, model.decoder.unet.config.cross_attention_dim),
     )
     with probe.watch_image(model) as maps:

@@ -6,6 +6,7 @@ from families_shared import build
 from minidream.families import boxes, samples
 from minidream.images import to_tensor
 from minidream.studies import family_example
+from minidream.weights import toy
 from minidream.world import is_held_out
 
 
@@ -15,14 +16,23 @@ def test_the_running_example_is_one_scene_in_every_kind():
         asked["paint"].given == ("a large green ring on a gray background",)
         and asked["caption"].reply == asked["paint"].given[0]
     )
-    assert asked["edit"].given[1] == "the same but yellow" and asked["story"].expected == asked[
+    assert asked["edit"].given[1] == "the same but blue" and asked["story"].expected == asked[
         "edit"
-    ].expected == ("gray", None, (("large", "yellow", "ring"),))
+    ].expected == ("gray", None, (("large", "blue", "ring"),))
     assert (
         asked["question"].given[1:] == ("what colour is the ring?",)
         and asked["question"].reply == "green"
     )
     assert asked["locate"].reply == boxes.words_of_box(samples.true_box(family_example.RUNNING))
+    pair = asked["pair"]
+    assert pair.given == (
+        "a large green ring left of a small red star on a gray background",
+    ) and pair.expected == (
+        "gray",
+        "left of",
+        (("large", "green", "ring"), ("small", "red", "star")),
+    )
+    assert not is_held_out(family_example.RUNNING_PAIR)
     assert not is_held_out(family_example.RUNNING) and not any(
         is_held_out(scene) for scene in asked["edit"].scenes
     )
@@ -33,7 +43,7 @@ def test_the_running_example_is_one_scene_in_every_kind():
     assert (
         set(replies) == set(system.kinds)
         and isinstance(replies["caption"], str)
-        and family_example.of_png(replies["edit"]).size == (32, 32)
+        and family_example.of_png(replies["edit"]).size == (toy.IMAGE_SIZE, toy.IMAGE_SIZE)
     )
     seeds = [
         {"seed": seed, "example": {**replies, "caption": said, "paint": None}}
@@ -42,7 +52,7 @@ def test_the_running_example_is_one_scene_in_every_kind():
     assert (
         family_example.replies_of(seeds, "paint") == [None] * 3
         and family_example.replies_of(seeds, "locate") == []
-        and family_example.replies_of(seeds, "edit")[2].size == (32, 32)
+        and family_example.replies_of(seeds, "edit")[2].size == (toy.IMAGE_SIZE, toy.IMAGE_SIZE)
     )
     assert "| a | one / two |" in family_example.table_of_replies({"a": seeds}, ("caption",)).data
     assert [

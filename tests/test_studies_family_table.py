@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 from families_shared import pretrained_once
 
-from minidream.families import evaluation, family, samples
+from minidream.families import evaluation, family, image_decoder, samples
 from minidream.studies import family_runs, family_table, intervals
 from minidream.studies.intervals import wilson
 from minidream.studies.results import load_results
@@ -57,6 +57,7 @@ def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
     assert (projector["family"], projector["seed"], plugin["family"]) == ("projector", 5, "plugin")
     assert projector["samples"] == {"caption": 2, "question": 2} and projector["cannot"] == [
         "paint",
+        "pair",
         "story",
         "edit",
         "locate",
@@ -87,7 +88,7 @@ def test_a_run_says_all_that_is_needed_to_repeat_and_judge_it(folder, results):
             for marks in done["exam"].values()
         )
     assert set(projector["exam"]) == {"caption", "question"} and set(plugin["exam"]) == set(
-        samples.IMAGE_KINDS + samples.TEXT_KINDS
+        samples.PAINTED_KINDS + samples.TEXT_KINDS
     )
 
 
@@ -115,17 +116,14 @@ def test_finished_runs_are_not_repeated_and_other_plans_are_refused(folder, resu
         load_results(folder / "out.json", family.FamilyPlan())
 
 
-def test_every_family_learns_from_as_many_samples():
+def test_every_family_learns_from_as_many_samples_and_a_painter_from_as_many_again():
     plan = family.FamilyPlan(steps=60, batch=2, prompts=1)
     for name in family_runs.FAMILIES:
-        assert (
-            sum(
-                family_runs.samples_by_kind(
-                    family_runs.build(family_runs.FAMILIES[name][1], plan, 0)
-                ).values()
-            )
-            == 120
-        ), name
+        system = family_runs.build(family_runs.FAMILIES[name][1], plan, 0)
+        own = any(isinstance(phase, image_decoder.ImageDecoder) for phase in system.phases)
+        assert own == (name in ("alignment-image", "seed", "emu", "emu2"))
+        samples_in_all = sum(family_runs.samples_by_kind(system).values())
+        assert samples_in_all == (240 if own else 120), name
 
 
 # --------------------------------------------------------------------------------------------------
@@ -218,14 +216,16 @@ def test_the_text_by_hand():
         "| 1,234 | 10 | 1 |"
     )
     assert text[4].startswith("| DreamLLM | 62 [0, 100] |") and text[4].count("cannot") == 2
-    assert text[5].startswith("| without looking | 0 | 0 | 0 |") and text[5].split(" | ")[8] == "25"
+    in_place = 1 + list(family_table.COLUMNS).index(family_table.IN_PLACE)
+    assert text[5].startswith("| without looking | 0 | 0 | 0 |")
+    assert text[5].split(" | ")[in_place] == "25"
     assert text[7].startswith("| facts right, ") and text[9].startswith(
         "| plug-ins | 100 [68, 100] | 90 ["
     )
     assert (
         text[14].startswith("Facts painted right, after 600 steps")
-        and "3 comparisons" in text[14]
-        and len(text) == 19
+        and "4 comparisons" in text[14]
+        and len(text) == 20
     )
     low, high = intervals.newcombe(
         (10, 16), (6, 16)
@@ -251,37 +251,48 @@ def test_a_claim_needs_two_seeds_of_both_families():
     assert family_table.claims_of(other) == [
         f"learning from the score beats aligning to image states, {kind}: +0 [-318, +318]. "
         "No difference that is larger than what seeds make."
-        for kind in samples.IMAGE_KINDS
+        for kind in samples.PAINTED_KINDS
     ]
 
 
-def test_the_figure_shows_every_cell(monkeypatch):
+def test_what_is_painted_from_true_states_is_a_table_of_its_own():
+    assert family_table.teachers_table(BY_HAND) == ""
+    teacher = {kind: {"right": 6, "facts": 0.9} for kind in samples.PAINTED_KINDS}
+    codes = {kind: {"right": 4, "facts": 0.9} for kind in samples.PAINTED_KINDS}
+    runs = [{**done("seed", seed, 4), "teacher": teacher, "codes": codes} for seed in (0, 1)]
+    taught = {**BY_HAND, "runs": [*BY_HAND["runs"], *runs]}
+    header, _, *rows = family_table.teachers_table(taught).splitlines()
+    assert header.endswith("| paint | pair | story | edit |")
+    name = family_runs.FAMILIES["seed"][0]
+    assert [row.split(" [")[0] for row in rows] == [f"| {name} | 75", f"| {name}, true codes | 50"]
+    assert family_table.teachers_table(taught) in family_table.text_of(taught)
+
+
+def test_the_figure_shows_every_cell_in_groups_with_those_who_can_do_it(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        "minidream.studies.family_table.plot_table",
-        lambda *arguments: seen.update(
-            zip(("values", "rows", "columns", "title", "label", "words"), arguments)
-        ),
+        "minidream.studies.family_table.plot_table_groups",
+        lambda *arguments: seen.update(zip(("groups", "title", "label"), arguments)),
     )
-    family_table.figure_of(BY_HAND)
-    assert [name.replace("\n", " ") for name in seen["rows"]] == [
-        "plug-ins",
-        "alignment: text states",
-        "DreamLLM",
-        "without looking",
-    ] and [name.replace("\n", " ") for name in seen["columns"]] == list(family_table.COLUMNS)
-    assert seen["values"][0][:2] == [1.0, 7 / 8] and math.isnan(seen["values"][2][-1])
-    assert seen["words"][0][0] == "100%\n68-100" and seen["words"][2][-1] == "cannot"
-
-
-def test_the_committed_table_is_that_of_the_committed_runs():
-    results = load_results(family_runs.RESULTS)
-    assert family_runs.RESULTS.with_suffix(".md").read_text(
-        encoding="utf-8"
-    ) == family_table.text_of(results)
-    assert results["plan"] == asdict(family.FamilyPlan())
-    for name in family_runs.FAMILIES:
-        assert len(family_runs.runs_of(results, name)) >= 3, name
+    reader = done("lora", 0, 4, (*samples.PAINTED_KINDS, *samples.BOX_KINDS))
+    family_table.figure_of({**BY_HAND, "runs": [*BY_HAND["runs"], reader]})
+    able = ["plug-ins", "alignment: text states", "DreamLLM", "without looking"]
+    rows = {name: group[1] for name, group in seen["groups"].items()}
+    assert rows == {
+        "painting": able,
+        "reading": [able[0], family_runs.FAMILIES["lora"][0], *able[1:]],
+        "pointing": [able[0], able[1], able[3]],
+    }
+    columns = sum((group[2] for group in seen["groups"].values()), [])
+    assert [name.replace("\n", " ") for name in columns] == list(family_table.COLUMNS)
+    values, _, _, words = seen["groups"]["painting"]
+    assert values[0][:3] == [1.0, 7 / 8, 1.0] and words[0][0] == "100% (68-100)"
+    family_table.figure_of({**BY_HAND, "runs": [reader]})
+    assert list(seen["groups"]) == ["reading"]
+    family_table.figure_of(BY_HAND, ("pointing",))
+    assert list(seen["groups"]) == ["pointing"]
+    assert family_table.cell_words(None) == "cannot"
+    assert family_table.cell_words(([], math.nan, math.nan, math.nan)) == "-"
 
 
 def test_the_readme_says_what_the_committed_runs_say():
@@ -303,11 +314,8 @@ def test_the_readme_says_what_the_committed_runs_say():
             for kind in kinds
         ]
 
-    for one, other in (("alignment-text", "dreamllm"), ("dreamllm", "alignment-image")):
-        assert (
-            "by {}, {} and {} points".format(*differences(one, other, samples.IMAGE_KINDS))
-            in readme
-        )
+    leads = differences("alignment-text", "dreamllm", samples.IMAGE_KINDS)
+    assert "by {}, {} and {} points".format(*leads) in readme
     assert "(+11 points [+4, +19])" in readme and differences(
         "projector", "instructions", ("caption",), "held out", "right"
     ) == ["11 [4, 19]"]

@@ -94,7 +94,7 @@ def test_positions_of_repeated_words_are_those_of_their_own_place(toy):
 
 def test_the_trained_toy_passes_what_random_weights_cannot(toy):
     plan = FullWeightsPlan(prompts=4, draws=4)
-    first_hop = {name: QUESTIONS[name] for name in ("focus", "words", "heads")}
+    first_hop = {name: QUESTIONS[name] for name in ("heads", "division")}
     found = {}
     for name, model in {"toy": toy, "random": tiny_official()}.items():
         lab = Lab(model, plan.prompts, plan.draws, plan.steps)

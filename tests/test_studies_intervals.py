@@ -130,6 +130,24 @@ def test_intervals_of_clusters_hold_what_they_promise_where_plain_ones_do_not():
     assert 0.9 <= hits["clustered"] / 400 <= 0.98 and hits["plain"] / 400 < 0.8
 
 
+def test_shares_near_an_end_are_covered_where_a_bootstrap_claims_certainty():
+    """Clusters of three trials that are all right or all wrong, of which two in a hundred are."""
+    rng, truth, studies = np.random.default_rng(0), 0.02, 300
+    covered = {intervals.clustered_share: 0, intervals.clustered_interval: 0}
+    clusters = np.repeat(range(60), 3)
+    for _ in range(studies):
+        values = np.repeat(rng.random(60) < truth, 3)
+        for interval in covered:
+            _, low, high = interval(values, clusters, resamples=200)
+            covered[interval] += low <= truth <= high
+    assert covered[intervals.clustered_share] / studies > 0.93
+    assert covered[intervals.clustered_interval] / studies < 0.8
+    common = [True, False] * 40
+    plain = intervals.clustered_interval(common, range(80))
+    assert intervals.clustered_share(common, range(80)) == plain
+    assert intervals.clustered_share([0.0] * 9, [0, 1, 2] * 3) == (0, 0, intervals.wilson(0, 3)[1])
+
+
 def test_every_value_a_cluster_is_the_plain_bootstrap_of_scipy():
     values = np.random.default_rng(1).random(30)
     settings = {"n_resamples": 9999, "method": "percentile", "rng": np.random.default_rng(0)}
@@ -186,3 +204,25 @@ def test_holm_by_hand():
     assert intervals.holm({"one": 0.9, "two": 0.8}) == {"one": 1.0, "two": 1.0}
     with pytest.raises(ValueError, match="the p value of 'one' is 1.5"):
         intervals.holm({"one": 1.5})
+
+
+def test_a_ratio_of_sums_by_hand_and_as_a_mean():
+    values, clusters = [1.0, 0.0, 2.0, 1.0, 0.0, 1.0], [0, 0, 1, 2, 3, 4]
+    ones = [1.0] * len(values)
+    found = intervals.ratio_interval(values, ones, clusters)
+    assert found == pytest.approx(intervals.clustered_interval(values, clusters))
+    ratio, low, high = intervals.ratio_interval([3, 1, 5], [4, 1, 5], [0, 1, 2])
+    assert ratio == 0.9 and low == 0.75 and high == 1
+    assert all(map(math.isnan, intervals.ratio_interval([1, 2], [0, 0], [0, 1])))
+    with pytest.raises(ValueError, match="at least 2 of them, not 1"):
+        intervals.ratio_interval([1, 2], [1, 1], [0, 0])
+
+
+def test_intervals_of_ratios_cover_the_truth():
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(200):
+        ways = rng.gamma(2, size=60)
+        gains = 0.3 * ways + rng.normal(scale=0.5, size=60)
+        _, low, high = intervals.ratio_interval(gains, ways, range(60), resamples=400)
+        covered += low <= 0.3 <= high
+    assert 178 <= covered <= 198  # of 200; 190 are expected

@@ -34,7 +34,7 @@ def test_alone_is_what_was_seen_together_and_no_more():
     alone = [words_of(system, system.recipe.steps) for system in systems]
     assert [system.recipe.steps for system in systems] == [12, 8]
     assert alone[0] | alone[1] == together and set(together) == set(
-        samples.IMAGE_KINDS + samples.TEXT_KINDS
+        samples.PAINTED_KINDS + samples.TEXT_KINDS
     )
     longer = words_of(family_runs.build(synergy.ARMS["instructions"], plan, 0), 20)
     assert all(
@@ -44,21 +44,20 @@ def test_alone_is_what_was_seen_together_and_no_more():
 
 
 def test_arms_differ_in_what_they_say_they_do():
-    joint, *others = (
+    joint, other = (
         family_runs.build({**synergy.ARMS, **synergy.ABLATIONS}[name], TINY, 0)
-        for name in ("dreamllm", "queries-2", "weight-160")
+        for name in ("dreamllm", "weight-160")
     )
-    assert [system.model.queries for system in (joint, *others)] == [32, 2, 32]
-    assert [system.model.config.loss_weight_vm for system in (joint, *others)] == [40, 40, 160]
-    assert torch.equal(joint.model.vision.projector.weight, others[1].model.vision.projector.weight)
-    assert set(synergy.ABLATIONS) == {"queries-2", "queries-8", "weight-10", "weight-160"}
+    assert [system.model.config.loss_weight_vm for system in (joint, other)] == [40, 160]
+    assert torch.equal(joint.model.vision.projector.weight, other.model.vision.projector.weight)
+    assert set(synergy.ABLATIONS) == {"weight-10", "weight-160"}
 
 
 def test_a_run_holds_exam_and_losses(tmp_path):
     done = synergy.run("creation-share", 3, TINY, tmp_path, progress=False)
     assert done["samples"] == {kind: 2 for kind in samples.IMAGE_KINDS} and set(
         done["exam"]
-    ) == set(done["losses"]) == set(samples.IMAGE_KINDS)
+    ) == set(done["losses"]) == set(samples.PAINTED_KINDS)
     assert all(
         set(marks) == set(evaluation.COMBINATIONS) and all(0 < loss < 1 for loss in marks.values())
         for marks in done["losses"].values()
@@ -95,7 +94,7 @@ def test_reading_has_the_same_lessons_without_a_picture_to_speak_about():
     assert (
         words_of(reading, 10) == words_of(together, 10)
         and reading.recipe == together.recipe
-        and reading.kinds == samples.IMAGE_KINDS
+        and set(reading.kinds) == set(samples.PAINTED_KINDS)
     )
     assert {name for name, value in reading.named_parameters() if value.requires_grad} == {
         name for name, value in together.named_parameters() if value.requires_grad
@@ -104,7 +103,7 @@ def test_reading_has_the_same_lessons_without_a_picture_to_speak_about():
         for sample in together.batch(0, step, 0):
             (seen, _), (read, document) = together.lay_out(sample), reading.lay_out(sample)
             decode = together.model.tokenizer.decode
-            if sample.kind in samples.IMAGE_KINDS:
+            if sample.kind in samples.PAINTED_KINDS:
                 assert read.ids == seen.ids and len(document.images) == len(sample.pictures) + 1
             else:
                 assert (
@@ -155,14 +154,14 @@ def test_gains_by_hand():
     fewer = {
         **results,
         "runs": results["runs"]
-        + [done("queries-8", seed, kinds, facts, 0.5) for seed, facts in ((0, 1.0), (2, 0.5))],
+        + [done("weight-10", seed, kinds, facts, 0.5) for seed, facts in ((0, 1.0), (2, 0.5))],
     }
     by_count = synergy_table.shares_of(
-        fewer, {8: "queries-8", 32: "dreamllm"}, "paint"
-    )  # seed 1 has no run with 8 queries, and does not count
+        fewer, {10: "weight-10", 40: "dreamllm"}, "paint"
+    )  # seed 1 has no run with a weight of 10, and does not count
     assert {count: spread[:2] for count, spread in by_count.items()} == {
-        8: ([1.0, 0.5], 0.75),
-        32: ([0.5, 0.75], 0.625),
+        10: ([1.0, 0.5], 0.75),
+        40: ([0.5, 0.75], 0.625),
     }
     lines = synergy_table.text_of(results).splitlines()
     assert len(lines) == 11 + 4 * len(samples.IMAGE_KINDS) + 2 * len(samples.TEXT_KINDS) and lines[
@@ -180,9 +179,9 @@ def test_gains_by_hand():
         interval
     ) == intervals.seed_interval(values)
     assert synergy_table.curve_of(results["runs"][0], "language").tolist() == [0.05, 0.025]
-    gained = synergy_table.gains_of_ablations(fewer, {8: "queries-8", 32: "dreamllm"}, "queries")
-    assert list(gained) == ["8 queries, painting", "8 queries, seeing"] and gained[
-        "8 queries, painting"
+    gained = synergy_table.gains_of_ablations(fewer, {10: "weight-10", 40: "dreamllm"}, "as weight")
+    assert list(gained) == ["10 as weight, painting", "10 as weight, seeing"] and gained[
+        "10 as weight, painting"
     ][0] == [0, 0]
 
 
@@ -190,7 +189,7 @@ def test_gains_on_the_way_compare_the_same_samples():
     def log(name, seed, steps):
         """A run whose loss depends only on which samples of its own it sees, steep at first.
 
-        Each line is the mean of 20 steps, as `train.fit` logs it.
+        Each line is the mean of 20 steps, as `trainer.fit` logs it.
         """
         losses = [(1 + seed) * math.exp(-8 * (step + 0.5) / steps) for step in range(steps)]
         curve = [
@@ -266,8 +265,8 @@ def test_the_command_line_gives_ablations_three_seeds(tmp_path, monkeypatch, cap
     synergy.main(["all", "--out", str(tmp_path / "o.json")])
     assert {
         name: [seed for other, seed in seen["wanted"] if other == name]
-        for name in ("dreamllm", "queries-2")
-    } == {"dreamllm": [0, 1, 2, 3, 4], "queries-2": [0, 1, 2]}
+        for name in ("dreamllm", "weight-10")
+    } == {"dreamllm": [0, 1, 2, 3, 4], "weight-10": [0, 1, 2]}
     assert seen["study"] == "synergy all" and "the answers" in capsys.readouterr().out
 
 

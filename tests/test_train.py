@@ -19,11 +19,13 @@ from safetensors.torch import load_file
 import minidream
 from minidream import weights
 from minidream.tokenizers import ToyTokenizer
-from minidream.train import batches, clip_stages, stages
-from minidream.train.loop import Recipe, fit, made_ahead, step_seed
+from minidream.train import batches, stages, words
+from minidream.trainer import lessons
+from minidream.trainer.loop import Recipe, fit, made_ahead, step_seed
 from minidream.weights import parts, toy
 from minidream.weights.files import write_atomically
-from minidream.world.language import VOCABULARY
+from minidream.world.language import VOCABULARY, parse_caption
+from minidream.world.recolouring import random_colours, recoloured
 from minidream.world.render import render
 from minidream.world.scenes import COLOURS, HELD_OUT_COMBINATIONS, Scene, SceneObject, sample_scene
 
@@ -117,7 +119,7 @@ def test_every_step_of_every_process_has_a_seed_of_its_own():
     assert len({step_seed(*run) for run in runs}) == 600
 
 
-@pytest.mark.parametrize("name", ["llm", "stage1-comprehension", "stage1-creation", "stage2"])
+@pytest.mark.parametrize("name", ["llm", "lookup", "stage1", "stage2", "stage3"])
 def test_each_stage_trains_what_the_paper_trains_and_nothing_else(name):
     model = toy.new_model(ToyTokenizer(VOCABULARY))
     stage = stages.DocumentStage(name, model)
@@ -130,11 +132,11 @@ def test_each_stage_trains_what_the_paper_trains_and_nothing_else(name):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.5)
-    task, _ = stage.tasks[-2 if name == "stage2" else 0]  # of stage II the one that paints
-    losses = model.loss_of_layouts(
-        *task(random.Random(0), 2, model), torch.Generator().manual_seed(1)
-    )
-    losses.total.backward()
+    for task, _ in dict(sum(stage.later_tasks.values(), stage.tasks)).items():
+        losses = model.loss_of_layouts(
+            *task(random.Random(0), 2, model), torch.Generator().manual_seed(1)
+        )
+        losses.total.backward()
     optimizer.step()
     prefixes = {
         "llm": "llm.",
@@ -148,11 +150,23 @@ def test_each_stage_trains_what_the_paper_trains_and_nothing_else(name):
     assert changed and all(
         key.startswith(tuple(prefixes[part] for part in learning)) for key in changed
     )
-    for part in learning - ({"visual_projector"} if name == "stage2" else set()):
+    for part in learning:
         assert any(key.startswith(prefixes[part]) for key in changed), part
 
 
-@pytest.mark.parametrize("name", ["stage1-comprehension", "stage1-creation", "stage2", "stage3"])
+@pytest.mark.parametrize("name", ["toy-1", "toy-2"])
+def test_the_other_runs_share_what_is_frozen_and_paint(name):
+    own, other = (minidream.load(each, device="cpu") for each in ("toy", name))
+    for part, module in parts.parts_of(own).items():
+        state, others = module.state_dict(), parts.parts_of(other)[part].state_dict()
+        same = all(torch.equal(value, others[key]) for key, value in state.items())
+        assert same == (part in parts.FROZEN), part
+    image = other.dream("a large red star", seed=0, output_type="pt")
+    (reading,) = toy.pretrained_judge().read(image[None])
+    assert reading.agrees(parse_caption("a large red star"))
+
+
+@pytest.mark.parametrize("name", ["stage1", "stage2", "stage3"])
 def test_the_toy_can_be_loaded_as_it_was_before_a_stage(name):
     """Frozen parts are the finished ones; others come from an earlier stage or are untrained."""
     before, finished = (
@@ -199,7 +213,7 @@ def test_a_missing_part_names_the_stage_that_makes_it(tmp_path):
 
 def test_dialogues_learn_the_answers_alone():
     model = toy.new_model(ToyTokenizer(VOCABULARY))
-    layout, _ = batches.dialogue(
+    layout, _ = lessons.dialogue(
         model,
         ["a small red circle.", "what color is the circle?"],
         "red",
@@ -218,65 +232,11 @@ def test_dialogues_learn_the_answers_alone():
     )
 
 
-def test_the_text_tower_learns_which_object_is_where():
-    stage = clip_stages.TextStage(ToyTokenizer(VOCABULARY))
-    red, blue, nothing, gray = (
-        [1, 1, 1, 0],
-        [2, 6, 2, 0],
-        [0, 0, 0, 0],
-        [0, 0, 0, 2],
-    )  # small red circle, large blue square
-    assert stage.labels_of("there is a little red circle on a gray background") == [
-        red,
-        *[nothing] * 4,
-        gray,
-    ]
-    assert stage.labels_of("a small red circle left of a big blue square") == [
-        nothing,
-        red,
-        blue,
-        *[nothing] * 3,
-    ]
-    assert stage.labels_of("a small red circle with a large blue square to its left") == [
-        nothing,
-        blue,
-        red,
-        *[nothing] * 3,
-    ]
-    assert stage.labels_of("below a large blue square is a small red circle") == [
-        *[nothing] * 3,
-        blue,
-        red,
-        nothing,
-    ]
-
-
-def test_patches_learn_what_they_show():
-    tokenizer = ToyTokenizer(VOCABULARY)
-    stage = clip_stages.ClipStage(toy.new_clip(len(tokenizer))[1], tokenizer)
-    scene = Scene(
-        (
-            SceneObject("square", "red", "small", x=0.25, y=0.25, radius=0.15),
-            SceneObject("circle", "blue", "large", x=0.75, y=0.7),
-        ),
-        "gray",
-    )
-    right = stage.patch_labels([scene], render([scene], toy.IMAGE_SIZE)[1])[0].reshape(8, 8, 6)
-    assert right[1, 1].tolist() == [1, 1, 2, 1, 1, 1] and right[2, 2].tolist() == [1, 1, 2, 1, 2, 2]
-    assert right[5, 6].tolist() == [2, 6, 1, 1, 5, 6], "row, then column"
-    assert right[0, 7].tolist() == [0, 0, 0, 1, 0, 7]
-    assert (right[..., :3] == -1).any() and (right[..., 3] == 1).all(), (
-        "edges are unclear, the background is not"
-    )
-
-
 def test_recoloured_pictures_never_show_a_held_out_look():
-    tokenizer, rng = ToyTokenizer(VOCABULARY), random.Random(2)
-    vision, text = toy.new_clip(len(tokenizer))
-    stage = clip_stages.SightStage(vision.vision_model, vision.visual_projection, text, tokenizer)
+    rng = random.Random(2)
     for _ in range(300):
         scene = sample_scene(rng, count=2)
-        ground, *things = stage.random_colours(scene, rng)
+        ground, *things = random_colours(scene, rng)
         for thing, colour in zip(scene.objects, things):
             assert (
                 thing.shape,
@@ -284,11 +244,11 @@ def test_recoloured_pictures_never_show_a_held_out_look():
             ) not in HELD_OUT_COMBINATIONS
             assert math.dist(colour, ground) > 0.35
     scene = Scene((SceneObject("square", "red", "small", x=0.3, y=0.5),))
-    images, masks = render([scene], toy.IMAGE_SIZE)
-    recoloured = stage.recolour(images, masks, [scene], random.Random(0))
-    ground, thing, _ = stage.random_colours(scene, random.Random(0))
-    assert torch.allclose(recoloured[0, :, 0, -1], torch.tensor(ground)) and torch.allclose(
-        recoloured[0, :, 16, 9], torch.tensor(thing)
+    _, masks = render([scene], toy.IMAGE_SIZE)
+    changed = recoloured(masks, [scene], random.Random(0))
+    ground, thing, _ = random_colours(scene, random.Random(0))
+    assert torch.allclose(changed[0, :, 0, -1], torch.tensor(ground)) and torch.allclose(
+        changed[0, :, 32, 19], torch.tensor(thing)
     )
 
 
@@ -313,7 +273,7 @@ def test_the_next_batch_is_made_while_one_is_used_and_no_other():
 
 def test_what_frozen_networks_make_of_a_batch_changes_no_loss():
     model = toy.new_model(ToyTokenizer(VOCABULARY))
-    for task in (batches.stories, batches.edits, batches.captions, batches.text_only):
+    for task in (batches.stories, batches.edits, batches.captions, words.answered):
         layouts, documents = task(random.Random(0), 3, model)
         losses = [
             model.loss_of_layouts(layouts, documents, torch.Generator().manual_seed(1), *known)
@@ -322,7 +282,7 @@ def test_what_frozen_networks_make_of_a_batch_changes_no_loss():
         assert torch.equal(losses[0].total, losses[1].total), task.__name__
         gradients = [torch.autograd.grad(each.total, model.llm.norm.weight) for each in losses]
         assert torch.equal(*(gradient for (gradient,) in gradients))
-    nothing = model.features(*batches.text_only(random.Random(0), 2, model))
+    nothing = model.features(*words.answered(random.Random(0), 2, model))
     assert nothing.patches is None and nothing.latents is None
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from minidream.plots import curves
 from minidream.train import __main__ as command_line
 from minidream.train import clip_stages, stages
-from minidream.train.loop import Recipe, fit
+from minidream.trainer.loop import Recipe, fit
 from minidream.weights import parts
 
 

@@ -86,7 +86,8 @@ def test_patches_come_row_by_row_without_the_class_token_and_from_the_layer_befo
     tower = toy.new_clip(20)[0].vision_model.eval()
     vision = VisionEncoder(tower, llm_dim=7)
     assert vision.grid == 8 and vision.patches == 64
-    pixels = torch.zeros(1, 3, 32, 32)
+    side = toy.IMAGE_SIZE // 8  # of a patch
+    pixels = torch.zeros(1, 3, toy.IMAGE_SIZE, toy.IMAGE_SIZE)
     assert vision(pixels).shape == (1, 64, 7) and vision.projector.bias is not None
     states = tower(pixel_values=pixels, output_hidden_states=True).hidden_states
     assert len(states) == 5
@@ -94,7 +95,7 @@ def test_patches_come_row_by_row_without_the_class_token_and_from_the_layer_befo
     # Before any layer has mixed the patches, a mark in row 2, column 5 shows in just that one.
     embedded = VisionEncoder(tower, llm_dim=7, select_layer=0)
     marked = pixels.clone()
-    marked[..., 2 * 4 : 3 * 4, 5 * 4 : 6 * 4] = 1
+    marked[..., 2 * side : 3 * side, 5 * side : 6 * side] = 1
     changed = (embedded(marked) - embedded(pixels))[0].abs().sum(dim=-1) > 1e-6
     assert changed.nonzero().flatten().tolist() == [2 * 8 + 5]
 

@@ -115,7 +115,7 @@ def test_a_folder_is_a_checkpoint_or_a_finished_training_or_an_error(hub, copy, 
     assert weights.find(training) == training
     assert weights.find(str(copy)) == copy
     assert weights.find("toy") == weights.PRETRAINED / "toy"
-    with pytest.raises(FileNotFoundError, match=r"sight\.clip_vision\.safetensors.*train sight`"):
+    with pytest.raises(FileNotFoundError, match=r"clip\.clip_vision\.safetensors.*train clip`"):
         minidream.load(training, CPU)
     assert hub == []
 

@@ -21,7 +21,7 @@ from models_shared import (
 from safetensors.torch import load_file
 
 import minidream
-from minidream.train import stages
+from minidream.trainer.shipping import save_part
 from minidream.weights import reading, write_folder, writing
 from minidream.weights.files import read_json, write_atomically, write_json
 
@@ -360,7 +360,7 @@ def test_all_files_and_folders_have_the_rights_that_new_files_have(
 
 
 def test_parts_and_figures_have_them_too(tmp_path, umask):
-    stages.save_part({"one": torch.ones(3)}, tmp_path / "stage.part.safetensors", {"plan": "{}"})
+    save_part({"one": torch.ones(3)}, tmp_path / "stage.part.safetensors", {"plan": "{}"})
     write_atomically(lambda path: path.write_text("{}"), tmp_path / "results.json")
     assert rights(tmp_path) == {(False, 0o666 & ~umask)}
     assert load_file(tmp_path / "stage.part.safetensors")["one"].sum() == 3

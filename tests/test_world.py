@@ -38,6 +38,7 @@ from minidream.world import (
 )
 from minidream.world.judge import HEADS, add_blur_and_noise, answers_of_scenes, judge_batch
 from minidream.world.language import (
+    INVENTED_NAMES,
     RELATION_SYNONYMS,
     RELATIONS_AFTER_WITH,
     SIZE_SYNONYMS,
@@ -715,6 +716,7 @@ def test_the_vocabulary_is_the_words_of_the_generators():
     said = [DESCRIBE]
     for scene in scenes(1500) + scenes(300, held_out=True):
         said += [describe(scene, rng).text, *ask(scene, rng)]
+        said.append(describe(scene, rng, relation=False).text)
     for _ in range(1500):
         said += [sample_story(rng).text, sample_edit(rng).text, sample_subject(rng).text]
     generated = set(re.findall(r"[a-z]+|[^\sa-z]", " ".join(said)))
@@ -722,7 +724,9 @@ def test_the_vocabulary_is_the_words_of_the_generators():
     # in reserve.
     fixed = {"question", "answer", ":", "now"} | {"an"}
     assert not generated - set(VOCABULARY), "nothing is said that the tokenizer does not know"
-    assert set(VOCABULARY) == generated | fixed and len(VOCABULARY) == len(set(VOCABULARY))
+    assert set(VOCABULARY) == generated | fixed | set(INVENTED_NAMES)
+    assert len(VOCABULARY) == len(set(VOCABULARY)), "no word has two ids"
+    assert not generated & set(INVENTED_NAMES)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -166,6 +166,31 @@ def in_bytes(layers, heads, shared_heads, head_dim, tokens):
     return 2 * 2 * layers * shared_heads * head_dim * tokens
 
 
+@wrong("02.4", "compared with its own token")
+def loss_at_the_own_token(logits, labels):
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+
+
+@wrong("02.4", "positions without a label count as 0")
+def padding_counted(logits, labels):
+    flat, following = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    return F.cross_entropy(flat, following, ignore_index=IGNORED, reduction="none").mean()
+
+
+@wrong("02.4", "wrong sign")
+def log_likelihood_itself(logits, labels):
+    flat, following = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    return -F.cross_entropy(flat, following, ignore_index=IGNORED)
+
+
+@wrong("02.4", "take the logarithm of every probability first")
+def logarithm_of_the_mean(logits, labels):
+    following = labels[:, 1:]
+    learned = following != IGNORED
+    probabilities = logits[:, :-1].softmax(dim=-1)[learned]
+    return -probabilities[torch.arange(int(learned.sum())), following[learned]].mean().log()
+
+
 # --------------------------------------------------------------------------------------------------
 # 03
 
@@ -197,12 +222,12 @@ def states_of(encoder, pictures):
     return states[encoder.select_layer]
 
 
-@wrong("03.2", "along the axis `patches` everything is one position too late")
+@wrong("03.3", "along the axis `patches` everything is one position too late")
 def last_patch_left_out(encoder, pictures):
     return encoder.projector(states_of(encoder, pictures)[:, :-1])
 
 
-@wrong("03.2", "that is the mean over the axis `patches`")
+@wrong("03.3", "that is the mean over the axis `patches`")
 def mean_of_patches(encoder, pictures):
     return encoder.projector(states_of(encoder, pictures)[:, 1:]).mean(dim=1)
 
@@ -211,21 +236,21 @@ def table_of(pictures, captions, scale, axis=-1):
     return scale * F.normalize(pictures, dim=axis) @ F.normalize(captions, dim=axis).T
 
 
-@wrong("03.3", "everything is 2 times")
+@wrong("03.2", "everything is 2 times")
 def both_directions_added(pictures, captions, scale):
     table = table_of(pictures, captions, scale)
     own = torch.arange(len(table))
     return F.cross_entropy(table, own) + F.cross_entropy(table.T, own)
 
 
-@wrong("03.3", "normalize along its own numbers")
+@wrong("03.2", "normalize along its own numbers")
 def normalized_along_the_batch(pictures, captions, scale):
     table = table_of(pictures, captions, scale, axis=0)
     own = torch.arange(len(table))
     return (F.cross_entropy(table, own) + F.cross_entropy(table.T, own)) / 2
 
 
-@wrong("03.3", "a sum instead of a mean")
+@wrong("03.2", "a sum instead of a mean")
 def summed_over_the_batch(pictures, captions, scale):
     table = table_of(pictures, captions, scale)
     both = table.log_softmax(dim=1).diagonal() + table.log_softmax(dim=0).diagonal()
@@ -352,14 +377,41 @@ def no_return(*case):
 # 05 and 06
 
 
-@wrong("05.1", "axes `queries` and `dim` are exchanged")
-def transposed_states(hidden, queries, blocks):
-    return torch.stack([hidden[row, first : first + queries].T for row, first in blocks])
+def gathered(queries, words, blocks, llm):
+    placed = words.clone()
+    for row, first in blocks:
+        placed[row, first : first + queries.shape[1]] = queries[0]
+    hidden = llm(placed)
+    states = [hidden[row, first : first + queries.shape[1]] for row, first in blocks]
+    return torch.stack(states)
 
 
-@wrong("05.1", "Along the axis `queries` there are 0 entries instead of 1")
-def one_late(hidden, queries, blocks):
-    return torch.stack([hidden[row, first + 1 : first + 1 + queries] for row, first in blocks])
+@wrong("05.2", "subtract the gradient")
+def up_the_slope(queries, words, blocks, llm, project, predict, noisy, times, noise, rate):
+    queries = queries.clone().requires_grad_()
+    condition = project(gathered(queries, words, blocks, llm))
+    loss = (predict(noisy, times, condition) - noise).square().mean()
+    loss.backward()
+    return queries.detach() + rate * queries.grad
+
+
+@wrong("05.2", "predict the noise, not the noisy latents")
+def reconstructs(queries, words, blocks, llm, project, predict, noisy, times, noise, rate):
+    queries = queries.clone().requires_grad_()
+    condition = project(gathered(queries, words, blocks, llm))
+    (predict(noisy, times, condition) - noisy).square().mean().backward()
+    return queries.detach() - rate * queries.grad
+
+
+@wrong("05.2", "stops the gradient on its way")
+def detached(queries, words, blocks, llm, project, predict, noisy, times, noise, rate):
+    queries = queries.clone().requires_grad_()
+    with torch.no_grad():
+        condition = project(gathered(queries, words, blocks, llm))
+    loss = (predict(noisy, times, condition) - noise).square().mean()
+    if loss.requires_grad:
+        loss.backward()
+    return queries.detach()
 
 
 def interval_of(values, half_width):
@@ -367,21 +419,21 @@ def interval_of(values, half_width):
     return mean, mean - half_width, mean + half_width
 
 
-@wrong("05.2", "the squares by n - 1")
+@wrong("05.3", "the squares by n - 1")
 def population_deviation(values):
     deviation = torch.tensor(values).std(correction=0).item()
     factor = student_quantile(0.975, len(values) - 1)
     return interval_of(values, factor * deviation / math.sqrt(len(values)))
 
 
-@wrong("05.2", "the middle is right, .* it is 2 times as wide")
+@wrong("05.3", "the middle is right, .* it is 2 times as wide")
 def twice_as_wide(values):
     deviation = torch.tensor(values).std().item()
     factor = 2 * student_quantile(0.975, len(values) - 1)
     return interval_of(values, factor * deviation / math.sqrt(len(values)))
 
 
-@wrong("05.3", "your function changes what it is given")
+@wrong("05.1", "your function changes what it is given")
 def placed_in_place(embeddings, patches, queries, patch_blocks, query_blocks):
     for picture, (row, first) in zip(patches, patch_blocks):
         embeddings[row, first : first + len(picture)] = picture
@@ -390,7 +442,7 @@ def placed_in_place(embeddings, patches, queries, patch_blocks, query_blocks):
     return embeddings
 
 
-@wrong("05.3", "in one row, not in every row")
+@wrong("05.1", "in one row, not in every row")
 def placed_in_every_row(embeddings, patches, queries, patch_blocks, query_blocks):
     placed = embeddings.clone()
     for picture, (row, first) in zip(patches, patch_blocks):
@@ -406,47 +458,27 @@ def chosen_from(log_likelihood, labels):
     return log_likelihood[:, :-1][learned][torch.arange(len(chosen)), chosen]
 
 
-@wrong("06.1", "a sum instead of a mean")
+@wrong("06.2", "a sum instead of a mean")
 def sum_of_losses(*case):
     return -chosen_from(*case).sum()
 
 
-@wrong("06.1", "wrong sign")
+@wrong("06.2", "wrong sign")
 def no_minus(*case):
     return chosen_from(*case).mean()
 
 
-@wrong("06.1", "that is the exponential of")
+@wrong("06.2", "that is the exponential of")
 def perplexity(*case):
     return (-chosen_from(*case).mean()).exp()
 
 
-def turn(token, special, painted, read):
-    if token == special.eos:
-        return []
-    return painted + read if token == special.dream_start else [token]
-
-
-@wrong("06.2", "there should be 1 of `<dream_end>`, and there are 0")
-def no_dream_end(token, special, queries, patches):
-    painted = [special.dream_start] + [special.im_patch] * queries
-    read = [special.im_start] + [special.im_patch] * patches + [special.im_end]
-    return turn(token, special, painted, read)
-
-
-@wrong("06.2", "their order is not: .* `<dream_end>` was expected, and `<im_patch>` came")
-def counts_exchanged(token, special, queries, patches):
-    painted = [special.dream_start] + [special.im_patch] * patches + [special.dream_end]
-    read = [special.im_start] + [special.im_patch] * queries + [special.im_end]
-    return turn(token, special, painted, read)
-
-
-@wrong("06.3", "a label is missing at `<dream_start>`, `</s>`")
+@wrong("06.1", "a label is missing at `<dream_start>`, `</s>`")
 def only_words(ids, special):
     return [IGNORED if token in special.ids else token for token in ids]
 
 
-@wrong("06.3", "no label should be at `<dream_end>`")
+@wrong("06.1", "no label should be at `<dream_end>`")
 def end_learned(ids, special):
     never = set(special.never_sampled) - {special.dream_end}
     return [IGNORED if token in never else token for token in ids]
@@ -458,12 +490,12 @@ def decided(logits, special):
     return allowed.argmax().item()
 
 
-@wrong("06.4", "in the middle of a picture nothing is sampled")
+@wrong("06.3", "in the middle of a picture nothing is sampled")
 def never_forced(logits, ids, special, queries, patches):
     return decided(logits, special)
 
 
-@wrong("06.4", UNEXPLAINED)
+@wrong("06.3", UNEXPLAINED)
 def a_query_too_few(logits, ids, special, queries, patches):
     forced = [special.im_patch] * (queries - 1) + [special.dream_end, special.im_start]
     forced += [special.im_patch] * patches + [special.im_end]
@@ -542,6 +574,20 @@ def detectable_with_population_deviation(differences):
     return (student_quantile(0.975, n - 1) + student_quantile(0.8, n - 1)) * error
 
 
+@wrong("07b.1", "on the right, not on the left")
+def padded_before(rows):
+    longest = max(len(vectors) for vectors, _ in rows)
+    vectors = [F.pad(row, (0, 0, longest - len(row), 0)) for row, _ in rows]
+    labels = [F.pad(row, (longest - len(row), 0), value=IGNORED) for _, row in rows]
+    return torch.stack(vectors), torch.stack(labels)
+
+
+@wrong("07b.1", "padding is learned as a token")
+def padded_with_zeros(rows):
+    vectors = torch.nn.utils.rnn.pad_sequence([row for row, _ in rows], batch_first=True)
+    return vectors, torch.nn.utils.rnn.pad_sequence([row for _, row in rows], batch_first=True)
+
+
 # --------------------------------------------------------------------------------------------------
 # 09 and 10
 
@@ -567,10 +613,19 @@ def none_only_without_objects(map_, masks):
     return masks.flatten(1)[:, map_.argmax()].argmax().item() if masks.any() else None
 
 
-@wrong("09.3", "everything is 0.5 times")
-def half_of_the_pairs(maps):
-    table = torch.corrcoef(maps.flatten(1)).abs().triu(1)
-    return table.sum() / (len(maps) ** 2 - len(maps))
+@wrong("09.3", "know nothing of the prompt")
+def mean_with_its_own(maps, kinds):
+    rows = []
+    for kind in kinds:
+        rows.append(maps[[other == kind for other in kinds]].mean(dim=0))
+    return torch.stack(rows)
+
+
+@wrong("09.3", "words of every kind")
+def mean_of_everything_else(maps, kinds):
+    return torch.stack(
+        [torch.cat([maps[:at], maps[at + 1 :]]).mean(dim=0) for at in range(len(maps))]
+    )
 
 
 @wrong("10.1", "`states` is added, and should not be")
@@ -580,28 +635,31 @@ def added_to_the_states(states, queries, values):
     return after
 
 
-@wrong("10.2", "everything is 2 times")
-def ends_added(curve):
-    return (curve[1:] + curve[:-1]).mean().item()
+@wrong("10.2", "subtract the control first")
+def head_without_control(effects, controls):
+    means = effects.mean(dim=0)
+    return divmod(means.argmax().item(), means.shape[1])
 
 
-@wrong("10.2", "not its first end alone")
-def left_ends(curve):
-    return curve[:-1].mean().item()
+@wrong("10.2", "divide by the number of heads")
+def flat_index(effects, controls):
+    return 0, (effects - controls).mean(dim=0).argmax().item()
 
 
-def ranks(numbers, descending=False):
-    return numbers.argsort(descending=descending).argsort().float()
+@wrong("10.3", "has to add up to 1 again")
+def row_with_a_hole(weights, readers, sources):
+    after = weights.clone()
+    after[:, torch.tensor(readers)[:, None], torch.tensor(sources)] = 0
+    return after
 
 
-@wrong("10.3", "wrong sign")
-def one_list_descending(first, second):
-    return torch.corrcoef(torch.stack([ranks(first), ranks(second, True)]))[0, 1].item()
-
-
-@wrong("10.3", "a single number was expected: the entry \\(0, 1\\)")
-def whole_table(first, second):
-    return torch.corrcoef(torch.stack([ranks(first), ranks(second)]))
+@wrong("10.3", "others still see them")
+def column_cut(weights, readers, sources):
+    after = weights.clone()
+    after[:, max(sources) + 1 :, sources] = 0
+    for source in sources:
+        after[:, [r for r in range(source + 1, len(weights[0])) if r not in sources], source] = 0
+    return after / after.sum(dim=-1, keepdim=True)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -680,6 +738,41 @@ def whatever_they_were_trained_on(runs, first, second):
         for family in (first, second)
     ]
     return t_interval(gains(*scores))
+
+
+# --------------------------------------------------------------------------------------------------
+# 13
+
+
+@wrong("13.1", "a trial counts once, for the first step")
+def whatever_went_wrong(seen, rewritten, painted):
+    return {
+        "seeing": seen.count(False),
+        "rewriting": rewritten.count(False),
+        "painting": painted.count(False),
+    }
+
+
+@wrong("13.1", "the last step that went wrong")
+def overwritten_by_later_steps(seen, rewritten, painted):
+    counts = dict.fromkeys(("seeing", "rewriting", "painting"), 0)
+    for steps in zip(seen, rewritten, painted):
+        failed = None
+        for name, right in zip(counts, steps):
+            failed = failed if right else name
+        if failed:
+            counts[failed] += 1
+    return counts
+
+
+@wrong("13.2", "two moments for each learned parameter")
+def one_moment(frozen, learned):
+    return 2 * frozen + 3 * 4 * learned
+
+
+@wrong("13.2", "no gradient and no moments")
+def everything_learns(frozen, learned):
+    return 2 * frozen + 16 * learned + 4 * frozen + 8 * frozen
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from minidream.images import draw
 from minidream.tokenizers import ToyTokenizer
 from minidream.train import __main__ as command_line
 from minidream.train import clip_stages, pretraining, stages
-from minidream.train.loop import Recipe, fit
-from minidream.train.processes import SharedStage, joined_weights
+from minidream.trainer.loop import Recipe, fit
+from minidream.trainer.processes import SharedStage, joined_weights
 from minidream.weights import parts, toy
 from minidream.world.language import VOCABULARY
 
@@ -33,11 +33,6 @@ def document_stage(name: str) -> stages.DocumentStage:
     return stages.DocumentStage(name, toy.new_model(TOKENIZER))
 
 
-def vision() -> torch.nn.Module:
-    """An untrained vision tower with its projection."""
-    return toy.new_clip(len(TOKENIZER))[0]
-
-
 def text() -> torch.nn.Module:
     """An untrained text tower."""
     return toy.new_clip(len(TOKENIZER))[1].requires_grad_(False)
@@ -48,20 +43,11 @@ def text() -> torch.nn.Module:
 STAGES: dict[str, tuple[Callable[[], torch.nn.Module], int, int]] = {
     "judge": (pretraining.JudgeStage, 5, 1),
     "vae": (pretraining.VaeStage, 3, 1),
-    "decoder": (lambda: pretraining.VaeDecoderStage(toy.new_vae()), 3, 1),
     "text": (lambda: clip_stages.TextStage(TOKENIZER), 5, 1),
     "unet": (lambda: pretraining.UnetStage(toy.new_vae(), text(), TOKENIZER, pool_size=20), 5, 1),
     "clip": (lambda: clip_stages.ClipStage(text(), TOKENIZER), 6, 2),
-    "sight": (
-        lambda: clip_stages.SightStage(
-            vision().vision_model, vision().visual_projection, text(), TOKENIZER
-        ),
-        6,
-        2,
-    ),
     "llm": (lambda: document_stage("llm"), 3, 1),
-    "stage1-comprehension": (lambda: document_stage("stage1-comprehension"), 5, 2),
-    "stage1-creation": (lambda: document_stage("stage1-creation"), 5, 1),
+    "stage1": (lambda: document_stage("stage1"), 5, 2),
     "stage2": (lambda: document_stage("stage2"), 15, 4),
     "stage3": (lambda: document_stage("stage3"), 9, 2),
 }

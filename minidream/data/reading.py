@@ -80,6 +80,11 @@ class Reading:
         self._records = iter(records)
         self._say = weakref.finalize(self, say, self.skipped)  # also if it is given up; only once
 
+    def silent(self) -> "Reading":
+        """The same reading, without the warning: for later passes over data that are known."""
+        self._say.detach()
+        return self
+
     def __iter__(self) -> "Reading":
         return self
 

@@ -8,10 +8,10 @@ so that only the teacher differs. Paper: section 2.1.
 `short`: as `text`, but the captions of stories and edits leave out the background. It shows what
 is lost where captions do not describe the whole picture.
 
-`image`: the targets are CLIP's states of the picture itself. SEED (Ge et al. 2023), Emu (Sun et
-al. 2023). The frozen U-Net was never trained on such states. Therefore a linear decoder learns,
-from the true states and by the denoising loss, to turn them into conditions. (Emu trains a whole
-decoder in this way, and SEED maps to text states; SEED's discrete codes are left out.)
+`image`: the targets are CLIP's states of the picture itself, and the painter was trained on such
+states before (`image_decoder.py`). No published system is exactly this one: SEED, Emu and Emu2,
+which also say image states, have no queries (see `seed.py` and `emu.py`). It is here because only
+its teacher, and the painter that goes with it, differ from those of `text` and of DreamLLM.
 
 Every run also records the scores of pictures painted from the true states ("teacher"), since no
 imitation of the states can be expected to be better.
@@ -21,20 +21,22 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from einops import rearrange, reduce
-from torch import Tensor, nn
+from einops import rearrange
+from torch import Tensor
 from torch.nn import functional as F
 
+from ..documents import Document
 from ..dream_queries import gather
 from ..images import to_pil
 from ..model import DreamLLM
-from ..train.batches import description
-from ..train.loop import Recipe
+from ..trainer.loop import Recipe
 from ..weights import toy
 from ..weights.toy import clip_text_states, paint_from_text_states
+from ..world.language import description
 from ..world.render import FLOATS
-from .family import Family, FamilyPlan, base_model, stage2_modules
-from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
+from .family import QUERIES, Family, FamilyPlan, base_model, stage2_modules
+from .image_decoder import ImageDecoder
+from .samples import IMAGE_KINDS, PAINTED_KINDS, PROMPT_KINDS, TEXT_KINDS, Sample
 
 # Of the regression relative to the language loss. Text states have variance 1.6, image states 1.
 REGRESSION_WEIGHT = 4.0
@@ -46,28 +48,13 @@ class Aligned(Family):
     A tenth of the samples get the empty prompt, as in `DreamLLM.drop_conditions`.
     """
 
-    def __init__(self, name: str, model: DreamLLM, recipe: Recipe):
-        kinds = IMAGE_KINDS + TEXT_KINDS
-        super().__init__(name, model, recipe, kinds, stage2_modules(model))
+    def __init__(self, name: str, model: DreamLLM, recipe: Recipe, earlier_phases: tuple = ()):
+        kinds, trained = IMAGE_KINDS + TEXT_KINDS, stage2_modules(model)
+        super().__init__(name, model, recipe, kinds, trained, earlier_phases=earlier_phases)
 
     def target_states(self, batch: list[Sample]) -> Tensor:
         """The targets, shape (batch, queries, dim), without gradient."""
         raise NotImplementedError
-
-    @property
-    def aligner(self) -> nn.Module:
-        """Maps the language model's states to the space of the targets."""
-        return self.model.decoder.projector
-
-    def conditions_of(self, states: Tensor) -> Tensor:
-        """Maps states like the targets to conditions of the U-Net; here they are conditions."""
-        return states
-
-    def conditions_loss(
-        self, batch: list[Sample], targets: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """The loss of `conditions_of`; 0 here, where it has nothing to learn."""
-        return torch.zeros((), **FLOATS)
 
     def forward(self, batch: list[Sample], generator: torch.Generator) -> dict:
         """The language loss of text replies; of pictures the mean squared error ("regression")."""
@@ -82,24 +69,8 @@ class Aligned(Family):
         layouts, documents = zip(*map(self.lay_out, batch))
         read, hidden = self.model.read(layouts, documents)
         states = gather(hidden, self.model.queries, read.queries)
-        targets = self.target_states(batch)
-        regression = F.mse_loss(self.aligner(states), targets)
-        diffusion = self.conditions_loss(batch, targets, generator)
-        total = REGRESSION_WEIGHT * regression + self.model.config.loss_weight_vm * diffusion
-        return {"total": total, "regression": regression, "diffusion": diffusion}
-
-    @torch.no_grad()
-    def extra_results(self, evaluation) -> dict:
-        """{"teacher": {kind: scores of pictures painted from the targets}}, seen combinations."""
-        scores = {}
-        for kind in IMAGE_KINDS:
-            samples = evaluation.samples(kind, held_out=False)
-            # The last one, without an input, gives the null condition.
-            targets = self.target_states([*samples, replace(samples[0], given=())])
-            conditions = self.conditions_of(targets)
-            images = paint_from_text_states(self.model.decoder, conditions[:-1], conditions[-1:])
-            scores[kind] = evaluation.score(samples, to_pil(images))
-        return {"teacher": scores}
+        regression = F.mse_loss(self.model.decoder.projector(states), self.target_states(batch))
+        return {"total": REGRESSION_WEIGHT * regression, "regression": regression}
 
 
 class TextAligned(Aligned):
@@ -122,44 +93,48 @@ class TextAligned(Aligned):
         captions = [self.caption(sample) if sample.given else "" for sample in batch]
         return clip_text_states(self.text_tower, self.model.tokenizer, captions)
 
+    @torch.no_grad()
+    def extra_results(self, evaluation) -> dict:
+        """{"teacher": {kind: scores of pictures painted from the targets}}, seen combinations."""
+        scores = {}
+        for kind in PAINTED_KINDS:
+            samples = evaluation.samples(kind, held_out=False)
+            # The last one, without an input, gives the null condition.
+            targets = self.target_states([*samples, replace(samples[0], given=())])
+            images = paint_from_text_states(self.model.decoder, targets[:-1], targets[-1:])
+            scores[kind] = evaluation.score(samples, to_pil(images))
+        return {"teacher": scores}
+
 
 class ImageAligned(Aligned):
-    """Regressed onto CLIP's states of the picture.
+    """Regressed onto CLIP's states of the picture, which its own painter can paint."""
 
-    The first half of the projector is regressed; the second half decodes.
-    """
+    def __init__(self, name: str, model: DreamLLM, recipe: Recipe, painter: ImageDecoder):
+        super().__init__(name, model, recipe, earlier_phases=(painter,))
 
     @property
-    def aligner(self) -> nn.Module:
-        """Maps the language model's states to states like CLIP's."""
-        return self.model.decoder.projector[0]
-
-    def conditions_of(self, states: Tensor) -> Tensor:
-        """Decodes states like CLIP's to conditions of the U-Net."""
-        return self.model.decoder.projector[1](states)
+    def painter(self) -> ImageDecoder:
+        """Paints image states; trained before."""
+        return self.earlier_phases[0]
 
     @torch.no_grad()
     def target_states(self, batch: list[Sample]) -> Tensor:
-        """Means of pairs of patch states, each normalized; zeros for a sample without an input."""
-        vision = self.model.vision
-        pixels = vision.pixels([sample.reply for sample in batch])
-        outputs = vision.tower(pixel_values=pixels, output_hidden_states=True)
-        states = reduce(
-            outputs.hidden_states[vision.select_layer][:, 1:],
-            "batch (queries pair) dim -> batch queries dim",
-            "mean",
-            queries=self.model.queries,
-        )
+        """The states of the pictures; zeros for a sample without an input."""
+        states = self.painter.true_states(batch).to(self.model.device)
         given = torch.tensor([bool(sample.given) for sample in batch], device=states.device)
-        return F.layer_norm(states, states.shape[-1:]) * rearrange(given, "batch -> batch 1 1")
+        return states * rearrange(given, "batch -> batch 1 1")
 
-    def conditions_loss(
-        self, batch: list[Sample], targets: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """The denoising loss with the true states as conditions; it does not reach the queries."""
-        decoder = self.model.decoder
-        latents = decoder.latents_of([sample.reply for sample in batch])
-        return decoder.loss(latents, self.conditions_of(targets), generator)
+    @torch.no_grad()
+    def replies(self, samples: list[Sample]) -> list:
+        """As `Family.replies`, with the painter of image states."""
+        if samples[0].replies_in_text:
+            return super().replies(samples)
+        prompts = [Document(list(sample.given), targets=[]) for sample in samples]
+        return self.painter.paint(self.model.decoder.projector(self.model.encode(prompts)))
+
+    def extra_results(self, evaluation) -> dict:
+        """{"teacher": as `ImageDecoder.teacher`}."""
+        return {"teacher": self.painter.teacher(evaluation)}
 
 
 def full_caption(sample: Sample) -> str:
@@ -169,7 +144,7 @@ def full_caption(sample: Sample) -> str:
 
 def caption_without_background(sample: Sample) -> str:
     """The caption of a story or an edit without its background; of a prompt, the prompt itself."""
-    if sample.kind == "paint":
+    if sample.kind in PROMPT_KINDS:
         return sample.caption
     return description(sample.scenes[-1], background=False)
 
@@ -186,9 +161,6 @@ def short(plan: FamilyPlan) -> TextAligned:
 
 
 def image(plan: FamilyPlan) -> ImageAligned:
-    """Trains the same parts, and the decoder of image states."""
-    model = base_model()
-    model.decoder.projector = nn.Sequential(
-        nn.Linear(toy.LLM_SIZE, toy.VISION_SIZE), nn.Linear(toy.VISION_SIZE, toy.CONDITION_SIZE)
-    )
-    return ImageAligned("alignment-image", model, plan.recipe(1e-3))
+    """Trains the painter of image states, then the same parts as `text`."""
+    model, recipe = base_model(), plan.recipe(1e-3)
+    return ImageAligned("alignment-image", model, recipe, ImageDecoder(model, recipe, QUERIES))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..diffusion import Decoder
-from ..train.batches import pictures
-from ..train.loop import Recipe
+from ..trainer.lessons import pictures
+from ..trainer.loop import Recipe
 from ..weights import toy
 from ..world.scenes import sample_scene
 

@@ -23,11 +23,15 @@ class CrossAttention(nn.Module):
         context_dim: width of the sequence that the keys and values are made of.
         inner: width of all heads together, a multiple of `heads`.
         heads: number of heads.
+        causal: token i attends only to the inputs up to the i-th, in a sequence's attention to
+            itself.
     """
 
-    def __init__(self, dim: int, context_dim: int, inner: int, heads: int = 4):
+    def __init__(
+        self, dim: int, context_dim: int, inner: int, heads: int = 4, causal: bool = False
+    ):
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.q_proj = nn.Linear(dim, inner, bias=False)
         self.k_proj = nn.Linear(context_dim, inner, bias=False)
         self.v_proj = nn.Linear(context_dim, inner, bias=False)
@@ -44,7 +48,7 @@ class CrossAttention(nn.Module):
             rearrange(states, split, heads=self.heads)
             for states in (self.q_proj(hidden), self.k_proj(context), self.v_proj(context))
         )
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
         merged = rearrange(mixed, "batch heads tokens head_dim -> batch tokens (heads head_dim)")
         return self.o_proj(merged)
 

@@ -11,14 +11,16 @@ and no guidance when it paints (CM3Leon has guidance).
 
 import torch
 from einops import rearrange
+from PIL import Image
+from torch import Tensor
 
 from ..documents import TEMPLATES, Batch, Document, Layout, collate
 from ..generate import choose
 from ..images import to_pil
 from ..llm import Cache
 from ..model import DreamLLM
-from ..train.loop import Recipe
-from ..train.processes import joined_losses
+from ..trainer.loop import Recipe
+from ..trainer.processes import joined_losses
 from .codebook import Codebook, CodebookStage
 from .family import Family, FamilyPlan, base_model, with_new_words
 from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
@@ -32,20 +34,35 @@ TOP_P = 0.9
 class DiscreteTokens(Family):
     """The family.
 
+    `encode_pictures` and `paint_codes` say what codes are; in `seed.py` they are others.
+
     Args:
+        name: of the family.
         model: its vocabulary has a word for each code.
         recipe: of the language model.
-        stage: trains the codebook before the language model learns.
+        earlier_phases: train what makes and paints codes, before the language model learns.
     """
 
-    def __init__(self, model: DreamLLM, recipe: Recipe, stage: CodebookStage):
+    codes_per_picture = 64
+
+    def __init__(self, name: str, model: DreamLLM, recipe: Recipe, earlier_phases: tuple):
         kinds = IMAGE_KINDS + TEXT_KINDS
-        super().__init__("discrete", model, recipe, kinds, [model.llm], earlier_phases=(stage,))
+        super().__init__(name, model, recipe, kinds, [model.llm], earlier_phases=earlier_phases)
 
     @property
     def codebook(self) -> Codebook:
         """Maps latents to codes and back."""
         return self.earlier_phases[0].codebook
+
+    def encode_pictures(self, pictures: list[Image.Image]) -> Tensor:
+        """The codes of PIL images, shape (pictures, codes_per_picture)."""
+        return self.codebook.encode_latents(self.model.decoder.latents_of(pictures))
+
+    def paint_codes(self, codes: Tensor) -> list[Image.Image]:
+        """Codes (pictures, codes_per_picture) to PIL images."""
+        decoder = self.model.decoder
+        latents = self.codebook.decode_codes(codes.to(decoder.device), decoder.latent_shape[1])
+        return to_pil(decoder.decode(latents))
 
     @property
     def first_code(self) -> int:
@@ -53,7 +70,7 @@ class DiscreteTokens(Family):
         return self.model.tokenizer.ids["code0"]
 
     def picture_tokens(self, samples: list[Sample], replies: bool) -> list[list[list[int]]]:
-        """The token ids of each sample's pictures, 64 for each picture.
+        """The token ids of each sample's pictures, `codes_per_picture` for each.
 
         Args:
             samples: of one kind or several.
@@ -65,8 +82,8 @@ class DiscreteTokens(Family):
                 own.append(sample.reply)
         if not any(pictures):
             return [[] for _ in samples]
-        latents = self.model.decoder.latents_of([picture for own in pictures for picture in own])
-        tokens = iter((self.first_code + self.codebook.encode_latents(latents)).tolist())
+        codes = self.encode_pictures([picture for own in pictures for picture in own])
+        tokens = iter((self.first_code + codes).tolist())
         return [[next(tokens) for _ in own] for own in pictures]
 
     def input_layout(self, sample: Sample, tokens: list[list[int]]) -> Layout:
@@ -113,15 +130,13 @@ class DiscreteTokens(Family):
     def replies(self, samples: list[Sample]) -> list:
         """As `Family.replies`. Codes are sampled: the likeliest one of each cell is background."""
         layouts = map(self.input_layout, samples, self.picture_tokens(samples, replies=False))
-        tokenizer, decoder = self.model.tokenizer, self.model.decoder
+        tokenizer = self.model.tokenizer
         pad = tokenizer.special.pad
         batch = collate(list(layouts), pad, side="left", device=self.model.device)
         if samples[0].replies_in_text:
             return [tokenizer.decode(row) for row in self.generate(batch, 24, codes=False)]
-        codes = torch.tensor(self.generate(batch, 64, codes=True)) - self.first_code
-        height = decoder.latent_shape[1]
-        latents = self.codebook.decode_codes(codes.to(decoder.device), height)
-        return to_pil(decoder.decode(latents))
+        tokens = self.generate(batch, self.codes_per_picture, codes=True)
+        return self.paint_codes(torch.tensor(tokens) - self.first_code)
 
     def generate(self, batch: Batch, tokens: int, codes: bool) -> list[list[int]]:
         """The token ids that continue each row of a batch.
@@ -157,5 +172,5 @@ class DiscreteTokens(Family):
 def discrete(plan: FamilyPlan) -> DiscreteTokens:
     """Trains the codebook, then all of the language model on words and codes."""
     model = with_new_words(base_model(), tuple(f"code{index}" for index in range(CODES)))
-    stage = CodebookStage(model.decoder, plan.recipe(2e-3, share=1 / 6), CODES)
-    return DiscreteTokens(model, plan.recipe(1e-3, share=5 / 6), stage)
+    stage = CodebookStage(model.decoder, plan.recipe(2e-2, share=1 / 6), CODES)
+    return DiscreteTokens("discrete", model, plan.recipe(1e-3, share=5 / 6), (stage,))

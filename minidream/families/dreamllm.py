@@ -9,7 +9,7 @@ and the other way round?
 
 from dataclasses import replace
 
-from .family import QUERIES, Family, FamilyPlan, base_model, stage2_modules
+from .family import Family, FamilyPlan, base_model, stage2_modules
 from .samples import IMAGE_KINDS, TEXT_KINDS
 
 
@@ -17,7 +17,6 @@ def dreamllm(
     plan: FamilyPlan,
     name: str = "dreamllm",
     kinds: tuple[str, ...] = IMAGE_KINDS + TEXT_KINDS,
-    queries: int = QUERIES,
     weight: float | None = None,
 ) -> Family:
     """Trains the language model, the dream queries and both projectors.
@@ -26,10 +25,9 @@ def dreamllm(
         plan: the budget.
         name: of the family.
         kinds: that it learns from and is asked.
-        queries: number of dream queries.
         weight: of the denoising loss relative to the language loss; None means the toy's.
     """
-    model = base_model(queries)
+    model = base_model()
     if weight is not None:
         model.config = replace(model.config, loss_weight_vm=weight)
     return Family(name, model, plan.recipe(1e-3), kinds, stage2_modules(model))

@@ -17,7 +17,7 @@ from ..world.judge import Judge, scenes_by_colour
 from ..world.language import parse_caption
 from .boxes import box_iou, box_of_words
 from .family import Family, FamilyPlan
-from .samples import IMAGE_KINDS, SAMPLE_KINDS, Sample, draw_sample, true_box
+from .samples import PAINTED_KINDS, SAMPLE_KINDS, Sample, draw_sample, true_box
 
 # A box is right if its intersection over union with the true one is at least this.
 IOU_THRESHOLD = 0.5
@@ -25,20 +25,21 @@ COMBINATIONS = {"seen": False, "held out": True}
 
 
 def fact_accuracy(found: tuple | None, expected: tuple) -> float:
-    """The share of the expected facts about one object that were found, in [0, 1].
+    """The share of the expected facts that were found, in [0, 1].
 
-    The facts are size, colour and shape; and the background, if one is expected.
+    The facts are size, colour and shape of each object; the relation of two; and the background, if
+    one is expected.
 
     Args:
-        found: as `Scene.facts`; None if no scene was found. Several objects count as none.
-        expected: of a scene with one object; its background may be None.
+        found: as `Scene.facts`; None if no scene was found. Another number of objects counts as
+            none.
+        expected: as `Scene.facts`; its background may be None.
     """
-    if found is None or len(found[2]) != 1:
+    if found is None or len(found[2]) != len(expected[2]):
         return 0.0
-    pairs = list(zip(found[2][0], expected[2][0]))
-    if expected[0]:
-        pairs.append((found[0], expected[0]))
-    return sum(one == other for one, other in pairs) / len(pairs)
+    here, wanted = ((*facts[:2], *sum(facts[2], ())) for facts in (found, expected))
+    right = [one == other for one, other in zip(here, wanted) if other is not None]
+    return sum(right) / len(right)
 
 
 def text_score(sample: Sample, reply: str) -> float:
@@ -134,7 +135,7 @@ class FamilyEvaluation:
             "overlap", of boxes only: their mean intersection over union with the true ones.
         """
         kind = samples[0].kind
-        if kind in IMAGE_KINDS:
+        if kind in PAINTED_KINDS:
             scores = image_scores(self.judge, samples, replies)
         else:
             scores = list(map(text_score, samples, replies))

@@ -5,7 +5,6 @@ comes out, and pictures are painted from dream queries. A family that works othe
 what differs.
 """
 
-import random
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,11 +16,11 @@ from ..images import as_integer
 from ..llm import LLM
 from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
-from ..train.batches import dialogue, laid_out
-from ..train.loop import Recipe
-from ..train.processes import joined_losses
+from ..trainer.lessons import dialogue, laid_out
+from ..trainer.loop import Recipe
+from ..trainer.processes import joined_losses
 from ..weights import parts, toy
-from .samples import Sample, draw_sample
+from .samples import Sample, draw_batch
 
 # As many dream queries as CLIP has text states, so that aligning to them changes only the teacher.
 QUERIES = 32
@@ -58,15 +57,17 @@ class FamilyPlan:
 
 
 class Family(nn.Module):
-    """One family's system: `train.fit` trains it, and an evaluation asks it for replies.
+    """One family's system: `trainer.fit` trains it, and an evaluation asks it for replies.
 
     Args:
         name: its name in results, and on the command line.
         model: all its parts; everything that `trained` does not list is frozen.
         recipe: how long and how fast it learns.
-        kinds: the kinds of samples that it can answer at all.
+        kinds: the kinds of samples that it can answer at all. Whoever paints prompts ("paint") is
+            also asked those with two objects ("pair").
         trained: the modules and parameters that learn.
-        training_kinds: the kinds that it learns from, in turns; None means all of `kinds`.
+        training_kinds: the kinds that it learns from, in turns; None means all of `kinds`. Pairs
+            have no turn of their own: see `samples.draw_batch`.
         earlier_phases: modules that are trained before this one, and frozen when it trains.
     """
 
@@ -82,7 +83,8 @@ class Family(nn.Module):
     ):
         super().__init__()
         self.name, self.model, self.recipe = name, model, recipe
-        self.kinds, self.training_kinds = kinds, training_kinds or kinds
+        self.kinds = (*kinds, "pair") if "paint" in kinds else kinds
+        self.training_kinds = training_kinds or kinds
         # In a tuple, where torch finds no submodules: their weights belong to their own phase.
         self.earlier_phases = earlier_phases
         model.requires_grad_(False)
@@ -91,18 +93,12 @@ class Family(nn.Module):
 
     @property
     def phases(self) -> list[nn.Module]:
-        """The modules that `train.fit` trains, in order; the family itself is the last one."""
+        """The modules that `trainer.fit` trains, in order; the family itself is the last one."""
         return [*self.earlier_phases, self]
 
     def batch(self, seed: int, step: int, process: int) -> list[Sample]:
-        """Samples of one kind; the kinds take turns.
-
-        Every family sees the same samples of a kind in the same order, though not equally many.
-        """
-        turn, index = divmod(step, len(self.training_kinds))
-        kind = self.training_kinds[index]
-        rng = random.Random(f"families {seed} {kind} {turn} {process}")
-        return [draw_sample(kind, rng) for _ in range(self.recipe.batch)]
+        """As `samples.draw_batch`."""
+        return draw_batch(self.training_kinds, self.recipe.batch, seed, step, process)
 
     def lay_out(self, sample: Sample) -> tuple[Layout, Document]:
         """A sample as one sequence, in which only the reply is a training target."""
@@ -141,7 +137,7 @@ def base_model(queries: int = QUERIES) -> DreamLLM:
     The pretrained parts are a language model that has read only text, CLIP, the VAE and the
     U-Net. The new parts are drawn from torch's global generator.
     """
-    model = parts.toy_before("stage1-comprehension")
+    model = parts.toy_before("stage1")
     model.vision.projector.reset_parameters()
     model.dream_queries = new_dream_queries(queries, toy.LLM_SIZE, std=toy.EMBEDDING_STD)
     model.decoder.projector = ConditionProjector(toy.LLM_SIZE, toy.CONDITION_SIZE)

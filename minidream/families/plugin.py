@@ -19,13 +19,14 @@ import torch
 
 from ..documents import Document, Layout
 from ..model import DreamLLM
-from ..train.batches import description, dialogue
-from ..train.loop import Recipe
+from ..trainer.lessons import dialogue
+from ..trainer.loop import Recipe
 from ..weights.toy import paint_from_captions
+from ..world.language import description
 from ..world.questions import DESCRIBE
 from .encode_only import instructions
 from .family import Family, FamilyPlan, base_model, with_new_words
-from .samples import IMAGE_KINDS, TEXT_KINDS, Sample
+from .samples import IMAGE_KINDS, PROMPT_KINDS, TEXT_KINDS, Sample
 
 WORDS = ("draw", "look", "image", "(", ")", '"')
 LOOK_PATTERN = re.compile(r'look \( image, " (.+) " \)')
@@ -66,7 +67,7 @@ def transcript(sample: Sample) -> list[tuple[str, str]]:
     """
     context = input_text(sample.given)
     reply = sample.reply if sample.kind in TEXT_KINDS else draw_call(sample.caption)
-    if sample.kind == "paint":
+    if sample.kind in PROMPT_KINDS:
         return [(context, reply)]
     if sample.kind in TEXT_KINDS:
         question, result = sample.given[-1], sample.reply

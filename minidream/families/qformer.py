@@ -20,12 +20,18 @@ TOKENS = 16
 
 
 class QueryLayer(nn.Module):
-    """A transformer layer in which queries attend to one another and to the patches."""
+    """A transformer layer in which queries attend to one another and to the patches.
 
-    def __init__(self, dim: int, context_dim: int):
+    Args:
+        dim: width of the queries.
+        context_dim: width of the patches.
+        causal: queries attend to earlier queries only.
+    """
+
+    def __init__(self, dim: int, context_dim: int, causal: bool = False):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
-        self.self_attention = CrossAttention(dim, dim, dim)
+        self.self_attention = CrossAttention(dim, dim, dim, causal=causal)
         self.cross_attention = CrossAttention(dim, context_dim, dim)
         self.feed_forward = feed_forward(dim, 4 * dim)
 
@@ -45,13 +51,16 @@ class QueryFormer(nn.Module):
         llm_dim: width of the tokens.
         tokens: number of queries, and of tokens.
         layers: number of layers.
+        causal: queries attend to earlier queries only, as in `seed.py`.
     """
 
-    def __init__(self, dim: int, llm_dim: int, tokens: int = TOKENS, layers: int = 2):
+    def __init__(
+        self, dim: int, llm_dim: int, tokens: int = TOKENS, layers: int = 2, causal: bool = False
+    ):
         super().__init__()
         self.queries = nn.Parameter(torch.randn(tokens, dim))
         self.norm = nn.LayerNorm(dim)
-        self.layers = nn.ModuleList(QueryLayer(dim, dim) for _ in range(layers))
+        self.layers = nn.ModuleList(QueryLayer(dim, dim, causal) for _ in range(layers))
         self.out = nn.Linear(dim, llm_dim)
 
     def forward(self, patches: Tensor) -> Tensor:

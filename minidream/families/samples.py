@@ -1,7 +1,8 @@
 """The samples that every family learns from and is evaluated on.
 
-A sample is an input of words and pictures and the expected reply, a text or a picture. Every
-scene has one object, so that a short training already tells families apart. The kind of a sample
+A sample is an input of words and pictures and the expected reply, a text or a picture. Scenes have
+one object, so that a short training already tells families apart; only half of the prompts that
+are painted name two, and these "pairs" are evaluated as a kind of their own. The kind of a sample
 says whether the reply is a picture; no family has to decide when to paint, but `plugin` has to
 write the call that does.
 """
@@ -11,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from ..train.batches import description, document_of, pictures
+from ..trainer.lessons import document_of, pictures
 from ..weights import toy
-from ..world.language import describe, parse_caption
+from ..world.language import describe, description, parse_caption
 from ..world.questions import DESCRIBE, ask
 from ..world.render import render
 from ..world.scenes import Scene, place_objects, sample_scene
@@ -21,9 +22,11 @@ from ..world.stories import Story, sample_edit, sample_story
 from .boxes import box_around, box_iou, words_of_box
 
 IMAGE_KINDS = ("paint", "story", "edit")  # the reply is a picture
+PROMPT_KINDS = ("paint", "pair")  # to be painted from a prompt alone, with one object or two
+PAINTED_KINDS = (*PROMPT_KINDS, "story", "edit")  # `IMAGE_KINDS`, with the pairs apart
 TEXT_KINDS = ("caption", "question")  # the reply is a text
 BOX_KINDS = ("locate", "verify")  # there is a box in the reply or in the question
-SAMPLE_KINDS = IMAGE_KINDS + TEXT_KINDS + BOX_KINDS
+SAMPLE_KINDS = PAINTED_KINDS + TEXT_KINDS + BOX_KINDS
 # What can be asked about one object: neither its number nor its relation to another one.
 QUESTION_TOPICS = ("colour", "shape", "size", "existence", "background")
 
@@ -61,8 +64,8 @@ class Sample:
 
     @property
     def caption(self) -> str:
-        """A caption of the last picture; of a "paint" sample it is the prompt itself."""
-        return self.given[0] if self.kind == "paint" else description(self.scenes[-1])
+        """A caption of the last picture; of `PROMPT_KINDS` it is the prompt itself."""
+        return self.given[0] if self.kind in PROMPT_KINDS else description(self.scenes[-1])
 
 
 def draw_sample(kind: str, rng: random.Random, held_out: bool = False) -> Sample:
@@ -82,7 +85,23 @@ def draw_sample(kind: str, rng: random.Random, held_out: bool = False) -> Sample
         return story_sample(kind, sample_story(rng, held_out, pictures=2, count=1))
     if kind == "edit":
         return story_sample(kind, sample_edit(rng, held_out, count=1))
-    return scene_sample(kind, sample_scene(rng, held_out, count=1), rng)
+    return scene_sample(kind, sample_scene(rng, held_out, count=2 if kind == "pair" else 1), rng)
+
+
+def draw_batch(
+    kinds: tuple[str, ...], size: int, seed: int, step: int, process: int = 0
+) -> list[Sample]:
+    """What is learned in one step: samples of one of the kinds, which take turns.
+
+    Every family sees the same samples of a kind in the same order, though not equally many. Half of
+    the prompts in the turns of "paint" are pairs.
+    """
+    turn, index = divmod(step, len(kinds))
+    kind = kinds[index]
+    rng = random.Random(f"families {seed} {kind} {turn} {process}")
+    if kind == "paint":
+        return [draw_sample(rng.choice(PROMPT_KINDS), rng) for _ in range(size)]
+    return [draw_sample(kind, rng) for _ in range(size)]
 
 
 def story_sample(kind: str, story: Story) -> Sample:
@@ -92,9 +111,9 @@ def story_sample(kind: str, story: Story) -> Sample:
 
 
 def scene_sample(kind: str, scene: Scene, rng: random.Random) -> Sample:
-    """A sample of any other kind, on a scene with one object."""
+    """A sample of any other kind, on a scene with one object, or with two for a "pair"."""
     (picture,) = pictures([scene], toy.IMAGE_SIZE)
-    if kind == "paint":
+    if kind in PROMPT_KINDS:
         caption = describe(scene, rng).text
         return Sample(kind, (caption,), picture, (scene,), parse_caption(caption))
     if kind == "caption":

@@ -44,6 +44,7 @@ from .spreads import (
     plot_shares,
     plot_spreads,
 )
+from .table_groups import plot_table_groups
 from .tables import (
     plot_changes,
     plot_matrices,

@@ -141,7 +141,8 @@ def plot_heads(
     """One number of every head (or query) in every layer: a map for each name, on one colour scale.
 
     Args:
-        values: {name: shape (layers, heads)}, at least one; shares in [0, 1].
+        values: {name: shape (layers, heads)}, at least one; if any is below 0, the scale has both
+            signs.
         title: the finding.
         label: what a number is.
         bottom, top: ends of the colour scale; None is the greatest value.
@@ -154,7 +155,9 @@ def plot_heads(
     if not maps:
         raise ValueError("no values were given to draw")
     layers, heads = next(iter(maps.values())).shape
-    top = max(map_.max() for map_ in maps.values()) if top is None else top
+    signed = min(map_.min() for map_ in maps.values()) < 0
+    top = max(np.abs(map_).max() for map_ in maps.values()) if top is None else top
+    bottom, colours = (-top, "RdBu_r") if signed else (bottom, None)
     side = min(0.34, 2.1 / max(layers, heads))
     columns = min(4, len(maps))
     rows = math.ceil(len(maps) / columns)
@@ -173,7 +176,7 @@ def plot_heads(
     for axis in axes.flat[len(maps) :]:
         axis.set_axis_off()
     for axis, (name, map_) in zip(axes.flat, maps.items()):
-        mesh = draw_map(axis, map_, bottom, top, inches=side * layers)
+        mesh = draw_map(axis, map_, bottom, top, inches=side * layers, cmap=colours)
         axis.set(xlabel=across, title=name)
         step = math.ceil(0.18 / side)
         for line, count in ((axis.xaxis, heads), (axis.yaxis, layers)):

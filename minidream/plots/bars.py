@@ -79,10 +79,13 @@ def plot_token_bars(values: dict, tokens: list[str], title: str, label: str) -> 
             f"rows of shapes {[row.shape for row in rows.values()]} were given for {len(tokens)} "
             "tokens: at least one is needed, with a number for each token"
         )
+    # Level names need room: where they are too long for one line, they take turns on several.
+    names = [short(token) for token in tokens]
+    lines = math.ceil((0.1 + 0.075 * max(map(len, names))) * len(names) / 8)
     figure, axes = plt.subplots(
         len(rows),
         1,
-        figsize=(9, 1.05 * len(rows) + 0.85),
+        figsize=(9, 1.05 * len(rows) + 0.55 + 0.15 * lines),
         layout="constrained",
         squeeze=False,
         sharex=True,
@@ -92,10 +95,11 @@ def plot_token_bars(values: dict, tokens: list[str], title: str, label: str) -> 
     for axis, (name, row) in zip(axes[:, 0], rows.items()):
         axis.bar(range(len(tokens)), np.nan_to_num(row), width=0.72)
         for index in np.flatnonzero(np.isfinite(row)):
-            number, style = f"{row[index]:.2g}", dict(ha="center", va="bottom", fontsize=7.5)
+            number, style = f"{row[index]:.2g}", dict(ha="center", va="bottom", fontsize=8)
             axis.text(index, row[index], number, **style)
         axis.set(ylim=(0, 1.2 * top), title=name)
-    axes[-1, 0].set_xticks(range(len(tokens)), list(map(short, tokens)), **SLANTED)
+    names = ["\n" * (index % lines) + name for index, name in enumerate(names)]
+    axes[-1, 0].set_xticks(range(len(names)), names)
     figure.supylabel(label, fontsize=9, color=GREY)
     set_title(figure, title)
     return figure

@@ -23,8 +23,8 @@ def plot_losses(log: list[dict], title: str, levels: dict[str, float] | None = N
     """Loss curves of a run's log, one panel per loss: every line thinly, a moving average boldly.
 
     Args:
-        log: one dict per line, as `train.fit` returns: step, the losses, rate, samples_per_second.
-            At least one line.
+        log: one dict per line, as `trainer.fit` returns: step, the losses, rate and
+            samples_per_second. At least one line.
         title: of the run.
         levels: {name: loss} of lines to compare with, in all panels.
 
@@ -102,7 +102,8 @@ def plot_curves(
     A curve of few points has a marker at each of them.
 
     Args:
-        panels: {quantity, with its unit: {name: shape (points,)}}, at least one; nan is left out.
+        panels: {quantity, with its unit: {name: shape (points,), or (points, 3) with the ends of an
+            interval, which is shaded}}, at least one; nan is left out.
         x: where the points are, shape (points,).
         xlabel: what x is, with its unit.
         title: the finding.
@@ -115,12 +116,20 @@ def plot_curves(
         raise ValueError("no panels were given to draw")
     wide = min(9, max(3.3 * len(panels) + 0.6, LETTER * len(title)))
     figure, axes = side_by_side(panels, wide, 2.9)
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    handles = {}
     for axis, (quantity, curves) in zip(axes[0], panels.items()):
-        for index, (name, curve) in enumerate(curves.items()):
+        for name, curve in curves.items():
             if len(curve) != len(x):
                 raise ValueError(f"the curve {name!r} has {len(curve)} points, x has {len(x)}")
+            index = names.index(name)
+            style = dict(label=name, color=cycle_colour(index), markersize=4)
             marker = "osD^v"[index % 5] if len(x) <= MARKED else None
-            axis.plot(x, np.asarray(curve), label=name, marker=marker, markersize=4)
+            values = np.asarray(curve, dtype=float)
+            if values.ndim == 2:
+                values, low, high = values.T
+                axis.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
+            (handles[name],) = axis.plot(x, values, marker=marker, **style)
         axis.set(xlabel=xlabel, ylabel=quantity)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if logarithmic:
@@ -128,8 +137,7 @@ def plot_curves(
             plain_ticks(axis.yaxis, subs=(1, 3))
         else:
             axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower left", ncols=len(names))
+    figure.legend(handles.values(), names, loc="outside lower left", ncols=len(names))
     set_title(figure, title)
     return figure
 

@@ -9,9 +9,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import HTML
 from matplotlib.colors import to_hex
+from PIL import Image
 
 from .drawing import HIGHLIGHT
-from .two_hops import groups, shares_of, sources
+from .two_hops import groups, outline_layer, shares_of, sources
 
 
 def hover_two_hops(image, hops, inputs: list, queries: tuple | None = None) -> HTML:
@@ -119,18 +120,26 @@ def explorer_of(image, hops, inputs: list, queries: tuple | None = None) -> str:
         f'aria-label="cell ({row}, {column})"></span>'
         for row, column in np.ndindex(height, width)
     ]
-    file = io.BytesIO()
-    image.save(file, format="png")
-    source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     tall = round(256 * image.size[1] / image.size[0])
+    size = f'width="256" height="{tall}"'
+    lines = Image.fromarray(outline_layer(image))
     grid = f"grid-template: repeat({height}, 1fr) / repeat({width}, 1fr)"
     return f"""<div class="minidream-hops" data-hops="{data}">
+<img {size} alt="what was painted" src="{source_of(image)}">
 <div class="minidream-picture">
-<img width="256" height="{tall}" alt="what was painted" src="{source}">
+<img {size} alt="the same, under the cells" src="{source_of(image)}">
 <div class="minidream-cells" style="{grid}">{"".join(cells)}</div>
+<img class="minidream-lines" {size} alt="its outlines" src="{source_of(lines)}">
 </div>
 <div class="minidream-words">{rows}<p class="minidream-said" role="status"></p></div>
 </div>"""
+
+
+def source_of(image) -> str:
+    """A picture as the source of an `img`, so that the page needs no other file."""
+    file = io.BytesIO()
+    image.save(file, format="png")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def focusable(kind: str, texts) -> str:
@@ -158,7 +167,8 @@ select { font: inherit; max-width: 100%; }
 HOVER_STYLE = """
 .minidream-hops { display: flex; flex-wrap: wrap; gap: 1.5em; align-items: flex-start; }
 .minidream-picture { position: relative; }
-.minidream-picture img { display: block; margin: 0; max-width: none; image-rendering: pixelated; }
+.minidream-hops img { display: block; margin: 0; max-width: none; image-rendering: pixelated; }
+.minidream-picture .minidream-lines { position: absolute; inset: 0; pointer-events: none; }
 .minidream-cells { position: absolute; inset: 0; display: grid; }
 .minidream-words { flex: 1 1 20em; max-width: 40em; line-height: 2; }
 .minidream-words span { padding: 0.15em 0.3em; border-radius: 0.2em; cursor: default; }
@@ -197,7 +207,7 @@ for (const page of document.querySelectorAll(".minidream-hops[data-hops]:not([da
     const low = Math.min(...shares), high = Math.max(...shares);
     cells.forEach((cell, place) => {
       const share = (shares[place] - low) / (high - low || 1);
-      cell.style.background = viridis[Math.round(share * (viridis.length - 1))] + "b8";
+      cell.style.background = viridis[Math.round(share * (viridis.length - 1))];
     });
     return `has ${percent(low)} (dark) to ${percent(high)} (bright) of a cell's attention.`;
   };

@@ -246,7 +246,7 @@ def _draw_caption(part, phrase, width: float) -> None:
         name, index = role or (None, None)
         colour = DESCRIBES[name if index is None else index] + ("77" if role else "")
         draw_box(axis, x, 0.34, wide * scale, 0.3, colour, word, 9 * scale)
-        style = dict(ha="center", va="center", fontsize=7.5 * scale, color="#666666")
+        style = dict(ha="center", va="center", fontsize=8 * scale, color="#666666")
         axis.text(x + wide * scale / 2, 0.2, name or "", **style)
         x += (wide + GAP) * scale
 

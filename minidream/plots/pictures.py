@@ -15,13 +15,12 @@ from .drawing import (
     cycle_colour,
     draw_map,
     figure_function,
-    line_width,
     set_title,
     share_bar,
     show_picture,
     side_by_side,
 )
-from .two_hops import draw_under
+from .two_hops import draw_over, draw_under
 
 WIDE = 9  # inches: width of a figure
 
@@ -285,12 +284,12 @@ def plot_denoising(
     """
     map = np.asarray(map)
     figure, axes = plt.subplots(1, 3, figsize=(WIDE, 3.05), layout="constrained")
+    draw_under(axes[0], noisy, *map.shape)
+    draw_under(axes[1], guess, *map.shape)
+    mesh = draw_over(axes[2], guess, map, 0, top, inches=2.4)
     names = ("before the step", "estimated picture", f"attention to query {query}")
-    for axis, picture, name in zip(axes, (noisy, guess, guess), names):
-        draw_under(axis, picture, *map.shape, faint=axis is axes[2])
+    for axis, name in zip(axes, names):
         axis.set_title(name)
-    over = dict(vmin=0, vmax=top, alpha=0.72, edgecolors="white")
-    mesh = axes[2].pcolormesh(map, linewidth=line_width(len(map), 2.4), **over)
     share_bar(figure, mesh, axes[2], "share of a cell's attention", aspect=16, pad=0.02)
     set_title(
         figure,

@@ -66,12 +66,12 @@ class _Box:
         if self.painted is not None and images:
             beneath = THUMB
         elif self.predicts:
-            beneath = 0.1 + 0.068 * len(short(self.predicts))
+            beneath = 0.1 + 0.076 * len(short(self.predicts))
         if self.piece.kind == "queries":
             return max(SMALL * len(self.cells), beneath)
         if self.piece.kind == "patches" and images:
             return max(THUMB, beneath)
-        letter = 0.064 if self.is_small else 0.075
+        letter = 0.072 if self.is_small else 0.075
         return max(0.13 + letter * len(self.piece.text), beneath)
 
     def depth(self, images: list) -> float:
@@ -111,16 +111,16 @@ def _draw_box(axis: Axes, box: _Box, images: list, x: float, wide: float, top: f
     """A box that hangs from `top`, with its positions above and its target or picture beneath."""
     piece, base, middle = box.piece, top - HIGH, x + wide / 2
     span = str(piece.first) if piece.first == piece.last else f"{piece.first}–{piece.last}"
-    axis.text(middle, top + 0.065, span, ha="center", va="center", fontsize=5.5, color="#888888")
+    axis.text(middle, top + 0.07, span, ha="center", va="center", fontsize=8, color="#777777")
     if piece.kind == "queries":
         left = middle - SMALL * len(box.cells) / 2
         for index, text in enumerate(box.cells):
-            draw_box(axis, left + SMALL * index, base, SMALL - 0.015, HIGH, box.colour, text, 6.5)
+            draw_box(axis, left + SMALL * index, base, SMALL - 0.015, HIGH, box.colour, text, 8)
     elif piece.kind == "patches" and images:
         image, left = images[piece.labels[0][0]], middle - THUMB / 2
         draw_picture(axis, image, left, top - THUMB, THUMB, grid=piece.grid, edge=box.colour)
     else:
-        size = 7.0 if box.is_small else 8.5
+        size = 8.0 if box.is_small else 8.5
         draw_box(axis, x, base, wide, HIGH, box.colour, piece.text, size, edge=box.edge)
     if box.painted is not None and images:
         draw_arrow(axis, (middle, base - 0.01), (middle, base - 0.16), INK)
@@ -128,8 +128,8 @@ def _draw_box(axis: Axes, box: _Box, images: list, x: float, wide: float, top: f
         draw_picture(axis, image, left, base - 0.17 - THUMB, THUMB, edge=box.colour)
     elif box.predicts:
         draw_arrow(axis, (middle, base - 0.01), (middle, base - 0.16), INK)
-        low, size = base - 0.13 - HIGH, 7.0 if kind_of(box.predicts) == "markers" else 8.0
-        draw_box(axis, x, low, wide, HIGH - 0.04, "white", short(box.predicts), size, edge=INK)
+        low = base - 0.13 - HIGH
+        draw_box(axis, x, low, wide, HIGH - 0.04, "white", short(box.predicts), 8, edge=INK)
 
 
 @figure_function

@@ -213,16 +213,21 @@ def plot_by_count(
 
 @figure_function
 def plot_shares(
-    panels: dict[str, dict], title: str, label: str, levels: dict[str, float] | None = None
+    panels: dict[str, dict],
+    title: str,
+    label: str,
+    levels: dict[str, float] | None = None,
+    percent: bool = True,
 ) -> Figure:
     """Shares with their intervals: a panel for each outcome or variable, a row for each condition.
 
     Args:
-        panels: {panel: {condition: (share, low, high)}}, all in [0, 1]; a condition is a name, or a
-            value of the variable. At least one.
+        panels: {panel: {condition: (share, low, high)}}; a condition is a name, or a value of the
+            variable. At least one. Differences and correlations, which may be below 0, will do too.
         title: the finding.
         label: what a share is of.
         levels: {panel: the share that guessing gives}, drawn as a dashed line.
+        percent: whether numbers are written in per cent.
 
     Raises:
         ValueError: without conditions, or if a share is outside its interval (all three).
@@ -251,8 +256,10 @@ def plot_shares(
             axis.axvline(levels[panel], color="#888888", linestyle="dashed", lw=1, zorder=0)
             style = dict(fontsize=7.5, color="#666666", va="center")
             axis.text(levels[panel], -0.62, " by guessing", **style)
-        axis.set(xlim=(-0.03, 1.03), ylim=(rows - 0.5, -0.85), xlabel=label, title=panel)
-        axis.xaxis.set_major_formatter(PercentFormatter(1))
+        least = min(0, *(low for _, low, _ in points.values()))
+        axis.set(xlim=(least - 0.03, 1.03), ylim=(rows - 0.5, -0.85), xlabel=label, title=panel)
+        if percent:
+            axis.xaxis.set_major_formatter(PercentFormatter(1))
         axis.grid(axis="x", color="#EEEEEE", zorder=0)
         _name_rows(axis, names[panel])
     set_title(figure, title)

@@ -159,7 +159,7 @@ def plot_matrices(
     """Matrices with the same tokens on both axes, on one colour scale: scores, masks, weights.
 
     Rows are query positions, columns key positions. Cells that are minus infinity or nan (masked)
-    stay white. In small matrices the numbers are written out.
+    stay white. In small ones numbers are written out. Without room for names, columns are numbered.
 
     Args:
         matrices: {name: shape (tokens, tokens)}, at least one.
@@ -188,31 +188,28 @@ def plot_matrices(
     scale = dict(vmin=-top, vmax=top, cmap="RdBu_r") if signed else dict(vmin=0, vmax=top)
     columns = min(columns, len(drawn))
     rows, written = math.ceil(len(drawn) / columns), count**2 <= WRITTEN_CELLS
-    side = min((0.42 if written else 0.2) * count, 7.6 / columns - 0.3)
     names = [short(token) for token in tokens]
-    margin = 0.25 + 0.062 * max(map(len, names))
-    wide = max(columns * side + margin + 1.3, LETTER * len(title))
+    room = 0.1 + 0.075 * max(map(len, names))  # of a column's name
+    side = min((max(0.42, room) if written else 0.2) * count, 7.6 / columns - 0.3)
+    fits = side > 0.99 * room * count
+    beside = names if fits else [f"{name} {index}" for index, name in enumerate(names)]
+    below = names if fits else ["" if index % 5 else str(index) for index in range(count)]
+    wide = max(columns * side + room + 1.7, LETTER * len(title))
+    size = wide, rows * (side + 0.35) + 0.9
     figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(wide, rows * (side + 0.35) + margin + 0.45),
-        layout="constrained",
-        squeeze=False,
-        sharex=True,
-        sharey=True,
+        rows, columns, figsize=size, layout="constrained", squeeze=False, sharex=True, sharey=True
     )
     for axis in axes.flat[len(drawn) :]:
         axis.set_axis_off()
-    line = 1 if written else 0.4
     for axis, (name, matrix) in zip(axes.flat, drawn.items()):
         masked = np.ma.masked_invalid(matrix)
-        mesh = axis.pcolormesh(masked, edgecolors="white", linewidth=line, **scale)
+        mesh = axis.pcolormesh(masked, edgecolors="white", linewidth=0.4, **scale)
         if written:
             for row, column in np.argwhere(np.isfinite(matrix)):
                 value = matrix[row, column]
                 dark = abs(value) > 0.6 * top if signed else value < 0.6 * top
                 write_in_cell(axis, row, column, f"{value:.2g}", dark)
-        name_cells(axis, names, names, size=8 if written else 6.5, upright=True)
+        name_cells(axis, beside, below, size=8)
         axis.set(aspect="equal", title=name)
     figure.supylabel("query position", fontsize=9, color=GREY)
     figure.supxlabel("key position", fontsize=9, color=GREY)

@@ -16,9 +16,7 @@ from .drawing import (
     beside_picture,
     draw_map,
     figure_function,
-    line_width,
     set_title,
-    share_bar,
 )
 from .tokens import TOKEN_COLOURS, kind_of, short
 
@@ -26,6 +24,8 @@ WIDE = 9  # inches: width of a figure
 BARS = 24  # in one column; more continue in the next
 COLUMNS = 3
 OF_A_CELL = "share of a cell's\nattention"
+FINEST = 96  # pixels, in which outlines are found
+EDGE = 0.25  # by how much neighbours differ in a colour at an outline, of 1
 
 
 def groups(inputs: list) -> dict[str, list[int]]:
@@ -99,7 +99,8 @@ def plot_two_hop(
         hops: from `probe.two_hop`, shape (inputs, height, width) in latent cells, in [0, 1].
         inputs: a label per input, as `probe.Trace.inputs`.
         words: tokens (the first occurrence of each) or positions among the inputs.
-        title: the finding. The colours range from the least value shown to the greatest.
+        title: the finding. The colours of each map range from 0 to its own greatest value, which
+            stands above it: words differ more in how much attention they get than in where.
 
     Raises:
         ValueError: for a word that is not among the inputs, without words, or if there are not as
@@ -113,17 +114,20 @@ def plot_two_hop(
         if isinstance(word, str) and word not in inputs:
             raise ValueError(f"{word!r} is not among the inputs")
     places = [inputs.index(word) if isinstance(word, str) else word for word in words]
-    maps = np.stack([np.asarray(hops[position]) for position in places])
-    figure, axes, own, _ = beside_picture(image, "painted", len(maps), 6, 1.8, 2.05)
-    for axis, position, map_ in zip(own, places, maps):
-        draw_under(axis, image, *map_.shape, faint=True)
-        mesh = axis.pcolormesh(
-            map_, vmin=maps.min(), vmax=maps.max(), alpha=0.72, edgecolors="white", linewidth=0.3
-        )
-        axis.set_title(_name_of(inputs[position]))
-    figure.colorbar(mesh, ax=list(axes.flat), pad=0.01, label=OF_A_CELL, aspect=14)
+    figure, axes, own, _ = beside_picture(image, "painted", len(places), 6, 1.8, 2.2)
+    for axis, position in zip(own, places):
+        map_ = np.asarray(hops[position])
+        mesh = draw_over(axis, image, map_, 0, map_.max(), inches=1.6)
+        axis.set_title(f"{_name_of(inputs[position])}\nup to {map_.max():.1%}")
+    bar_to_greatest(figure, mesh, axes)
     set_title(figure, title)
     return figure
+
+
+def bar_to_greatest(figure: Figure, mesh, axes, rows: int = 1) -> None:
+    """A colour bar for maps of which each has a scale of its own."""
+    bar = figure.colorbar(mesh, ax=list(axes.flat), pad=0.01, label=OF_A_CELL, aspect=14 * rows)
+    bar.set_ticks([0, mesh.norm.vmax], labels=["0", "its\ngreatest"])
 
 
 def _name_of(label) -> str:
@@ -135,13 +139,14 @@ def _name_of(label) -> str:
 
 @figure_function
 def plot_cell_attention(image, maps, words: list[str], title: str, columns: int = 7) -> Figure:
-    """Cross-attention of latent cells: the picture, and a map for each word, on one scale from 0.
+    """Cross-attention of latent cells: the picture, and for each word a map under its outlines.
 
     Args:
         image: the painted PIL image.
         maps: shape (words, height, width) in latent cells; shares of a cell's attention in [0, 1].
         words: one for each map; or other names of what the cells attend to, such as queries.
-        title: the finding; name the layers and steps in it.
+        title: the finding; name the layers and steps in it. The colours of each map range from 0 to
+            its own greatest value, which stands above it.
         columns: how many side by side at most.
 
     Raises:
@@ -150,28 +155,85 @@ def plot_cell_attention(image, maps, words: list[str], title: str, columns: int 
     maps = np.asarray(maps)
     if len(maps) != len(words):
         raise ValueError(f"{len(maps)} maps and {len(words)} words: each map needs a word")
-    figure, axes, own, rows = beside_picture(image, "the picture", len(maps), columns, 1.2, 1.4)
+    figure, axes, own, rows = beside_picture(image, "the picture", len(maps), columns, 1.2, 1.6)
     for axis, map_, word in zip(own, maps, words):
-        mesh = draw_map(axis, map_, 0, maps.max(), inches=1.1)
-        axis.set_title(short(word))
-    bar = share_bar(figure, mesh, axes, OF_A_CELL, aspect=14 * rows)
-    bar.ax.yaxis.set(major_locator=MaxNLocator(5), major_formatter=PercentFormatter(1, 0))
+        mesh = draw_over(axis, image, map_, 0, map_.max(), inches=1.1)
+        axis.set_title(f"{short(word)}\nup to {map_.max():.0%}")
+    bar_to_greatest(figure, mesh, axes, rows)
     set_title(figure, title)
     return figure
 
 
-def draw_under(axis, image, height: int, width: int, faint: bool) -> None:
+def draw_under(axis, image, height: int, width: int) -> None:
     """A picture on axes in units of latent cells, the origin at the upper left.
 
     Args:
         axis: where to draw.
         image: a PIL image.
         height, width: in latent cells.
-        faint: in pale grey, for a map that is drawn over it.
     """
-    style = dict(cmap="gray", vmin=-120, vmax=375) if faint else {}
-    image = as_rgb(image)
-    axis.imshow(image.convert("L") if faint else image, extent=(0, width, height, 0), **style)
+    _prepare(axis, image, height, width)
+    axis.imshow(as_rgb(image), extent=(0, width, height, 0))
+
+
+def draw_over(axis, image, map_, low, high, inches: float):
+    """A map of latent cells, and over it the outlines of the picture.
+
+    Only outlines: a picture that shines through its map puts all objects into every map.
+
+    Args:
+        axis: where to draw.
+        image: a PIL image.
+        map_: shape (height, width).
+        low, high, inches: as of `draw_map`.
+
+    Returns:
+        What a colour bar takes.
+    """
+    mesh = draw_map(axis, map_, low, high, inches)
+    _prepare(axis, image, *map_.shape)
+    height, width = map_.shape
+    extent = (0, width, height, 0)
+    axis.imshow(outline_layer(image), extent=extent, interpolation="nearest", zorder=2)
+    return mesh
+
+
+def outline_layer(image) -> np.ndarray:
+    """The outlines of a picture in white and black, to be laid over any colours.
+
+    Args:
+        image: a PIL image.
+
+    Returns:
+        RGBA, 8 bits, as large as `outlines`.
+    """
+    drawn = outlines(image)
+    around = drawn.copy()
+    around[1:], around[:-1] = around[1:] | drawn[:-1], around[:-1] | drawn[1:]
+    layer = np.zeros((*drawn.shape, 4), dtype=np.uint8)
+    layer[around] = (0, 0, 0, 190)
+    layer[drawn] = (255, 255, 255, 255)
+    return layer
+
+
+def outlines(image) -> np.ndarray:
+    """Where neighbouring pixels differ clearly: bool, of `FINEST` pixels at most in each direction.
+
+    Args:
+        image: a PIL image.
+    """
+    small = as_rgb(image).copy()
+    small.thumbnail((FINEST, FINEST))
+    pixels = np.asarray(small, dtype=float) / 255
+    found = np.zeros(pixels.shape[:2], dtype=bool)
+    found[1:] |= np.abs(np.diff(pixels, axis=0)).max(axis=-1) > EDGE
+    found[:, 1:] |= np.abs(np.diff(pixels, axis=1)).max(axis=-1) > EDGE
+    return found
+
+
+def _prepare(axis, image, height: int, width: int) -> None:
+    """Axes without a frame, on which cells have the shape that they have in the picture."""
+    axis.set(xlim=(0, width), ylim=(height, 0))
     axis.set_aspect(width * image.size[1] / (height * image.size[0]))
     axis.set_axis_off()
 
@@ -221,14 +283,12 @@ def plot_hop(image, hops, inputs: list, word: str, cell: tuple[int, int]) -> Fig
         layout="constrained",
         width_ratios=[1, 1, *[max(1 / columns, 0.4)] * columns],
     )
+    draw_under(axes[0], image, height, width)
+    mesh = draw_over(axes[1], image, maps[word], None, None, inches=2.2)
     for axis in axes[:2]:
-        draw_under(axis, image, height, width, faint=axis is axes[1])
         _outline_cell(axis, row, column)
     axes[0].set_title(f"painted; cell ({row}, {column})")
     axes[1].set_title(f"“{short(word)}” over the cells")
-    mesh = axes[1].pcolormesh(
-        maps[word], alpha=0.72, edgecolors="white", linewidth=line_width(height, 2.2)
-    )
     # Beside both, so that they keep the same size.
     figure.colorbar(
         mesh,

@@ -4,13 +4,22 @@ import argparse
 import os
 import sys
 
-from . import family_table, full_weights, probing, query_count, shipped_toy, synergy
+from . import (
+    family_table,
+    full_weights,
+    probing,
+    query_count,
+    shipped_toy,
+    speedrun,
+    synergy,
+)
 
 # Name of the study -> (its command line, what `--help` says about it).
 STUDIES = {
     "shipped_toy": (shipped_toy.main, "how much the shipped weights get right"),
+    "speedrun": (speedrun.main, "how soon a model paints, from the parts that ship"),
     "query_count": (query_count.main, "what teaches dream queries best, and how many it takes"),
-    "probing": (probing.main, "what attention maps and interventions say about the toy"),
+    "probing": (probing.main, "what causes what: traces, cuts, maps and their controls"),
     "families": (family_table.main, "the systems of related work on one budget"),
     "full_weights": (full_weights.main, "ten questions to the published 7B, or to any model"),
     "synergy": (synergy.main, "whether painting and seeing help each other"),

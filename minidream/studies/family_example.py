@@ -1,4 +1,4 @@
-"""The running example: one scene for which every run of every family keeps its replies."""
+"""The running example: one scene and one pair; every run of every family keeps its replies."""
 
 import base64
 import io
@@ -9,13 +9,26 @@ from textwrap import fill
 from PIL import Image
 
 from ..families.family import Family
-from ..families.samples import IMAGE_KINDS, Sample, scene_sample, story_sample
+from ..families.samples import (
+    PAINTED_KINDS,
+    PROMPT_KINDS,
+    Sample,
+    scene_sample,
+    story_sample,
+)
 from ..plots import plot_film, text_table
-from ..train.batches import description
+from ..world.language import description
 from ..world.scenes import Scene, SceneObject
 from ..world.stories import Story, edit_of
 
 RUNNING = Scene((SceneObject("ring", "green", "large", x=0.42, y=0.58),), "gray")
+RUNNING_PAIR = Scene(
+    (
+        SceneObject("ring", "green", "large", x=0.3, y=0.58),
+        SceneObject("star", "red", "small", x=0.75, y=0.5),
+    ),
+    "gray",
+)
 
 
 def running(kind: str) -> Sample:
@@ -29,10 +42,10 @@ def running(kind: str) -> Sample:
             if kind == "story"
             else Story((RUNNING, asked, after), given=(0,)),
         )
-    if kind == "paint":
-        return replace(
-            scene_sample(kind, RUNNING, rng), given=(description(RUNNING),), expected=RUNNING.facts
-        )
+    if kind in PROMPT_KINDS:
+        scene = RUNNING if kind == "paint" else RUNNING_PAIR
+        sample = scene_sample(kind, scene, rng)
+        return replace(sample, given=(description(scene),), expected=scene.facts)
     return scene_sample(kind, RUNNING, rng)
 
 
@@ -64,7 +77,7 @@ def replies_of(runs: list[dict], kind: str) -> list:
     """
     replies = [done["example"][kind] for done in runs if kind in done["example"]]
     return [
-        of_png(reply) if kind in IMAGE_KINDS and reply is not None else reply for reply in replies
+        of_png(reply) if kind in PAINTED_KINDS and reply is not None else reply for reply in replies
     ]
 
 
@@ -73,7 +86,7 @@ def plot_replies(rows: dict[str, list[dict]], kind: str):
 
     Args:
         rows: {name of a family: its runs}, as many of each.
-        kind: of `IMAGE_KINDS`.
+        kind: of `PAINTED_KINDS`.
 
     Returns:
         A closed figure; where nothing was painted, a picture is white.

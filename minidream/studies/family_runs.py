@@ -13,6 +13,7 @@ from ..families import (
     alignment,
     discrete,
     dreamllm,
+    emu,
     encode_only,
     flamingo,
     lora,
@@ -20,11 +21,12 @@ from ..families import (
     plugin,
     qformer,
     referring,
+    seed,
 )
 from ..families.evaluation import FamilyEvaluation
 from ..families.family import Family, FamilyPlan, trained_parameter_count
 from ..families.samples import SAMPLE_KINDS
-from ..train.loop import fit
+from ..trainer.loop import fit
 from ..weights.building import single_precision
 from ..weights.commands import option
 from .family_example import example_of
@@ -54,6 +56,9 @@ FAMILIES = {
     "alignment-text": ("alignment: text states", alignment.text),
     "alignment-short": ("alignment: text states, less said", alignment.short),
     "alignment-image": ("alignment: image states", alignment.image),
+    "seed": ("image states as codes: SEED", seed.seed),
+    "emu": ("image states said: Emu", emu.emu),
+    "emu2": ("image states said: Emu2", emu.emu2),
     "dreamllm": ("DreamLLM", dreamllm.dreamllm),
     "dreamllm-creation": ("DreamLLM, creation only", dreamllm.creation),
     "metaqueries": ("MetaQueries, causal", metaqueries.metaqueries),

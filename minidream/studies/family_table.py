@@ -8,7 +8,8 @@ import math
 from pathlib import Path
 from textwrap import fill
 
-from ..plots import plot_table
+from ..families.samples import PAINTED_KINDS
+from ..plots import plot_table_groups
 from ..weights.commands import parse, parser_for
 from ..weights.files import write_atomically, write_figure
 from . import family_runs
@@ -16,40 +17,38 @@ from .family_runs import FAMILIES, FamilyOptions, common_seeds, results_of, runs
 from .intervals import conclusion, difference_of_shares, seed_interval, wilson
 from .tables import markdown_table
 
-# Column -> (kind of sample, combination).
-COLUMNS = {
-    "text to image": ("paint", "seen"),
-    "text to image, held out": ("paint", "held out"),
-    "captions": ("caption", "seen"),
-    "captions, held out": ("caption", "held out"),
-    "questions": ("question", "seen"),
-    "stories": ("story", "seen"),
-    "editing": ("edit", "seen"),
-    "editing, in place": ("edit", "seen"),
-    "locate": ("locate", "seen"),
-    "verify a box": ("verify", "seen"),
+# Group of columns -> {column: (kind of sample, combination)}.
+GROUPS = {
+    "painting": {
+        "text to image": ("paint", "seen"),
+        "text to image, held out": ("paint", "held out"),
+        "two objects": ("pair", "seen"),
+        "stories": ("story", "seen"),
+        "editing": ("edit", "seen"),
+        "editing, in place": ("edit", "seen"),
+    },
+    "reading": {
+        "captions": ("caption", "seen"),
+        "captions, held out": ("caption", "held out"),
+        "questions": ("question", "seen"),
+    },
+    "pointing": {"locate": ("locate", "seen"), "verify a box": ("verify", "seen")},
 }
+COLUMNS = {name: asked for group in GROUPS.values() for name, asked in group.items()}
 # The share of replies whose object stays where it was, instead of the share that is right.
 IN_PLACE = "editing, in place"
 CHANCE = "without looking"  # the row of `FamilyEvaluation.chance`
-PAINTED = ("paint", "story", "edit")
 # Claim -> (this family, scores higher than that one, on these kinds).
 CLAIMS = {
-    "learning from the score beats aligning to text states": (
-        "dreamllm",
-        "alignment-text",
-        PAINTED,
-    ),
-    "learning from the score beats aligning to text states that say less": (
-        "dreamllm",
-        "alignment-short",
-        PAINTED,
-    ),
-    "learning from the score beats aligning to image states": (
-        "dreamllm",
-        "alignment-image",
-        PAINTED,
-    ),
+    f"learning from the score beats {way}": ("dreamllm", other, PAINTED_KINDS)
+    for way, other in {
+        "aligning to text states": "alignment-text",
+        "aligning to text states that say less": "alignment-short",
+        "aligning to image states": "alignment-image",
+        "saying image states as codes": "seed",
+        "saying image states to a painter that knows them": "emu",
+        "saying image states to a painter of true ones": "emu2",
+    }.items()
 }
 
 
@@ -168,11 +167,13 @@ def scores_table(results: dict, what: str, words: str) -> str:
 
 
 def text_of(results: dict) -> str:
-    """Two tables in Markdown, of replies right in everything and of facts, then the claims."""
+    """Tables in Markdown, of replies right in everything, of facts and of teachers; the claims."""
     paragraphs = [
         scores_table(results, "right", "right in everything"),
         scores_table(results, "facts", "facts right"),
     ]
+    if teachers := teachers_table(results):
+        paragraphs.append(teachers)
     if claims := claims_of(results):
         paragraphs += [
             f"Facts painted right, after {results['plan']['steps']} steps, in points "
@@ -181,6 +182,26 @@ def text_of(results: dict) -> str:
             "\n".join(f"- {claim}" for claim in claims),
         ]
     return "\n\n".join(paragraphs) + "\n"
+
+
+def teachers_table(results: dict) -> str:
+    """A table in Markdown of pictures painted from what a family's painter is taught to paint from.
+
+    Those are the true states ("teacher"), and SEED's true codes ("codes"). It is empty without any.
+    """
+    prompts, rows = results["plan"]["prompts"], []
+    for family in rows_of(results):
+        runs = runs_of(results, family)
+        for source in ("teacher", "codes"):
+            if source in runs[0]:
+                counts = [
+                    [(done[source][kind]["right"], prompts) for done in runs]
+                    for kind in PAINTED_KINDS
+                ]
+                name = FAMILIES[family][0] + (", true codes" if source == "codes" else "")
+                rows.append([name, *(in_percent(share_of(kind)) for kind in counts)])
+    header = ["right from true states, in % [95 % interval]", *PAINTED_KINDS]
+    return markdown_table(header, rows) if rows else ""
 
 
 def claims_of(results: dict) -> list[str]:
@@ -198,17 +219,33 @@ def claims_of(results: dict) -> list[str]:
     return lines
 
 
-def figure_of(results: dict):
-    """The table as a heat map; what a family cannot do is left empty."""
-    families = [*rows_of(results), CHANCE]
-    cells = [[cell(results, family, column) for column in COLUMNS] for family in families]
-    return plot_table(
-        [[math.nan if share is None else share[1] for share in row] for row in cells],
-        [fill(FAMILIES[family][0] if family in FAMILIES else family, 20) for family in families],
-        [fill(column, 9) for column in COLUMNS],
+def figure_of(results: dict, groups: tuple[str, ...] = tuple(GROUPS)):
+    """The table as heat maps, one for each group of columns, with the families that can do it.
+
+    Args:
+        results: of the runs.
+        groups: of `GROUPS`; those that no family of the results can do are left out.
+    """
+    drawn = {name: group_of(results, name) for name in groups}
+    return plot_table_groups(
+        {name: group for name, group in drawn.items() if len(group[1]) > 1},
         "What each family gets right in everything, from one budget",
         "share of replies, with its 95 % interval",
-        [[cell_words(share) for share in row] for row in cells],
+    )
+
+
+def group_of(results: dict, group: str) -> tuple[list, list[str], list[str], list[list[str]]]:
+    """A group of columns as `plots.plot_table_groups` takes it; the last row is `CHANCE`."""
+    cells = {
+        name: [cell(results, name, column) for column in GROUPS[group]]
+        for name in [*rows_of(results), CHANCE]
+    }
+    cells = {name: row for name, row in cells.items() if any(share is not None for share in row)}
+    return (
+        [[math.nan if share is None else share[1] for share in row] for row in cells.values()],
+        [FAMILIES[name][0] if name in FAMILIES else name for name in cells],
+        [fill(column, 11) for column in GROUPS[group]],
+        [list(map(cell_words, row)) for row in cells.values()],
     )
 
 
@@ -216,7 +253,9 @@ def cell_words(share: tuple | None) -> str:
     """What the heat map says in one cell: the share, and the limits of its interval in per cent."""
     if share is None:
         return "cannot"
-    return f"{share[1]:.0%}\n{100 * share[2]:.0f}-{100 * share[3]:.0f}"
+    if math.isnan(share[1]):
+        return "-"
+    return f"{share[1]:.0%} ({100 * share[2]:.0f}-{100 * share[3]:.0f})"
 
 
 def write_table(results: dict, out: Path) -> str:

@@ -8,6 +8,8 @@
 | a mean over seeds of training | `seed_interval`; `detectable`: what they could have shown |
 | a mean of independent numbers | `bootstrap_interval` |
 | a mean over the words of prompts, or over one prompt in several runs | `clustered_interval` |
+| the same, of right and wrong | `clustered_share` |
+| a ratio of two sums over prompts, such as a share of an effect | `ratio_interval` |
 | two ways on the same prompts, right or wrong | `mcnemar`, and `paired_interval` for how much |
 | two ways on the same prompts, numbers | `paired_interval` |
 | several questions at once | `holm` on their p values |
@@ -20,7 +22,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from scipy import stats
 
-# What turns half of a normal 95 % interval into the difference that 80 % of studies would detect.
+RARE = 10  # clusters; with fewer that are right, or wrong, a bootstrap of a share is too narrow
+# Turns half of a normal 95 % interval into the difference that 80 % of studies would detect.
 NORMAL_POWER = 1 + round(stats.norm.ppf(0.8), 3) / round(stats.norm.ppf(0.975), 3)
 
 
@@ -31,7 +34,6 @@ def student_quantile(probability: float, freedom: int) -> float:
         probability: 0.975 for a two-sided interval of 95 %.
         freedom: degrees of freedom, one less than the number of values.
     """
-    # Rounded as in printed tables, so that results that were published with them stay the same.
     return round(float(stats.t.ppf(probability, freedom)), 3)
 
 
@@ -207,6 +209,59 @@ def clustered_interval(
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(sums.sum() / counts.sum()), float(low), float(high)
+
+
+def clustered_share(
+    values: Sequence[float], clusters: Sequence[Hashable], resamples: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """As `clustered_interval`, for shares in [0, 1] that may lie at one of the ends.
+
+    Of a share of 0 every resample is 0, and the bootstrap would claim to know it for certain. So
+    with fewer than `RARE` clusters' worth of either right or wrong, the interval is the wider of
+    the bootstrap's and Wilson's, which counts each cluster as one trial.
+
+    Raises:
+        ValueError: as `clustered_interval`.
+    """
+    mean, low, high = clustered_interval(values, clusters, resamples, seed)
+    trials = len(set(clusters))
+    if trials * min(mean, 1 - mean) >= RARE:
+        return mean, low, high
+    lower, higher = wilson(mean * trials, trials)
+    return mean, max(0.0, min(low, lower)), min(1.0, max(high, higher))
+
+
+def ratio_interval(
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    clusters: Sequence[Hashable],
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """The ratio of two sums and its 95 % interval, by the same bootstrap as `clustered_interval`.
+
+    Prompts whose denominator is near 0 hardly count, where in a mean of ratios they would decide.
+
+    Args:
+        numerators, denominators: numbers, two for each value.
+        clusters: of each value.
+        resamples, seed: of the bootstrap.
+
+    Returns:
+        (ratio, low, high); nan, nan, nan if the denominators add up to 0.
+
+    Raises:
+        ValueError: as `clustered_interval`.
+    """
+    above, _ = sums_of_clusters(numerators, clusters)
+    below, _ = sums_of_clusters(denominators, clusters)
+    if not below.sum():
+        return math.nan, math.nan, math.nan
+    drawn = np.random.default_rng(seed).integers(len(above), size=(resamples, len(above)))
+    totals = below[drawn].sum(axis=1)
+    ratios = above[drawn].sum(axis=1)[totals != 0] / totals[totals != 0]
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return float(above.sum() / below.sum()), float(low), float(high)
 
 
 def sums_of_clusters(

@@ -1,8 +1,8 @@
 """What teaches dream queries, and how many it takes: `python -m minidream.studies query_count`.
 
-Two questions, each asked with several seeds and one budget: do queries learn more from the
-denoising loss than from imitating CLIP's text states, and how many queries does a picture need?
-Notebook 05 reads the results.
+Three questions, each asked with several seeds: do queries learn more from the denoising loss than
+from imitating CLIP's text states, how many queries does a picture need, and what does longer
+training repair? Notebook 05 reads the results.
 """
 
 import time
@@ -11,17 +11,18 @@ from pathlib import Path
 
 from ..images import as_integer
 from ..train import stages
-from ..train.loop import fit
+from ..trainer.loop import fit
 from ..weights import toy
 from ..weights.commands import option, parse, parser_for
 from .query_evaluation import QueryEvaluation
 from .query_table import summary
-from .query_training import ImitationStage, fresh_model
+from .query_training import ImitationStage, PaintingStage, fresh_model
 from .results import COMMITTED, WRITTEN, ResultsFile, circumstances, command_of, load_results
 
 RESULTS = COMMITTED / "dream_queries.json"
 ALIKE = 32  # queries for the comparison of losses: as many as CLIP has text states
 COUNTS = (1, 4, 16, 64)  # queries for the question how many
+LONGER = 5  # times as many steps, for the question what longer training repairs
 # (study, condition) -> queries. "untrained" is the control; "text states" is the upper reference,
 # which has no queries.
 CONDITIONS = {
@@ -30,6 +31,7 @@ CONDITIONS = {
     ("loss", "regression"): ALIKE,
     ("loss", "score"): ALIKE,
     **{("queries", str(count)): count for count in COUNTS},
+    ("longer", "16"): 16,
 }
 # Queries -> (study, condition): the comparison of losses adds one run to the question how many.
 BY_COUNT = {
@@ -49,13 +51,8 @@ class QueryCountPlan:
     noises: int = option(8, "per picture, for the denoising loss")
 
     def __post_init__(self):
-        if min(self.steps, self.batch, self.prompts, self.noises) < 1:
-            raise ValueError(
-                "steps, batch, prompts and noises are at least 1, not "
-                f"{self.steps}, {self.batch}, {self.prompts} and {self.noises}"
-            )
         for name, value in asdict(self).items():
-            as_integer(name, value)
+            as_integer(name, value, 1)
 
 
 def run(
@@ -82,11 +79,12 @@ def run(
         if imitates:
             stage = ImitationStage(model, toy.pretrained_text_tower())
         else:
-            stage = stages.DocumentStage("stage1-creation", model)
+            stage = PaintingStage(model)
         stage.recipe = replace(stage.recipe, batch=plan.batch)
         trained = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
         own = folder / f"{study}-{condition}-{seed}"
-        log = fit(stage, own, seed=seed, steps=plan.steps, progress=progress)
+        steps = plan.steps * (LONGER if study == "longer" else 1)
+        log = fit(stage, own, seed=seed, steps=steps, progress=progress)
         curve = [[line["step"], line["total" if imitates else "diffusion"]] for line in log]
     train_seconds = time.perf_counter() - clock
     evaluation = QueryEvaluation(plan.prompts, plan.noises, model.device)
@@ -114,7 +112,7 @@ def run_all(
         for study, condition in CONDITIONS
         if condition != "text states" or seed == seeds[0]  # it has nothing that a seed would change
     ]
-    recipe = replace(stages.RECIPES["stage1-creation"], steps=plan.steps, batch=plan.batch)
+    recipe = replace(stages.RECIPES["stage1"], steps=plan.steps, batch=plan.batch)
     head = {
         "command": command_of("query_count", seeds, plan),
         "recipe": asdict(recipe),

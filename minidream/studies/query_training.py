@@ -7,12 +7,21 @@ from torch.nn import functional as F
 from .. import dream_queries
 from ..documents import collate
 from ..model import DreamLLM
-from ..train import stages
+from ..train import batches, stages
 from ..weights import parts, toy
 from ..weights.toy import clip_text_states
 
 
-class ImitationStage(stages.DocumentStage):
+class PaintingStage(stages.DocumentStage):
+    """Stage I on painting alone: dream queries and condition projector learn."""
+
+    def __init__(self, model: DreamLLM):
+        super().__init__("stage1", model)
+        self.tasks = ((batches.simple_text_to_image, 1.0),)
+        model.vision.requires_grad_(False)
+
+
+class ImitationStage(PaintingStage):
     """Stage I's creation with another teacher: projected queries learn to equal CLIP's text states.
 
     The loss is the mean squared error; pictures are not used. The captions are those of stage I, in
@@ -32,7 +41,7 @@ class ImitationStage(stages.DocumentStage):
     prepare = None  # pictures are not used
 
     def __init__(self, model: DreamLLM, text_tower: torch.nn.Module):
-        super().__init__("stage1-creation", model)
+        super().__init__(model)
         states = text_tower.config.max_position_embeddings
         if model.queries != states:
             raise ValueError(
@@ -67,7 +76,7 @@ def conditions(model: DreamLLM, captions: list[str]) -> Tensor:
 
 def fresh_model(queries: int, seed: int) -> DreamLLM:
     """The toy before stage I's creation, with new dream queries and a new condition projector."""
-    model = parts.toy_before("stage1-creation")
+    model = parts.toy_before("stage1")
     generator = torch.Generator().manual_seed(seed)
     model.dream_queries = dream_queries.new_dream_queries(
         queries, toy.LLM_SIZE, generator, toy.EMBEDDING_STD

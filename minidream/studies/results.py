@@ -92,8 +92,8 @@ class ResultsFile:
         for key in missing if self.folder is not None else ():
             load_results(self.run_file(key), self.plan)
         for key in (bar := tqdm(missing, disable=not progress)):
-            *names, seed = key
-            bar.set_description(f"{' '.join(names)}, seed {seed}")
+            *names, last = key
+            bar.set_description(f"{' '.join(names)}, {self.keys[-1]} {last}")
             done = run(*key)
             if self.folder is None:
                 runs.append(done)

@@ -4,8 +4,8 @@ Both tasks are trained together, as the family `dreamllm`, and alone. "Alone" co
 the same samples of its own kind and none of the other (`*-share`: does more of *another* kind
 help?), or as many samples in all, each of its own kind (does it help more than more of its own kind
 would?).
-Painting beside reading tells whether it is seeing that helps, or any further task. Two ablations
-change the joint training: the number of queries, and the weight of the denoising loss.
+Painting beside reading tells whether it is seeing that helps, or any further task. An ablation
+changes the weight of the denoising loss in the joint training.
 
 Each is trained with several seeds and compared seed by seed: the same new weights, the same samples
 in the same order at the same learning rates, and an evaluation with the same samples and the same
@@ -96,20 +96,12 @@ ARMS = {
     "comprehension-share": its_share(instructions, TEXT_KINDS),
     "instructions": instructions,
 }
-QUERIES = {2: "queries-2", 8: "queries-8", 32: "dreamllm"}
 # 10 is the weight of the official code, 40 the toy's.
 WEIGHTS = {10: "weight-10", 40: "dreamllm", 160: "weight-160"}
 ABLATIONS = {
-    **{
-        name: partial(dreamllm, name=name, queries=count)
-        for count, name in QUERIES.items()
-        if name not in ARMS
-    },
-    **{
-        name: partial(dreamllm, name=name, weight=weight)
-        for weight, name in WEIGHTS.items()
-        if name not in ARMS
-    },
+    name: partial(dreamllm, name=name, weight=weight)
+    for weight, name in WEIGHTS.items()
+    if name not in ARMS
 }
 TRAININGS = {**ARMS, **ABLATIONS}
 NOISES = 4  # how often the loss of each sample of the evaluation is measured, each with new noise

@@ -37,7 +37,7 @@ def part_of(kind: str) -> str:
 def shares_of(
     results: dict, names: dict, kind: str, what: str = "facts", combination: str = "seen"
 ) -> dict[int, tuple[list[float], float, float, float]]:
-    """A share for each number in `QUERIES` or `WEIGHTS`, over the seeds that all have in common.
+    """A share for each number in `synergy.WEIGHTS`, over the seeds that all have in common.
 
     Returns:
         {number: as `family_table.share_of`}.
@@ -101,7 +101,7 @@ def gains_during_training(results: dict) -> dict[str, tuple]:
 
 
 def gains_of_ablations(results: dict, names: dict[int, str], words: str) -> dict[str, tuple]:
-    """What another number of `QUERIES` or `WEIGHTS` gains over the usual one, during training.
+    """What another number of `synergy.WEIGHTS` gains over the usual one, during training.
 
     Args:
         results: of the runs.

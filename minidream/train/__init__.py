@@ -1,5 +1,1 @@
-"""Training: the one loop, the batches, the stages, and the command line."""
-
-from .loop import Recipe, fit
-
-__all__ = ["Recipe", "fit"]
+"""What the toy learns: the tasks, the stages, and the command line."""

@@ -1,292 +1,133 @@
-"""What the DreamLLM is trained on: a function per task draws one batch of toy documents.
+"""Tasks with pictures: a function per task draws one batch of toy documents.
 
 Every function takes a random generator, the number of documents and the model, and returns layouts
-with the labels of the reference code, and documents, as `DreamLLM.loss_of_layouts` takes them. A
-batch is a pure function of the generator's state, and holds documents of one task only, since short
-documents beside long ones would be mostly padding.
+with their labels, and documents, as `DreamLLM.loss_of_layouts` takes them. A batch holds documents
+of one task only, since short documents beside long ones would be mostly padding.
 """
 
 import random
 
-from ..documents import TEMPLATES, Document, lay_out, turn_layout
+from ..documents import Document
 from ..images import to_pil
-from ..world.language import Phrase, describe
-from ..world.questions import DESCRIBE, NOW, ask, ask_side
+from ..trainer import lessons
+from ..world.language import description, with_invented_names
+from ..world.questions import DESCRIBE, ask_often, ask_simply, ask_yes_or_no
+from ..world.recolouring import recoloured
 from ..world.render import render
 from ..world.scenes import Scene, sample_scene
-from ..world.stories import Story, sample_copy, sample_edit, sample_story, sample_subject
-
-# ---------------------------------------------------------------------------------------------
-# Captions
-
-
-def is_leading(scene: Scene, index: int) -> bool:
-    """Whether an object is the left or the upper one of its scene, or the only one."""
-    return scene.relation_of(index) in (None, "left of", "above")
-
-
-def description(scene: Scene, background: bool = True) -> str:
-    """The plainest caption of a scene, always in the same words, with the leading object first.
-
-    If either object could be named first, the first word of an answer would be random, and no word
-    of it would show whether the model knows the positions.
-
-    Args:
-        scene: what to describe.
-        background: whether to name the background.
-    """
-    objects = scene.objects if is_leading(scene, 0) else scene.objects[::-1]
-    return describe(Scene(objects, scene.background), background=background).text
-
-
-def varied_caption(
-    scene: Scene,
-    rng: random.Random,
-    leading: float = 0.5,
-    between: float = 0.5,
-    background: bool | None = None,
-) -> Phrase:
-    """A caption in randomly drawn words, where two kinds of wording can be made more frequent.
-
-    If all wordings are equally frequent, neither the relation nor the order of the names alone says
-    anything about positions; only both together do. Gradient descent learns such a parity late or
-    never, because no single step towards it lowers the loss. If more than half of the captions are
-    of one kind, each cue alone is informative, and the rest can be learned as exceptions.
-
-    Args:
-        scene: what to describe.
-        rng: draws the words.
-        leading: the share of captions that name the left or upper object first, in [0.5, 1].
-        between: the share of captions with the relation between the names, "a star left of a
-            ring", in [0.5, 1].
-        background: whether the background is named; None: at random.
-    """
-    while True:
-        caption = describe(scene, rng, background)
-        if scene.relation is None:
-            return caption
-        named = [role for role in caption.roles if role and role[0] in ("shape", "relation")]
-        first_object = next(index for kind, index in named if kind == "shape")
-        relation_between = [kind for kind, _ in named[:2]] == ["shape", "relation"]
-        if accept(is_leading(scene, first_object), leading, rng) and accept(
-            relation_between, between, rng
-        ):
-            return caption
-
-
-def accept(preferred: bool, share: float, rng: random.Random) -> bool:
-    """Whether rejection sampling keeps a sample, so that a share of the kept ones is preferred.
-
-    Args:
-        preferred: whether this sample is a preferred one. Half of all samples are.
-        share: of the preferred samples among those kept, in [0.5, 1].
-        rng: decides about the others.
-    """
-    return preferred or rng.random() < (1 - share) / share
-
-
-def prompt_for(scene: Scene, rng: random.Random, leading: float, between: float) -> str:
-    """A `varied_caption`; one in eight has no sizes: "an orange ring above a red square"."""
-    caption = varied_caption(scene, rng, leading, between)
-    if rng.random() < 7 / 8:
-        return caption.text
-    return caption.without("size").text
-
-
-# ---------------------------------------------------------------------------------------------
-# Documents and layouts
-
-
-def pictures(scenes: list[Scene], size: int) -> list:
-    """Scenes as PIL images, `size` pixels wide."""
-    return to_pil(render(scenes, size)[0])
-
-
-def document_of(story: Story, size: int) -> Document:
-    """A story with scenes rendered, `size` pixels wide. Those that are not given are targets."""
-    rendered = iter(pictures(list(story.scenes), size))
-    items = [next(rendered) if isinstance(item, Scene) else item for item in story.items]
-    positions = [position for position, item in enumerate(story.items) if isinstance(item, Scene)]
-    targets = [index for index, position in enumerate(positions) if position not in story.given]
-    return Document(items, targets=targets)
-
-
-def laid_out(documents: list[Document], model, learn_text: bool = True, read_last: bool = True):
-    """Layouts and documents; `learn_text` and `read_last` as in `lay_out`."""
-    tokenizer, queries, patches = model.tokenizer, model.queries, model.vision.patches
-    layouts = [
-        lay_out(document, tokenizer, queries, patches, learn_text, read_last)
-        for document in documents
-    ]
-    return layouts, documents
-
-
-def dialogue(model, turn: list, reply: str, more: list[tuple[str, str]] = ()):
-    """The layout and the document of a dialogue. Only the replies and their `</s>` are learned.
-
-    Args:
-        model: its tokenizer and its chat template are used.
-        turn: the first user turn, str and images.
-        reply: the answer to it.
-        more: further questions with their answers.
-    """
-    layout, images = turn_layout(model, turn)
-    encode, eos = model.tokenizer.encode, model.tokenizer.special.eos
-    layout.add(encode(reply) + [eos], learned=True)
-    before, after = TEMPLATES[model.config.template]
-    for question, answer in more:
-        layout.add(encode(f"{before} {question} {after}"), learned=False)
-        layout.add(encode(answer) + [eos], learned=True)
-    return layout, Document(images, targets=[])
-
-
-def unzipped(pairs: list[tuple]):
-    """Layouts and documents from a list of (layout, document)."""
-    return [layout for layout, _ in pairs], [document for _, document in pairs]
-
-
-# ---------------------------------------------------------------------------------------------
-# Tasks in words alone
-
-
-def described(rng: random.Random, between: float) -> tuple[str, Scene]:
-    """A text that describes a scene, or a scene and a change to it; and the resulting scene.
-
-    `between` is as in `varied_caption`.
-    """
-    scene = sample_scene(rng)
-    if rng.random() < 0.7:
-        return varied_caption(scene, rng, between=between, background=True).text, scene
-    story = sample_edit(rng)
-    before, after = story.scenes
-    caption = varied_caption(before, rng, between=between, background=True).text
-    return f"{caption}. {story.text}", after
-
-
-def text_only(rng: random.Random, batch_size: int, model):
-    """A scene described in words, then its plain description and four answers, in any order.
-
-    A language model that can say from words which object is on the left has bound the attributes of
-    each object together and knows its position. Dream queries can then gather what belongs
-    together."""
-    pairs = []
-    for _ in range(batch_size):
-        text, scene = described(rng, between=0.5)
-        turns = [(rng.choice((DESCRIBE, NOW)), description(scene))]
-        turns += [ask_side(scene, index) for index in range(2)] if scene.relation else []
-        turns += [ask(scene, rng) for _ in range(5 - len(turns))]
-        rng.shuffle(turns)
-        (question, reply), *more = turns
-        pairs.append(dialogue(model, [f"{text}. {question}"], reply, more))
-    return unzipped(pairs)
-
-
-def restated(rng: random.Random, batch_size: int, model):
-    """A scene described in words, then its plain description: all facts in the fewest words."""
-    pairs = []
-    for _ in range(batch_size):
-        text, scene = described(rng, between=0.75)
-        turn = [f"{text}. {rng.choice((DESCRIBE, NOW))}"]
-        pairs.append(dialogue(model, turn, description(scene)))
-    return unzipped(pairs)
-
-
-def paraphrases(rng: random.Random, batch_size: int, model):
-    """Three captions of one scene in different words.
-
-    To predict the second and the third, a model has to know which attributes belong together.
-    """
-    documents = []
-    for _ in range(batch_size):
-        scene = sample_scene(rng)
-        background = rng.random() < 0.5
-        captions_of_it = [describe(scene, rng, background=background).text for _ in range(3)]
-        documents.append(Document([". ".join(captions_of_it)]))
-    return laid_out(documents, model)
-
-
-def text_stories(rng: random.Random, batch_size: int, model):
-    """Captions, and stories in words that end with a question about the last scene.
-
-    The question makes the model keep track of the changes.
-    """
-    documents = []
-    for _ in range(batch_size):
-        if rng.random() < 0.3:
-            documents.append(Document([describe(sample_scene(rng), rng).text]))
-        else:
-            story = sample_story(rng)
-            answer = describe(story.scenes[-1]).text
-            documents.append(Document([f"{story.text} question: {NOW} answer: {answer}"]))
-    return laid_out(documents, model)
-
-
-# ---------------------------------------------------------------------------------------------
-# Tasks with pictures
+from ..world.stories import (
+    sample_copy,
+    sample_edit,
+    sample_named_edit,
+    sample_story,
+    sample_subject,
+)
+from ..world.texts import deciding_edit
+from ..world.wordings import prompt_for, varied_caption
 
 
 def captions(rng: random.Random, batch_size: int, model):
-    """A picture, then its caption, which is learned."""
+    """A picture, then its caption, which is learned.
+
+    Half of the pictures have random colours, and their captions name none. With named colours
+    alone, a model learns not to write *circle* after *purple*, whatever it sees.
+    """
     scenes = [sample_scene(rng) for _ in range(batch_size)]
-    documents = [
-        Document([picture, varied_caption(scene, rng, leading=0.75).text], targets=[])
-        for picture, scene in zip(pictures(scenes, model.decoder.image_size), scenes)
-    ]
-    return laid_out(documents, model)
+    drawn, masks = render(scenes, model.decoder.image_size)
+    drawn[::2] = recoloured(masks[::2], scenes[::2], rng)
+    texts = []
+    for index, scene in enumerate(scenes):
+        named = index % 2 == 1
+        caption = varied_caption(scene, rng, leading=0.75, background=None if named else False)
+        texts.append((caption if named else caption.without("colour")).text)
+    documents = [Document([*pair], targets=[]) for pair in zip(to_pil(drawn), texts)]
+    return lessons.laid_out(documents, model)
 
 
-def text_to_image(
-    rng: random.Random, batch_size: int, model, leading: float = 0.75, between: float = 0.5
-):
-    """A caption, with `leading` and `between` as in `varied_caption`, then the picture to paint."""
-    scenes = [sample_scene(rng) for _ in range(batch_size)]
+def to_be_painted(prompts: list[str], scenes: list[Scene], model):
+    """Prompts, each with the picture to paint. Only painting is learned."""
     documents = [
-        Document([prompt_for(scene, rng, leading, between), picture], targets=[0])
-        for picture, scene in zip(pictures(scenes, model.decoder.image_size), scenes)
+        Document([prompt, picture], targets=[0])
+        for prompt, picture in zip(prompts, lessons.pictures(scenes, model.decoder.image_size))
     ]
-    return laid_out(documents, model, learn_text=False, read_last=False)
+    return lessons.laid_out(documents, model, learn_text=False, read_last=False)
+
+
+def text_to_image(rng: random.Random, batch_size: int, model):
+    """A prompt, which may leave things out, then the picture to paint."""
+    scenes = [sample_scene(rng) for _ in range(batch_size)]
+    prompts = [prompt_for(scene, rng, leading=0.75, between=0.5) for scene in scenes]
+    return to_be_painted(prompts, scenes, model)
 
 
 def simple_text_to_image(rng: random.Random, batch_size: int, model):
     """The same in the simplest wording: the leading object, the relation, the other object.
 
-    A model that cannot tell from the words which object goes where paints both faintly in both
-    positions, and the denoising loss is hardly higher for it. A model that has learned to paint
-    them clearly, in the order of their names, is clearly wrong where the wording differs, and
-    learns from that.
+    A model that does not know which object goes where paints both faintly in both positions, at
+    hardly any loss. One that paints them in the order of their names learns where it is wrong.
     """
-    return text_to_image(rng, batch_size, model, leading=1.0, between=1.0)
+    scenes = [sample_scene(rng) for _ in range(batch_size)]
+    prompts = [varied_caption(scene, rng, leading=1.0, between=1.0).text for scene in scenes]
+    return to_be_painted(prompts, scenes, model)
 
 
 def stories(rng: random.Random, batch_size: int, model):
-    """Interleaved documents: all text is learned, and every picture is both painted and read."""
-    size = model.decoder.image_size
-    return laid_out([document_of(sample_story(rng), size) for _ in range(batch_size)], model)
+    """Interleaved documents: all text is learned, and every picture is both painted and read.
+
+    In half of them, thoughts come before the later pictures.
+    """
+    drawn = [
+        lessons.thinking(sample_story(rng), rng, rng.choice((0, 1))) for _ in range(batch_size)
+    ]
+    return lessons.in_pictures(drawn, model)
 
 
 def edits(rng: random.Random, batch_size: int, model):
-    """A given picture, a change in words, and the picture to paint.
+    """A given picture, a change in words, and the picture to paint; in half, after a thought.
 
-    A third of them are of two other kinds: the same shape in another colour (subjects), and copies.
+    Half of them name one of two objects, which is the hardest kind. A fifth are of two other kinds:
+    the same shape in another colour (subjects), and copies.
     """
-    samplers = rng.choices((sample_edit, sample_subject, sample_copy), (4, 1, 1), k=batch_size)
-    drawn = [sample(rng) for sample in samplers]
-    documents = [document_of(story, model.decoder.image_size) for story in drawn]
-    return laid_out(documents, model, learn_text=False, read_last=False)
+    samplers = (sample_edit, sample_named_edit, sample_subject, sample_copy)
+    drawn = [sample(rng) for sample in rng.choices(samplers, (3, 5, 1, 1), k=batch_size)]
+    told = [lessons.thinking(story, rng, 0.5) for story in drawn]
+    return lessons.in_pictures(told, model, learn_text=False, read_last=False)
+
+
+def decided_edits(rng: random.Random, batch_size: int, model):
+    """Edits that name one of two objects, and the thought up to a word that depends on which.
+
+    Only this word is learned, and nothing is painted: see `words.decided`. In half of them what the
+    change brings in has an invented name, which goes with any shape and with any colour.
+    """
+    drawn = [deciding_edit(rng) for _ in range(batch_size)]
+    given = lessons.pictures([edit.before for edit in drawn], model.decoder.image_size)
+    pairs = []
+    for picture, edit in zip(given, drawn):
+        known = edit.new if rng.random() < 0.5 else ()
+        instruction, word = with_invented_names([edit.instruction, edit.word], rng, known)
+        pairs.append(lessons.decided(picture, instruction, edit.beginning, word, model))
+    return lessons.unzipped(pairs)
 
 
 def questions(rng: random.Random, batch_size: int, model):
-    """A picture and five questions in the chat template, with their answers.
+    """A picture and five questions in the chat template, with their answers; two are simple ones.
 
     In one of three, the first question asks for a description.
     """
-    scenes = [sample_scene(rng) for _ in range(batch_size)]
-    pairs = []
-    for scene, picture in zip(scenes, pictures(scenes, model.decoder.image_size)):
-        # A sequence consists mostly of the picture's patches, so each picture gets several
-        # questions.
-        (question, reply), *more = [ask(scene, rng) for _ in range(5)]
+    # A sequence consists mostly of the picture's patches, so each picture gets several questions.
+    scenes, turns = [sample_scene(rng) for _ in range(batch_size)], []
+    for scene in scenes:
+        asked = [ask(scene, rng) for ask in 3 * [ask_often] + 2 * [ask_simply]]
+        rng.shuffle(asked)
         if rng.random() < 1 / 3:
-            question, reply = DESCRIBE, description(scene, background=False)
-        pairs.append(dialogue(model, [picture, question], reply, more))
-    return unzipped(pairs)
+            asked[0] = DESCRIBE, description(scene, background=False)
+        turns.append(asked)
+    return lessons.questioned_pictures(scenes, turns, model)
+
+
+def yes_or_no(rng: random.Random, batch_size: int, model):
+    """A picture and five questions to be answered by yes or no; half of them are simple ones."""
+    scenes = [sample_scene(rng, count=2) for _ in range(batch_size)]
+    turns = [[ask_yes_or_no(scene, rng) for _ in range(5)] for scene in scenes]
+    return lessons.questioned_pictures(scenes, turns, model)

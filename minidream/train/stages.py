@@ -1,140 +1,121 @@
 """The stages in their order: first the toy's own pretrained parts, then the paper's stages I to
 III.
 
-A stage is a module that `train.fit` trains (see `pretraining.py` and `clip_stages.py`). `run`
+A stage is a module that `trainer.fit` trains (see `pretraining.py` and `clip_stages.py`). `run`
 builds it from the parts that earlier stages left in a folder, and saves its own parts there.
 """
 
-import json
-import random
 from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from ..model import DreamLLM
 from ..tokenizers import ToyTokenizer
-from ..weights import PRETRAINED, toy, write_folder
+from ..trainer.documents import TaskStage, Turns
+from ..trainer.loop import Recipe
+from ..trainer.runs import run_stage
+from ..weights import toy
 from ..weights.building import single_precision
-from ..weights.files import as_path, check_writable, write_atomically, write_figure
-from ..weights.parts import (
-    LEAVES,
-    NEEDS,
-    ORDER,
-    SHIPPED,
-    assemble,
-    files_of,
-    load_part,
-    part_file,
-    parts_of,
-    read_log,
-)
+from ..weights.files import as_path
+from ..weights.parts import LEAVES, NEEDS, assemble, load_part, part_file
 from ..world.language import VOCABULARY
-from . import batches, clip_stages, pretraining
-from .loop import Recipe, fit
-from .plans import (
-    as_metadata,
-    metadata_of,
-    parts_used,
-    plan_of,
-    plan_of_part,
-    read_checkpoint,
-    refuse_another,
-)
-from .processes import SharedStage, joined_losses, state
+from . import batches, clip_stages, pretraining, words
 
 
-class DocumentStage(SharedStage):
-    """A stage of the DreamLLM itself: documents in, language loss and denoising loss out.
+class DocumentStage(TaskStage):
+    """A stage of the DreamLLM itself; its name determines its tasks, its recipe and what it trains.
+
+    `llm` learns to read and write; `lookup`, what no mix taught it: whose an attribute is. `stage1`
+    fits new parts to it, `stage2` interleaves words and pictures, `stage3` follows instructions.
 
     Args:
-        name: of the stage, which determines its tasks, its recipe and what it trains.
+        name: of the stage.
         model: the DreamLLM. Everything that the stage does not train is frozen.
     """
 
     def __init__(self, name: str, model: DreamLLM):
-        super().__init__()
-        self.name, self.model = name, model
-        self.tasks, self.recipe = TASKS[name], RECIPES[name]
-        model.requires_grad_(False)
-        for part in LEAVES[name]:
-            self.parts()[part].requires_grad_(True)
-
-    def batch(self, seed: int, step: int, process: int):
-        """Layouts and documents of one task; the tasks take turns."""
-        rng = random.Random(f"{self.name} {seed} {step} {process}")
-        task, share = self.tasks[step % len(self.tasks)]
-        return task(rng, round(share * self.recipe.batch), self.model)
-
-    def share(self, batch, rows):
-        """As `SharedStage.share`; noise has a row for each picture to be painted."""
-        own_batch, own = super().share(batch, rows)
-        pictures = torch.tensor([len(layout.queries) for layout in batch[0]], device="cpu")
-        return own_batch, own.repeat_interleave(pictures)
-
-    def prepare(self, batch):
-        """Adds what the frozen vision tower and VAE make of all pictures, in one call of each."""
-        return *batch, self.model.features(*batch)
-
-    def forward(self, batch, generator):
-        """The losses of the paper's equation 7."""
-        layouts, documents, *features = batch  # none, if the batch was not prepared
-        losses = joined_losses(self.model, layouts, documents, generator, *features)
-        return {"total": losses.total, "language": losses.language, "diffusion": losses.diffusion}
-
-    def parts(self):
-        """All parts of the DreamLLM by name."""
-        return parts_of(self.model)
+        later = LATER_TASKS.get(name, {})
+        super().__init__(name, model, RECIPES[name], LEAVES[name], TASKS[name], later)
 
 
-# The tasks of each stage of the DreamLLM, which take turns. The number beside a task is its batch
-# size as a multiple of the recipe's, chosen so that all steps take about the same time.
+def turns(names: str, shares: dict[str, float]) -> Turns:
+    """Tasks of `batches` and `words` in the order in which they take turns.
+
+    Args:
+        names: of the tasks, separated by spaces.
+        shares: the batch size of each task as a multiple of the recipe's, chosen so that all steps
+            of a stage take about the same time.
+    """
+    tasks = vars(words) | vars(batches)
+    return tuple((tasks[name], shares[name]) for name in names.split())
+
+
+# Batch sizes that suit any stage, as multiples of the recipe's.
+WITH_PICTURES = dict(captions=0.5, questions=0.4, yes_or_no=0.4, decided_edits=0.5, restated=0.5)
+WITH_PICTURES |= dict(text_to_image=0.75, simple_text_to_image=0.75)
+IN_WORDS = dict(decided=2, decided_in_any_words=1, noted_briefly=2, noted=1.5, placed=2)
+IN_WORDS |= dict(restated=1.5, asked=1, stories_told=0.75)
+
 TASKS = {
-    "llm": (
-        (batches.restated, 2.0),
-        (batches.paraphrases, 1.5),
-        (batches.restated, 2.0),
-        (batches.text_only, 1.0),
-        (batches.text_stories, 1.0),
+    "llm": turns(
+        "restated paraphrases restated answered restated stories_told",
+        dict(restated=2, paraphrases=1, answered=1, stories_told=0.75),
     ),
-    "stage1-comprehension": ((batches.captions, 1.0), (batches.questions, 0.5)),
-    "stage1-creation": ((batches.simple_text_to_image, 1.0),),
-    "stage2": (
-        (batches.simple_text_to_image, 1.0),
-        (batches.captions, 0.5),
-        (batches.simple_text_to_image, 1.0),
-        (batches.stories, 0.15),
-        (batches.text_to_image, 1.0),
-        (batches.restated, 0.5),
+    "lookup": turns("decided", dict(decided=2)),
+    "stage1": turns(
+        "simple_text_to_image captions simple_text_to_image questions",
+        dict(simple_text_to_image=1, captions=0.5, questions=0.4),
     ),
-    "stage3": (
-        (batches.questions, 0.5),
-        (batches.edits, 0.5),
-        (batches.captions, 0.5),
-        (batches.edits, 0.5),
-        (batches.stories, 0.25),
-        (batches.questions, 0.5),
-        (batches.edits, 0.5),
-        (batches.captions, 0.5),
-        (batches.text_to_image, 1.0),
+    "stage2": turns("questions decided_edits", dict(questions=1, decided_edits=1)),
+    "stage3": turns(
+        "edits text_to_image captions edits questions simple_text_to_image decided_edits edits "
+        "stories text_to_image restated edits captions simple_text_to_image yes_or_no questions "
+        "decided_edits decided_in_any_words",
+        WITH_PICTURES | dict(edits=0.4, stories=0.2, decided_in_any_words=0.75),
     ),
 }
+# Tasks from a later step on, by this step. They need what is learned first: at the beginning they
+# would teach to guess.
+LATER_TASKS = {
+    "llm": {
+        1500: turns(
+            "named_edits restated named_edits answered named_edits stories_told",
+            dict(named_edits=2, restated=2, answered=1, stories_told=0.75),
+        ),
+    },
+    "lookup": {
+        500: turns("decided_in_any_words", dict(decided_in_any_words=2)),
+        1000: turns("noted_briefly decided_in_any_words", IN_WORDS),
+        1500: turns("noted decided_in_any_words noted restated", IN_WORDS),
+        2000: turns(
+            "asked restated decided_in_any_words asked restated noted placed restated stories_told",
+            IN_WORDS,
+        ),
+    },
+    "stage2": {
+        700: turns(
+            "yes_or_no questions yes_or_no decided_edits",
+            dict(yes_or_no=1, questions=0.5, decided_edits=0.5),
+        ),
+        1200: turns(
+            "simple_text_to_image captions text_to_image questions simple_text_to_image stories "
+            "text_to_image decided_edits simple_text_to_image restated yes_or_no",
+            WITH_PICTURES | dict(simple_text_to_image=1, text_to_image=1, stories=0.15),
+        ),
+    },
+}
 
+FROZEN = (pretraining.JudgeStage, pretraining.VaeStage, clip_stages.TextStage)
+FROZEN += (pretraining.UnetStage, clip_stages.ClipStage)
 RECIPES = {
-    "judge": pretraining.JudgeStage.recipe,
-    "vae": pretraining.VaeStage.recipe,
-    "decoder": pretraining.VaeDecoderStage.recipe,
-    "text": clip_stages.TextStage.recipe,
-    "unet": pretraining.UnetStage.recipe,
-    "clip": clip_stages.ClipStage.recipe,
-    "sight": clip_stages.SightStage.recipe,
-    "llm": Recipe(steps=4500, batch=32, learning_rate=2e-3, weight_decay=0.02),
-    "stage1-comprehension": Recipe(steps=500, batch=32, learning_rate=2e-3, weight_decay=0.0),
-    "stage1-creation": Recipe(steps=300, batch=48, learning_rate=4e-3, weight_decay=0.0, warmup=20),
-    "stage2": Recipe(steps=2400, batch=64, learning_rate=1e-3, weight_decay=0.0),
-    "stage3": Recipe(steps=6600, batch=64, learning_rate=1e-3, weight_decay=0.0),
+    **{stage.name: stage.recipe for stage in FROZEN},
+    "llm": Recipe(steps=6000, batch=32, learning_rate=2e-3, weight_decay=0.02),
+    "lookup": Recipe(steps=3600, batch=32, learning_rate=1e-3, weight_decay=0.02),
+    "stage1": Recipe(steps=600, batch=48, learning_rate=3e-3, weight_decay=0.0, warmup=20),
+    "stage2": Recipe(steps=2200, batch=64, learning_rate=1e-3, weight_decay=0.0),
+    "stage3": Recipe(steps=5400, batch=64, learning_rate=1e-3, weight_decay=0.0),
 }
 
 
@@ -156,24 +137,14 @@ def build(name: str, folder: Path, seed: int, compiled: bool = False) -> nn.Modu
         return pretraining.JudgeStage()
     if name == "vae":
         return pretraining.VaeStage()
-    if name == "decoder":
-        return pretraining.VaeDecoderStage(earlier("vae", toy.new_vae()).requires_grad_(True))
     if name == "text":
         return clip_stages.TextStage(tokenizer)
-    if name in ("unet", "clip", "sight"):
+    if name in ("unet", "clip"):
         text = earlier("clip_text", toy.new_clip(len(tokenizer))[1])
     if name == "unet":
         return pretraining.UnetStage(earlier("vae", toy.new_vae()), text, tokenizer)
     if name == "clip":
         return clip_stages.ClipStage(text, tokenizer)
-    if name == "sight":
-        vision = toy.new_clip(len(tokenizer))[0]
-        return clip_stages.SightStage(
-            earlier("clip_vision", vision.vision_model),
-            earlier("clip_visual_projection", vision.visual_projection),
-            text,
-            tokenizer,
-        )
     model = assemble(folder, name, NEEDS.get(name, ()))
     if compiled:
         model.llm.compile(dynamic=True)  # lengths differ from batch to batch
@@ -188,160 +159,13 @@ def run(
     progress: bool = True,
     compiled: bool = False,
 ) -> None:
-    """Trains one stage, unless it has finished, and saves its parts and a figure of its losses.
-
-    If a finished stage has no figure, as after a kill while it was drawn, it is drawn now.
+    """Trains one stage, unless it has finished.
 
     Args:
-        name: of the stage.
-        folder: where the parts of earlier stages are, and where everything is saved.
-        seed: of initial weights, batches and noise.
-        steps: None takes the recipe's number.
-        progress: show a progress bar.
+        name, folder, seed, steps, progress: as of `trainer.runs.run_stage`, which also says what
+            is raised.
         compiled: compile the language model first, which takes a minute.
-
-    Raises:
-        TypeError, ValueError: for steps that are not a whole number of at least 1.
-        ValueError: if the stage was trained in this folder with another seed, recipe or number of
-            steps, or on other parts of earlier stages (both); if a part is damaged (names it).
-        FileNotFoundError: if a part of an earlier stage is missing.
-        OSError: if a part cannot be written, before the first step; and as `fit`.
-    """
-    folder, main = as_path(folder), state().is_main_process
-    figure, log_file = folder / f"{name}.png", folder / f"{name}.jsonl"
-    files, built_on = files_of(name, folder), parts_used(name, folder)
-    if is_finished(name, folder, seed, steps):
-        known = all(plan_of_part(path) for path in files.values())
-        note = "" if known else "; with which steps and seed is not known"
-        if main:
-            print(
-                f"{name}: finished before ({', '.join(path.name for path in files.values())}){note}"
-            )
-            if log_file.exists() and not figure.exists():
-                write_figure(partial(losses_figure, log_file, name), figure)
-        return
-    stage = build(name, folder, seed, compiled)
-    for path in files.values() if main else ():
-        check_writable(path)
-    fit(stage, folder, seed, steps, progress=progress, built_on=built_on)
-    if main:
-        metadata = as_metadata(plan_of(RECIPES[name], seed, steps, built_on), name)
-        for part, path in files.items():
-            tensors = stage.parts()[part].state_dict()
-            tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-            save_part(tensors, path, metadata)
-        write_figure(partial(losses_figure, log_file, name), figure)
-    state().wait_for_everyone()
-
-
-def is_finished(name: str, folder: str | Path, seed: int = 0, steps: int | None = None) -> bool:
-    """Whether a stage has left all its parts; arguments as `run`.
-
-    Raises:
-        TypeError, ValueError: as `run`; a checkpoint of another run is refused too.
     """
     folder = as_path(folder)
-    files = files_of(name, folder).values()
-    plan = plan_of(RECIPES[name], seed, steps, parts_used(name, folder))
-    for path in filter(Path.exists, files):
-        refuse_another(path, plan_of_part(path), plan)
-    finished = all(path.exists() for path in files)
-    if not finished:
-        read_checkpoint(folder / f"{name}.checkpoint.pt", plan)
-    return finished
-
-
-def losses_figure(log_file: Path, name: str):
-    """The losses of a stage, as a figure."""
-    from ..plots import plot_losses  # not earlier: with a wrong MPLBACKEND this import fails
-
-    return plot_losses(read_log(log_file), name)
-
-
-def save_part(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Writes a safetensors file atomically."""
-    write_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
-
-
-def ship(folder: str | Path, to: Path = PRETRAINED / "toy") -> None:
-    """Writes the results of all stages into the package, in half precision.
-
-    These are the DreamLLM in the official layout with its plugins as safetensors files; the judge,
-    the toy CLIP's text tower and its visual projection; the parts that intermediate stages left;
-    and `training.json`, a summary of the logs.
-
-    Args:
-        folder: where all stages have finished.
-        to: where everything is written.
-
-    Raises:
-        FileNotFoundError: if a stage has not finished.
-        ValueError: if a stage was trained on other parts than those in the folder, or a log is
-            damaged.
-    """
-    folder, to = as_path(folder), as_path(to)
-    # Everything is read first, so that nothing is written if something is missing.
-    for name in ORDER:
-        for path in filter(Path.exists, files_of(name, folder).values()):
-            refuse_another(path, plan_of_part(path), parts_used(name, folder))
-    others = ("judge", "clip_text", "clip_visual_projection")
-    sources = {part: part_file(folder, part) for part in others}
-    parts = {part: load_file(path) for part, path in sources.items()}
-    training = json.dumps(summary(folder), indent=1) + "\n"
-
-    def write_others(place: Path) -> None:
-        for part, tensors in parts.items():
-            save_part(half(tensors), place / f"{part}.safetensors", metadata_of(sources[part]))
-        ship_stages(folder, place / "stages")
-        (place / "training.json").write_text(training, encoding="utf-8")
-
-    model = assemble(folder).half()
-    write_folder(model, to, ".safetensors", write_others=write_others)
-
-
-def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors in half precision, except those of integers."""
-    return {
-        name: tensor.half() if tensor.is_floating_point() else tensor
-        for name, tensor in tensors.items()
-    }
-
-
-def ship_stages(folder: Path, to: Path) -> None:
-    """Writes the parts that intermediate stages left, in half precision, for `toy_before`."""
-    to.mkdir(parents=True, exist_ok=True)
-    for name in SHIPPED:
-        for part in LEAVES[name]:
-            file = f"{name}.{part}.safetensors"
-            metadata = metadata_of(folder / file)
-            save_part(half(load_file(folder / file)), to / file, metadata)
-
-
-def summary(folder: Path) -> dict:
-    """Steps, batch size, minutes and final losses of every stage, from the logs in a folder.
-
-    The losses are means over the last ten lines of a log.
-
-    Raises:
-        ValueError: for a log that is empty or damaged (names it).
-    """
-    found = {}
-    for name in ORDER:
-        log = read_log(folder / f"{name}.jsonl")
-        batch = RECIPES[name].batch
-        ends = [line["step"] for line in log]
-        steps = [end - before for end, before in zip(ends, [0, *ends])]
-        seconds = sum(count * batch / line["samples_per_second"] for count, line in zip(steps, log))
-        last = log[-10:]
-        losses = {
-            key: round(sum(line[key] for line in last) / len(last), 4)
-            for key in log[0]
-            if key not in ("step", "rate", "samples_per_second")
-        }
-        found[name] = {
-            "steps": ends[-1],
-            "batch": batch,
-            "minutes": round(seconds / 60, 1),
-            "losses": losses,
-        }
-    return found
+    start = partial(build, name, folder, seed, compiled)
+    run_stage(name, folder, start, RECIPES[name], seed, steps, progress)

@@ -11,6 +11,8 @@ from ..model import DreamLLM
 from .files import PACKAGE, data_folder
 
 PRETRAINED = PACKAGE / "pretrained"  # weights that ship with the package
+# Runs of stages I to III from other seeds, on the same frozen parts as the toy.
+OTHER_RUNS = ("toy-1", "toy-2")
 # A tiny checkpoint that the official code wrote, with random weights; with `component_configs`.
 TINY = data_folder("tiny", "tests/fixtures/tiny-a")
 

@@ -7,8 +7,8 @@ import torch
 
 from ..model import DreamLLM
 from .files import as_path
-from .layout import PRETRAINED
-from .parts import assemble
+from .layout import OTHER_RUNS, PRETRAINED
+from .parts import assemble, load_run
 from .quantizing import check_form, quantize_layers, quantizer
 from .reading import DTYPES, read_folder
 from .replacing import finish_replacing, unchanged, was_cut_short
@@ -31,7 +31,8 @@ def load(
     use. All others are converted or moved one by one. In both cases memory holds the weights once.
 
     Args:
-        name: "toy" (in the package), a folder in the official layout, a folder that
+        name: "toy", "toy-1" or "toy-2" (in the package; stages I to III from other seeds, on the
+            same frozen parts), a folder in the official layout, a folder that
             `minidream.train` wrote, or the name of a repository on the Hugging Face hub. A path
             may begin with "~", the home folder.
         device: None takes CUDA if available, else Apple's MPS, else the CPU.
@@ -63,14 +64,20 @@ def load(
     # It fails here, not after minutes of reading.
     quantized = quantizer(quantize, device, dtype) if quantize else None
     component_configs = as_components(component_configs)
-    folder = find(name)
+    folder, is_other_run = find(name), os.fsdecode(name) in OTHER_RUNS
     if dtype == "auto":
         dtype = dtype_of_config(folder / "config.json")
-    elif dtype is None and os.fsdecode(name) == "toy":
+    elif dtype is None and (is_other_run or os.fsdecode(name) == "toy"):
         dtype = torch.float32
     if is_there(folder / "config.json"):
         with unchanged(folder, "config.json"):
-            model = read_folder(folder, device, dtype, component_configs, quantize, quantized)
+            # What another run replaces is quantized afterwards.
+            form = (None, None) if is_other_run else (quantize, quantized)
+            model = read_folder(folder, device, dtype, component_configs, *form)
+        if is_other_run:
+            load_run(model, PRETRAINED / os.fsdecode(name))
+            if quantized:
+                quantize_layers(model.llm, quantized)
     elif component_configs is not None:
         raise ValueError(
             f"{folder} was written by minidream.train, whose models have no component configs; "
@@ -163,7 +170,7 @@ def find(name: str | os.PathLike) -> Path:
         FileNotFoundError: if a folder of that name holds neither a checkpoint nor trained parts.
     """
     text = os.fsdecode(name)
-    folder = PRETRAINED / "toy" if text == "toy" else as_path(name)
+    folder = PRETRAINED / "toy" if text in ("toy", *OTHER_RUNS) else as_path(name)
     if text and folder.is_dir():
         finish_replacing(folder)
         if is_there(folder / "config.json") or list(folder.glob("stage3.*.safetensors")):
@@ -183,9 +190,9 @@ def find(name: str | os.PathLike) -> Path:
                 f"{name!r} is not a folder here, and downloading it from the hub failed: {error}"
             ) from error
     raise ValueError(
-        f'no weights are known as {text!r}. There are: "toy", a folder in the official '
-        "layout, a folder that minidream.train wrote, or the name of a repository on the hub such "
-        f"as {HUB_NAMES[0]!r}"
+        f'no weights are known as {text!r}. There are: "toy", "toy-1", "toy-2", a folder in the '
+        "official layout, a folder that minidream.train wrote, or the name of a repository on the "
+        f"hub such as {HUB_NAMES[0]!r}"
     )
 
 

@@ -20,38 +20,35 @@ from .scanning import map_tensors
 LEAVES = {
     "judge": ("judge",),
     "vae": ("vae",),
-    "decoder": ("vae",),
     "text": ("clip_text",),
     "unet": ("unet",),
     "clip": ("clip_vision", "clip_text", "clip_visual_projection"),
-    "sight": ("clip_vision", "clip_text", "clip_visual_projection"),
     "llm": ("llm",),
-    "stage1-comprehension": ("visual_projector",),
-    "stage1-creation": ("dream_queries", "condition_projector"),
+    "lookup": ("llm",),
+    "stage1": ("visual_projector", "dream_queries", "condition_projector"),
     "stage2": ("llm", "visual_projector", "dream_queries", "condition_projector"),
     "stage3": ("llm", "visual_projector", "dream_queries", "condition_projector"),
 }
 
 ORDER = tuple(LEAVES)
+PAPERS_STAGES = ORDER[-3:]  # I, II and III; those before make what the paper starts from
 
 # The parts that the paper's stages never train.
 FROZEN = ("clip_vision", "vae", "unet")
 
 # The parts that each stage starts from; those that are not named start from nothing.
 NEEDS = {
-    "decoder": ("vae",),
     "unet": ("vae", "clip_text"),
     "clip": ("clip_text",),
-    "sight": LEAVES["clip"],
-    "stage1-comprehension": ("clip_vision", "llm"),
-    "stage1-creation": ("vae", "unet", "llm"),
+    "lookup": ("llm",),
+    "stage1": (*FROZEN, "llm"),
     "stage2": (*FROZEN, *LEAVES["stage2"]),
     "stage3": (*FROZEN, *LEAVES["stage3"]),
 }
 
 # The parts of these stages ship beside the finished toy, so that each of the paper's stages can be
 # run without the stages before it.
-SHIPPED = ("llm", "stage1-comprehension", "stage1-creation", "stage2")
+SHIPPED = ("lookup", "stage1", "stage2")
 
 
 def parts_of(model: DreamLLM) -> dict[str, nn.Module]:
@@ -144,13 +141,28 @@ def assemble(
     return model
 
 
+def load_run(model: DreamLLM, folder: Path) -> None:
+    """Fills the parts of a toy that stages I to III train with those of another run.
+
+    Args:
+        model: the toy, in any dtype and on any device.
+        folder: what `python -m minidream.train ship` wrote for that run.
+    """
+    modules = parts_of(model)
+    for part in LEAVES["stage3"]:
+        trainable = [parameter.requires_grad for parameter in modules[part].parameters()]
+        load_part(folder / f"stage3.{part}.safetensors", modules[part])
+        for parameter, was in zip(modules[part].parameters(), trainable):
+            parameter.requires_grad_(was)
+
+
 def toy_before(name: str) -> DreamLLM:
     """The shipped toy as it was before one of the paper's stages, to continue training from there.
 
     It is in float32, on the CPU, and frozen.
 
     Args:
-        name: "stage1-comprehension", "stage1-creation", "stage2" or "stage3". Parts that this stage
+        name: "stage1", "stage2" or "stage3". Parts that this stage
             trains and no earlier one trained have their initial random weights.
     """
     model = toy.new_model(ToyTokenizer(VOCABULARY))

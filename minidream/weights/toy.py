@@ -27,8 +27,9 @@ from .building import single_precision
 from .layout import PRETRAINED
 from .scanning import map_tensors
 
-IMAGE_SIZE = 32  # image pixels: LATENT_SIZE times the 4 pixels that the VAE puts into a cell
+IMAGE_SIZE = 64  # image pixels: LATENT_SIZE times the 8 pixels that the VAE puts into a cell
 LATENT_SIZE = 8  # latent cells
+LATENT_CHANNELS = 8
 LLM_SIZE = 192  # width of the language model
 CONDITION_SIZE = 96  # width of the states that the U-Net attends to
 VISION_SIZE = 96  # width of the vision tower
@@ -42,26 +43,27 @@ EMBEDDING_STD = 1.0
 # denoising loss has smaller gradients than the language loss (notebook 06 shows by how much). Since
 # Adam scales both by one common magnitude, the smaller ones would have little effect.
 PAINTING_WEIGHT = 40.0
-LATENT_SCALE = 0.545  # 1 / std of the toy VAE's latents, measured like Stable Diffusion's 0.18215
 
 
 @single_precision()
 def new_vae() -> AutoencoderKL:
     """The counterpart of Stable Diffusion's VAE.
 
-    It maps (3, 32, 32) pixels to (4, 8, 8) latents, so that a latent cell is 4x4 pixels.
+    It maps (3, 64, 64) pixels to (8, 8, 8) latents, so that a latent cell is 8x8 pixels, as in
+    Stable Diffusion. Training keeps the latents at unit scale, so there is nothing to multiply
+    them by (Stable Diffusion's have to be multiplied by 0.18215).
     """
-    channels = (24, 48, 96)
+    channels = (12, 24, 64, 96)
     return AutoencoderKL(
         block_out_channels=channels,
-        down_block_types=["DownEncoderBlock2D"] * 3,
-        up_block_types=["UpDecoderBlock2D"] * 3,
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
         layers_per_block=1,
-        norm_num_groups=8,
-        latent_channels=4,
+        norm_num_groups=4,
+        latent_channels=LATENT_CHANNELS,
         mid_block_add_attention=False,
         sample_size=IMAGE_SIZE,
-        scaling_factor=LATENT_SCALE,
+        scaling_factor=1.0,
     )
 
 
@@ -73,8 +75,8 @@ def new_unet() -> UNet2DConditionModel:
     """
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
-        in_channels=6,
-        out_channels=4,
+        in_channels=LATENT_CHANNELS + 2,
+        out_channels=LATENT_CHANNELS,
         block_out_channels=(64, 112),
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
@@ -148,7 +150,7 @@ def new_clip(
 def new_decoder(vae: AutoencoderKL, unet: UNet2DConditionModel) -> Decoder:
     """The decoder, untrained except for the given parts, with the toy's sampling defaults."""
     config = DiffusionConfig(
-        eta=0.0, num_inference_steps=20, guidance_scale=3.0, snr_gamma=5.0, drop_prob=0.1
+        eta=0.0, num_inference_steps=20, guidance_scale=5.0, snr_gamma=5.0, drop_prob=0.1
     )
     projector = ConditionProjector(LLM_SIZE, CONDITION_SIZE)
     return Decoder(vae, unet, new_scheduler(), projector, config)
@@ -168,6 +170,24 @@ def new_llm(vocabulary_size: int) -> LLM:
             max_position_embeddings=512,
         )
     )
+
+
+@single_precision()
+def new_captioner(vocabulary_size: int) -> LLM:
+    """A small language model from which CLIP's vision tower learns; no part of the toy."""
+    captioner = LLM(
+        LLMConfig(
+            vocab_size=vocabulary_size,
+            hidden_size=VISION_SIZE,
+            intermediate_size=2 * VISION_SIZE,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=128,
+        )
+    )
+    captioner.initialize(torch.Generator().manual_seed(torch.initial_seed()), std=0.1)
+    return captioner
 
 
 @single_precision()

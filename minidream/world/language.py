@@ -6,6 +6,7 @@ Captions come in many phrasings, so that the position of a word says nothing abo
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .scenes import (
@@ -34,13 +35,19 @@ RELATIONS_AFTER_WITH = {
 # Every word and punctuation mark of captions, questions, stories and edits, in the order of the
 # token ids.
 VOCABULARY = (
-    ". , : ? a above an answer appears are as background becomes below beneath big black blue but "
-    "by circle color colors colour counting cross cyan day describe disappears for goes gray "
+    ". , : ? a above an and answer appears are as background becomes below beneath big black blue "
+    "but by circle color colors colour counting cross cyan day describe disappears for goes gray "
     "green grows happens how in is it its large larger left little many no nothing now object "
     "objects of on one orange over passes picture pink places purple question red right ring same "
     "shape shrinks size small smaller square star story swap swapped the there they thing things "
     "this time to triangle turns two under up what while white with without yellow yes"
 ).split()
+# Names that mean nothing. Texts for the language model use them in the place of colours, shapes and
+# backgrounds, so that it learns to copy a name that it has just read instead of recalling one.
+INVENTED_NAMES = (
+    "blick dax fep gorp jalo kiv lum mib nuk pim quib rall sib tam tulver vek wug yim zaz zorp"
+).split()
+VOCABULARY += INVENTED_NAMES
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,20 @@ def phrase(text: str, role: tuple | None = None) -> Phrase:
     """Words that all have the same role, or none."""
     words = tuple(text.split())
     return Phrase(words, (role,) * len(words))
+
+
+def with_invented_names(
+    texts: list[str], rng: random.Random, known: Sequence[str] = (*COLOURS, *SHAPES, *BACKGROUNDS)
+) -> list[str]:
+    """The texts with every colour, shape and background under an invented name, the same in all.
+
+    Args:
+        texts: in lower case.
+        rng: draws the names.
+        known: the words to be replaced.
+    """
+    names = dict(zip(known, rng.sample(INVENTED_NAMES, len(known))))
+    return [re.sub(r"[a-z]+", lambda word: names.get(word[0], word[0]), text) for text in texts]
 
 
 def noun_phrase(item: SceneObject, index: int, rng: random.Random | None = None) -> Phrase:
@@ -141,6 +162,19 @@ def describe(
     if rng and rng.random() < 0.25:
         return ending + phrase(",") + body
     return body + ending
+
+
+def description(scene: Scene, background: bool = True) -> str:
+    """The plainest caption of a scene, always in the same words, with the leading object first.
+
+    If either object could be named first, the first word of an answer would be random, and no word
+    of it would show whether the model knows the positions.
+
+    Args:
+        scene: what to describe.
+        background: whether to name the background.
+    """
+    return describe(scene.leading_first, background=background).text
 
 
 def _join(first: Phrase, second: Phrase, relation: str, rng: random.Random | None) -> Phrase:

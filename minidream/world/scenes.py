@@ -107,6 +107,12 @@ class Scene:
         return self.relation if index == 0 or self.relation is None else OPPOSITE[self.relation]
 
     @property
+    def leading_first(self) -> "Scene":
+        """The same scene with the left or the upper object as its first."""
+        turned = self.relation in ("right of", "below")
+        return replace(self, objects=self.objects[::-1]) if turned else self
+
+    @property
     def facts(self) -> tuple:
         """(background, relation, appearances).
 

@@ -25,6 +25,7 @@ from .scenes import (
 )
 
 EDITS = ("recolour", "resize", "reshape", "appear", "vanish", "swap", "exchange", "background")
+NAMING = ("recolour", "resize", "reshape", "vanish")  # those that name one of two objects
 FILLERS = ("time passes.", "nothing happens for a while.", "the day goes by.")
 
 
@@ -56,13 +57,17 @@ def _with_object(scene: Scene, index: int, new: SceneObject) -> Scene:
     return replace(scene, objects=tuple(objects))
 
 
-def edit_of(scene: Scene, kind: str, rng: random.Random) -> tuple[Scene, str, str] | None:
+def edit_of(
+    scene: Scene, kind: str, rng: random.Random, by_colour: float = 0.0
+) -> tuple[Scene, str, str] | None:
     """One change of a scene.
 
     Args:
         scene: the scene before the change.
         kind: one of `EDITS`.
         rng: samples the object that changes and its new attribute.
+        by_colour: the share of objects that are called by colour and shape where the shape alone
+            would do, "the red circle".
 
     Returns:
         The scene after the change, a sentence that tells the change ("the circle turns green."),
@@ -71,6 +76,8 @@ def edit_of(scene: Scene, kind: str, rng: random.Random) -> tuple[Scene, str, st
     """
     index = rng.randrange(len(scene.objects))
     item, name = scene.objects[index], referring_expression(scene, index)
+    if rng.random() < by_colour:
+        name = f"{item.colour} {item.shape}"
     alone = len(scene.objects) == 1
     subject = "" if alone else f"the {name} is "
     if kind == "recolour":
@@ -128,12 +135,40 @@ def sample_edit_of(
 ) -> tuple[Scene, str, str]:
     """A random edit whose result is held out or not, and has `count` objects (None: any number)."""
     while True:
-        edit = edit_of(scene, rng.choice(EDITS), rng)
+        edit = edit_of(scene, rng.choice(EDITS), rng, by_colour=0.25)
         if edit is None:
             continue
         after, _, _ = edit
         if is_held_out(after) == held_out and count in (None, len(after.objects)):
             return edit
+
+
+def sample_named_edit_of(
+    scene: Scene, rng: random.Random, by_colour: float = 0.5
+) -> tuple[Scene, str, str]:
+    """A random edit, as `edit_of`, that names one of two objects and whose result is not held out.
+
+    To replace a colour where it is written is easy; from there, a model learns to find the colour
+    of an object that is called by its shape.
+
+    Args:
+        scene: of two objects.
+        rng: the source of randomness.
+        by_colour: as in `edit_of`.
+    """
+    while True:
+        edit = edit_of(scene, rng.choice(NAMING), rng, by_colour)
+        if edit and not is_held_out(edit[0]):
+            return edit
+
+
+def near_twin(scene: Scene, rng: random.Random) -> Scene:
+    """A scene that is one edit away, has as many objects, and is not held out."""
+    kinds = ("recolour", "resize", "reshape", "swap", "background", "exchange")
+    while True:
+        edit = edit_of(scene, rng.choice(kinds), rng)
+        if edit and not is_held_out(edit[0]):
+            return edit[0]
 
 
 def sample_story(
@@ -183,6 +218,13 @@ def sample_edit(rng: random.Random, held_out: bool = False, count: int | None = 
     """
     scene = sample_scene(rng, count=count or rng.choice((1, 2)))
     after, _, instruction = sample_edit_of(scene, rng, held_out, count)
+    return Story((scene, instruction, after), given=(0,))
+
+
+def sample_named_edit(rng: random.Random) -> Story:
+    """As `sample_edit`, of two objects, of which the instruction names one."""
+    scene = sample_scene(rng, count=2)
+    after, _, instruction = sample_named_edit_of(scene, rng)
     return Story((scene, instruction, after), given=(0,))
 
 

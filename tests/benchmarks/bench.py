@@ -190,7 +190,8 @@ def picture_recording_cost() -> Pair:
 def denoising() -> Pair:
     """20 guided steps and decoding of four pictures, on the networks of diffusers' pipeline."""
     model = toy.new_model(ToyTokenizer(VOCABULARY)).eval()
-    unet_config = dict(model.decoder.unet.config) | {"in_channels": 4}
+    channels = model.decoder.latent_shape[0]  # and no sines of positions, unlike the toy
+    unet_config = dict(model.decoder.unet.config) | {"in_channels": channels}
     unet = UNet2DConditionModel.from_config(unet_config).eval()
     vae, config = model.decoder.vae, model.decoder.config
     decoder_class, projector = type(model.decoder), ConditionProjector(4, 4)

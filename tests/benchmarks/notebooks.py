@@ -29,7 +29,7 @@ from minidream.studies.tables import markdown_table
 from minidream.weights.files import as_path, write_atomically
 
 HOUSE = Path(__file__).parents[2]
-NOTEBOOKS = sorted((HOUSE / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = sorted((HOUSE / "notebooks").glob("[0-9][0-9]*_*.ipynb"))
 TIMES = HOUSE / "notebooks" / "results" / "times.json"
 THUMBNAILS = HOUSE / "notebooks" / "results" / "thumbnails"
 WIDTH, HEIGHT = 240, 150  # image pixels of a thumbnail at most
@@ -55,7 +55,7 @@ def measure(threads: int, numbers: list[str], busy: bool) -> dict:
         before = json.loads(TIMES.read_bytes())
         seconds, threads = before["seconds"], before["threads"]
     now = of_processor if busy else time.perf_counter
-    for path in [path for path in NOTEBOOKS if not numbers or path.stem[:2] in numbers]:
+    for path in [path for path in NOTEBOOKS if not numbers or path.stem.split("_")[0] in numbers]:
         for budget in ("cpu", "ci"):
             os.environ["MINIDREAM_BUDGET"] = budget
             start = now()
@@ -125,7 +125,7 @@ def shrink(path: Path) -> None:
 def question(path: Path) -> str:
     """The question in a notebook's title: "# 02 · How does it work?" asks "How does it work?"."""
     first = "".join(json.loads(path.read_bytes())["cells"][0]["source"])
-    return re.match(r"# \d\d · (.+)", first)[1]
+    return re.match(r"# \d\db? · (.+)", first)[1]
 
 
 def links(url: str | None, path: Path) -> str:
@@ -151,7 +151,7 @@ def table() -> str:
         lasts = f"{seconds[path.stem]['cpu']} s" if path.stem in seconds else ""
         source, asked = f"notebooks/results/thumbnails/{path.stem}.png", question(path)
         image = f'<img src="{source}" width="{WIDTH // 2}" alt="{asked}">'
-        link = f"[{path.stem[:2]}](notebooks/{path.name})"
+        link = f"[{path.stem.split('_')[0]}](notebooks/{path.name})"
         rows.append([link, f"{asked} {links(url, path)}".rstrip(), lasts, image])
     header = [None, "question", "two CPU cores", None]
     return markdown_table(header, rows, ["left", "left", "right", "left"]) + "\n"

@@ -22,8 +22,9 @@ import torch
 from safetensors.torch import load_file
 
 from minidream import plots  # noqa: F401  (so that a fork need not import it)
-from minidream.train import clip_stages, plans, stages
-from minidream.train.loop import fit
+from minidream.train import clip_stages, stages
+from minidream.trainer import plans, runs
+from minidream.trainer.loop import fit
 from minidream.weights import parts
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -163,7 +164,7 @@ def test_a_stage_that_is_killed_between_its_parts_loses_none(tmp_path, monkeypat
     text = clip_stages.TextStage.recipe
     monkeypatch.setitem(stages.RECIPES, "text", replace(text, batch=2))
     monkeypatch.setattr(clip_stages.TextStage, "recipe", replace(text, batch=2))
-    save_part = stages.save_part
+    save_part = runs.save_part
 
     def slowly(*arguments) -> None:
         """Most of the run's time is spent between its parts."""
@@ -174,7 +175,7 @@ def test_a_stage_that_is_killed_between_its_parts_loses_none(tmp_path, monkeypat
         os.waitpid(start(lambda: stages.run("text", tmp_path, steps=1, progress=False)), 0)[1] == 0
     )
     text_part = (tmp_path / "text.clip_text.safetensors").read_bytes()
-    monkeypatch.setattr(stages, "save_part", slowly)
+    monkeypatch.setattr(runs, "save_part", slowly)
 
     def make(folder: Path) -> None:
         stages.run("clip", folder, steps=20, progress=False)

@@ -20,11 +20,13 @@ FILES = {
     "05": "dream_queries",
     "06": "interleaved",
     "07": "instructions",
+    "07b": "one_file",
     "08": "synergy",
     "09": "where_queries_look",
     "10": "what_queries_do",
     "11": "full_weights",
     "12": "families",
+    "13": "growing",
 }
 
 

@@ -1,4 +1,4 @@
-"""The exercises of notebook 06: the language loss, labels, and the loop that writes and paints."""
+"""The exercises of notebook 06: labels, the language loss, and a step of the loop."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,64 @@ TOKENIZER = ToyTokenizer(VOCABULARY)
 SPECIAL = TOKENIZER.special
 
 # --------------------------------------------------------------------------------------------------
-# 06.1: the language loss
+# 06.1: the labels of a story
+
+
+def labels_of(ids: list[int], special: SpecialTokens) -> list[int]:
+    """The label of each position of a story: the id where it is learned, else -100.
+
+    Words, `<dream_start>` and `</s>` are learned: what the model has to decide. All else follows.
+    (`minidream.documents.lay_out` gives ids and labels together.)
+    """
+    return [IGNORED if token in special.never_sampled else token for token in ids]
+
+
+def picture(queries: int, patches: int) -> list[int]:
+    """The ids of a picture that is painted and then read."""
+    painted = [SPECIAL.dream_start] + [SPECIAL.im_patch] * queries + [SPECIAL.dream_end]
+    return painted + [SPECIAL.im_start] + [SPECIAL.im_patch] * patches + [SPECIAL.im_end]
+
+
+def story(words: list[str], queries: int, patches: int) -> list[int]:
+    """The ids of a story in which a picture follows each piece of text but the last."""
+    ids, last = [SPECIAL.bos], len(words) - 1
+    for index, text in enumerate(words):
+        ids += TOKENIZER.encode(text)
+        if index < last:
+            ids += picture(queries, patches)
+    return [*ids, SPECIAL.eos]
+
+
+def stories() -> list[tuple]:
+    """Ids of stories with one picture, with two, and with none."""
+    return [
+        (story(["a red star.", "the star turns green."], 3, 4), SPECIAL),
+        (story(["a small ring.", "it turns blue.", ""], 2, 9), SPECIAL),
+        (story(["a star."], 2, 4), SPECIAL),
+    ]
+
+
+def labels_without(*tokens: int):
+    """A function that gives some tokens no label."""
+
+    def labels(ids, special):
+        return [IGNORED if label in tokens else label for label in labels_of(ids, special)]
+
+    return labels
+
+
+def labels_also_of(*tokens: int):
+    """A function that gives more tokens a label."""
+
+    def labels(ids, special):
+        pairs = zip(ids, labels_of(ids, special))
+        return [token if token in tokens else label for token, label in pairs]
+
+    return labels
+
+
+# --------------------------------------------------------------------------------------------------
+# 06.2: the language loss
 
 
 def language_loss(log_likelihood: Tensor, labels: Tensor) -> Tensor:
@@ -65,95 +122,7 @@ def of_rows(log_likelihood: Tensor, labels: Tensor) -> Tensor:
 
 
 # --------------------------------------------------------------------------------------------------
-# 06.2: what a chosen token adds
-
-
-def turn(token: int, special: SpecialTokens, queries: int, patches: int) -> list[int]:
-    """The ids that a sequence gets after the model has chosen a token; [] ends the story.
-
-    It is the body of the loop in `minidream.generate.write`.
-    """
-    if token == special.eos:
-        return []
-    if token != special.dream_start:
-        return [token]
-    painted = [special.dream_start] + [special.im_patch] * queries + [special.dream_end]
-    return painted + [special.im_start] + [special.im_patch] * patches + [special.im_end]
-
-
-def chosen_tokens() -> list[tuple]:
-    """Words, `<dream_start>` and `</s>`, with different sizes."""
-    star, red = TOKENIZER.encode("star red")
-    tokens = [SPECIAL.dream_start, star, SPECIAL.dream_start, SPECIAL.eos, red]
-    sizes = [(2, 4), (2, 4), (16, 64), (3, 9), (1, 1)]
-    return [(token, SPECIAL, *size) for token, size in zip(tokens, sizes)]
-
-
-def start_everywhere(token: int, special: SpecialTokens, *sizes: int) -> list[int]:
-    """`<dream_start>` as placeholder."""
-    ids = turn(token, special, *sizes)
-    return [special.dream_start if each == special.im_patch else each for each in ids]
-
-
-def read_first(token: int, special: SpecialTokens, queries: int, patches: int) -> list[int]:
-    """The picture is read before it is painted."""
-    ids = turn(token, special, queries, patches)
-    return ids[queries + 2 :] + ids[: queries + 2] if token == special.dream_start else ids
-
-
-# --------------------------------------------------------------------------------------------------
-# 06.3: the labels of a story
-
-
-def labels_of(ids: list[int], special: SpecialTokens) -> list[int]:
-    """The label of each position of a story: the id where it is learned, else -100.
-
-    Words, `<dream_start>` and `</s>` are learned: what the model has to decide. All else follows.
-    (`minidream.documents.lay_out` gives ids and labels together.)
-    """
-    return [IGNORED if token in special.never_sampled else token for token in ids]
-
-
-def story(words: list[str], queries: int, patches: int) -> list[int]:
-    """The ids of a story in which a picture follows each piece of text but the last."""
-    ids, last = [SPECIAL.bos], len(words) - 1
-    for index, text in enumerate(words):
-        ids += TOKENIZER.encode(text)
-        if index < last:
-            ids += turn(SPECIAL.dream_start, SPECIAL, queries, patches)
-    return [*ids, SPECIAL.eos]
-
-
-def stories() -> list[tuple]:
-    """Ids of stories with one picture, with two, and with none."""
-    return [
-        (story(["a red star.", "the star turns green."], 3, 4), SPECIAL),
-        (story(["a small ring.", "it turns blue.", ""], 2, 9), SPECIAL),
-        (story(["a star."], 2, 4), SPECIAL),
-    ]
-
-
-def labels_without(*tokens: int):
-    """A function that gives some tokens no label."""
-
-    def labels(ids, special):
-        return [IGNORED if label in tokens else label for label in labels_of(ids, special)]
-
-    return labels
-
-
-def labels_also_of(*tokens: int):
-    """A function that gives more tokens a label."""
-
-    def labels(ids, special):
-        pairs = zip(ids, labels_of(ids, special))
-        return [token if token in tokens else label for token, label in pairs]
-
-    return labels
-
-
-# --------------------------------------------------------------------------------------------------
-# 06.4: one decision of the loop
+# 06.3: one decision of the loop
 
 
 def next_token(
@@ -229,45 +198,6 @@ def painted_only(logits: Tensor, ids: list[int], special: SpecialTokens, queries
 
 EXERCISES = {
     "06.1": Exercise(
-        language_loss,
-        scored_rows,
-        {
-            "the token at a position is predicted at the one before it: shift by one.": unshifted,
-            "shifted the wrong way: a position predicts what comes after it, not before.": (
-                shifted_back
-            ),
-            "divide by the number of labels, not by that of all positions.": of_positions,
-            "one mean over all labels of the batch, not a mean of the rows' means: each token "
-            "counts the same.": of_rows,
-        },
-        "`labels[:, 1:]` belongs to `log_likelihood[:, :-1]`. A mask of the places that are not "
-        "-100 picks from both.",
-    ),
-    "06.2": Exercise(
-        turn,
-        chosen_tokens,
-        {
-            "the picture must be read, too: its patches follow, between their markers.": (
-                lambda token, special, queries, patches: turn(token, special, queries, patches)[
-                    : queries + 2
-                ]
-            ),
-            "what the model chose is part of the sequence, also <dream_start>.": (
-                lambda *case: turn(*case)[1:]
-            ),
-            "</s> ends the story: nothing is fed back.": (
-                lambda token, *rest: turn(token, *rest) or [token]
-            ),
-            "queries and patches have no token of their own: <im_patch> keeps their places.": (
-                start_everywhere
-            ),
-            "a picture is painted before it is read; else the queries could see it.": read_first,
-        },
-        "Three cases: `</s>`, `<dream_start>`, a word. The second is `paint_it + read_it` of the "
-        "small story above.",
-        tokenizer=TOKENIZER,
-    ),
-    "06.3": Exercise(
         labels_of,
         stories,
         {
@@ -294,7 +224,22 @@ EXERCISES = {
         "Ask of each token: does the model decide it? `special` has the ids of all markers.",
         tokenizer=TOKENIZER,
     ),
-    "06.4": Exercise(
+    "06.2": Exercise(
+        language_loss,
+        scored_rows,
+        {
+            "the token at a position is predicted at the one before it: shift by one.": unshifted,
+            "shifted the wrong way: a position predicts what comes after it, not before.": (
+                shifted_back
+            ),
+            "divide by the number of labels, not by that of all positions.": of_positions,
+            "one mean over all labels of the batch, not a mean of the rows' means: each token "
+            "counts the same.": of_rows,
+        },
+        "`labels[:, 1:]` belongs to `log_likelihood[:, :-1]`. A mask of the places that are not "
+        "-100 picks from both.",
+    ),
+    "06.3": Exercise(
         next_token,
         interrupted_stories,
         {

@@ -1,8 +1,10 @@
-"""The exercises of notebook 02: attention weights, rotary positions, and the size of a cache."""
+"""The exercises of notebook 02: attention weights, rotary positions, a cache, and the loss."""
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
+from ...documents import IGNORED
 from ..exercises import Exercise
 
 # --------------------------------------------------------------------------------------------------
@@ -79,6 +81,85 @@ def cache_size(layers: int, heads: int, shared_heads: int, head_dim: int, tokens
     return 2 * layers * keys
 
 
+# --------------------------------------------------------------------------------------------------
+# 02.4: the language loss
+
+
+def language_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean surprise at the tokens that have a label; `DreamLLM.loss_of_layouts` has it, too.
+
+    Args:
+        logits: of the next token, shape (batch, tokens, vocabulary).
+        labels: shape (batch, tokens): the id of the token at each position, or IGNORED.
+
+    Returns:
+        A single number, in nats.
+    """
+    following = labels[:, 1:]  # what position 0 predicts is the label of position 1
+    learned = following != IGNORED
+    log_likelihood = logits[:, :-1].log_softmax(dim=-1)[learned]
+    chosen = rearrange(following[learned], "tokens -> tokens 1")
+    return -log_likelihood.gather(1, chosen).mean()
+
+
+def padded_batches() -> list[tuple]:
+    """Logits and labels of texts of different lengths; some of their words are not learned."""
+    draw, cases = torch.Generator().manual_seed(3), []
+    for lengths, words in (((5, 3), 7), ((2, 6, 4), 5)):
+        shape = len(lengths), max(lengths)
+        labels = torch.randint(words, shape, generator=draw)
+        for row, length in enumerate(lengths):
+            labels[row, length:] = IGNORED
+        labels[0, 0] = IGNORED
+        cases.append((2 * torch.randn(*shape, words, generator=draw), labels))
+    return cases
+
+
+def surprise_at(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The surprise of each position at its own label, 0 if it has none; and which have one."""
+    learned = labels != IGNORED
+    ids = rearrange(labels.clamp(min=0), "batch tokens -> batch tokens 1")
+    chosen = -logits.log_softmax(dim=-1).gather(2, ids)
+    return rearrange(chosen, "batch tokens 1 -> batch tokens") * learned, learned
+
+
+def not_shifted(logits: Tensor, labels: Tensor) -> Tensor:
+    """Every position is compared with its own token."""
+    surprise, learned = surprise_at(logits, labels)
+    return surprise.sum() / learned.sum()
+
+
+def shifted_backwards(logits: Tensor, labels: Tensor) -> Tensor:
+    """Every position is compared with the token before it."""
+    return not_shifted(logits[:, 1:], labels[:, :-1])
+
+
+def mean_of_all_positions(logits: Tensor, labels: Tensor) -> Tensor:
+    """Positions without a label count as if nothing had been lost there."""
+    surprise, _ = surprise_at(logits[:, :-1], labels[:, 1:])
+    return surprise.mean()
+
+
+def mean_of_texts(logits: Tensor, labels: Tensor) -> Tensor:
+    """First the mean of each text, then the mean of these."""
+    surprise, learned = surprise_at(logits[:, :-1], labels[:, 1:])
+    return (surprise.sum(dim=1) / learned.sum(dim=1)).mean()
+
+
+def mean_of_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logarithm of the mean probability, not the mean of the logarithms."""
+    surprise, learned = surprise_at(logits[:, :-1], labels[:, 1:])
+    return -(-surprise[learned]).exp().mean().log()
+
+
+def without_log_softmax(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits themselves are averaged."""
+    following = labels[:, 1:]
+    learned = following != IGNORED
+    chosen = rearrange(following[learned], "tokens -> tokens 1")
+    return -logits[:, :-1][learned].gather(1, chosen).mean()
+
+
 EXERCISES = {
     "02.1": Exercise(
         attention_weights,
@@ -127,5 +208,29 @@ EXERCISES = {
             "every layer keeps its own.": lambda layers, *rest: cache_size(1, *rest),
         },
         "The shape of the keys of one layer is above the exercise; the values have the same.",
+    ),
+    "02.4": Exercise(
+        language_loss,
+        padded_batches,
+        {
+            "every position is compared with its own token: it predicts the one after it, so drop "
+            "the last position of the logits and the first of the labels.": not_shifted,
+            "every position is compared with the token before it: it predicts the one after it.": (
+                shifted_backwards
+            ),
+            "positions without a label count as 0: take the mean over those with a label alone.": (
+                mean_of_all_positions
+            ),
+            "that is the mean over texts of their means: every token of the batch should count "
+            "alike.": mean_of_texts,
+            "take the logarithm of every probability first, and then the mean.": (
+                mean_of_probabilities
+            ),
+            "the logits are no logarithms of probabilities yet: log_softmax is missing.": (
+                without_log_softmax
+            ),
+        },
+        "Drop the last position of the logits and the first of the labels. Then `log_softmax` over "
+        "the vocabulary, and pick one entry at each position whose label is not −100.",
     ),
 }

@@ -1,4 +1,4 @@
-"""The exercises of notebook 03: patches, a vision encoder, and CLIP's loss."""
+"""The exercises of notebook 03: patches, CLIP's loss, and a vision encoder."""
 
 import torch
 from einops import rearrange
@@ -50,50 +50,7 @@ def unfolded_as(inside: str, outside: str = "(rows columns)"):
 
 
 # --------------------------------------------------------------------------------------------------
-# 03.2: the vision encoder
-
-
-def encode_pictures(encoder: VisionEncoder, pictures: Tensor) -> Tensor:
-    """Pixels (batch, 3, height, width) to inputs of the language model, (batch, patches, llm_dim).
-
-    `VisionEncoder.forward` does the same.
-    """
-    states = encoder.tower(pixel_values=pictures, output_hidden_states=True).hidden_states
-    return encoder.projector(states[encoder.select_layer][:, 1:])
-
-
-def encoders_and_pictures() -> list[tuple]:
-    """Encoders with one small random tower that read different layers, and pictures for each."""
-    from transformers import CLIPVisionConfig, CLIPVisionModel
-
-    config = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        image_size=32,
-        patch_size=8,
-    )
-    with torch.random.fork_rng(devices=[]):  # the notebook's random numbers stay as they were
-        torch.manual_seed(0)
-        tower = CLIPVisionModel(config).eval()
-        encoders = [VisionEncoder(tower, 5, select_layer=layer) for layer in (-2, -3)]
-        pictures = torch.rand(2, 2, 3, 32, 32)
-    return [(encoder.requires_grad_(False), each) for encoder, each in zip(encoders, pictures)]
-
-
-def states_of(encoder: VisionEncoder, pictures: Tensor):
-    """All that the tower gives."""
-    return encoder.tower(pixel_values=pictures, output_hidden_states=True)
-
-
-def chosen_by(encoder: VisionEncoder, pictures: Tensor) -> Tensor:
-    """The layer that the encoder reads, with the class token."""
-    return states_of(encoder, pictures).hidden_states[encoder.select_layer]
-
-
-# --------------------------------------------------------------------------------------------------
-# 03.3: the contrastive loss
+# 03.2: the contrastive loss
 
 
 def contrastive_loss(pictures: Tensor, captions: Tensor, scale: float) -> Tensor:
@@ -143,6 +100,49 @@ def normalized_over_batch(pictures: Tensor, captions: Tensor, scale: float) -> T
     return unnormalized(F.normalize(pictures, dim=0), F.normalize(captions, dim=0), scale)
 
 
+# --------------------------------------------------------------------------------------------------
+# 03.3: the vision encoder
+
+
+def encode_pictures(encoder: VisionEncoder, pictures: Tensor) -> Tensor:
+    """Pixels (batch, 3, height, width) to inputs of the language model, (batch, patches, llm_dim).
+
+    `VisionEncoder.forward` does the same.
+    """
+    states = encoder.tower(pixel_values=pictures, output_hidden_states=True).hidden_states
+    return encoder.projector(states[encoder.select_layer][:, 1:])
+
+
+def encoders_and_pictures() -> list[tuple]:
+    """Encoders with one small random tower that read different layers, and pictures for each."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8,
+    )
+    with torch.random.fork_rng(devices=[]):  # the notebook's random numbers stay as they were
+        torch.manual_seed(0)
+        tower = CLIPVisionModel(config).eval()
+        encoders = [VisionEncoder(tower, 5, select_layer=layer) for layer in (-2, -3)]
+        pictures = torch.rand(2, 2, 3, 32, 32)
+    return [(encoder.requires_grad_(False), each) for encoder, each in zip(encoders, pictures)]
+
+
+def states_of(encoder: VisionEncoder, pictures: Tensor):
+    """All that the tower gives."""
+    return encoder.tower(pixel_values=pictures, output_hidden_states=True)
+
+
+def chosen_by(encoder: VisionEncoder, pictures: Tensor) -> Tensor:
+    """The layer that the encoder reads, with the class token."""
+    return states_of(encoder, pictures).hidden_states[encoder.select_layer]
+
+
 EXERCISES = {
     "03.1": Exercise(
         picture_of_patches,
@@ -159,6 +159,35 @@ EXERCISES = {
         axes="batch rgb height width",
     ),
     "03.2": Exercise(
+        contrastive_loss,
+        embeddings,
+        {
+            "both directions count: captions also choose among pictures.": of_pictures,
+            "both directions count: pictures also choose among captions.": (
+                lambda pictures, captions, scale: of_pictures(captions, pictures, scale)
+            ),
+            "similarities are cosines: give both embeddings length 1 first.": unnormalized,
+            "each embedding gets length 1: normalize along its own numbers, not along the batch.": (
+                normalized_over_batch
+            ),
+            "the similarities are multiplied by the scale, not divided by it.": (
+                lambda pictures, captions, scale: contrastive_loss(pictures, captions, 1 / scale)
+            ),
+            "the similarities are not multiplied by the scale.": (
+                lambda pictures, captions, scale: contrastive_loss(pictures, captions, 1.0)
+            ),
+            "an own caption that is similar is not enough: it has to be more similar than the "
+            "others, so cross entropy is taken over the row.": (
+                lambda pictures, captions, scale: (
+                    -scale * cosines(pictures, captions).diagonal().mean()
+                )
+            ),
+        },
+        "Normalize both, multiply them to a square table of scores, and take "
+        "`torch.nn.functional.cross_entropy` of the table and of its transpose. The right caption "
+        "of picture i is number i.",
+    ),
+    "03.3": Exercise(
         encode_pictures,
         encoders_and_pictures,
         {
@@ -187,34 +216,5 @@ EXERCISES = {
         "`output_hidden_states=True` gives a tuple, from which `encoder.select_layer` picks. "
         "Position 0 is the class token.",
         axes="batch patches llm_dim",
-    ),
-    "03.3": Exercise(
-        contrastive_loss,
-        embeddings,
-        {
-            "both directions count: captions also choose among pictures.": of_pictures,
-            "both directions count: pictures also choose among captions.": (
-                lambda pictures, captions, scale: of_pictures(captions, pictures, scale)
-            ),
-            "similarities are cosines: give both embeddings length 1 first.": unnormalized,
-            "each embedding gets length 1: normalize along its own numbers, not along the batch.": (
-                normalized_over_batch
-            ),
-            "the similarities are multiplied by the scale, not divided by it.": (
-                lambda pictures, captions, scale: contrastive_loss(pictures, captions, 1 / scale)
-            ),
-            "the similarities are not multiplied by the scale.": (
-                lambda pictures, captions, scale: contrastive_loss(pictures, captions, 1.0)
-            ),
-            "an own caption that is similar is not enough: it has to be more similar than the "
-            "others, so cross entropy is taken over the row.": (
-                lambda pictures, captions, scale: (
-                    -scale * cosines(pictures, captions).diagonal().mean()
-                )
-            ),
-        },
-        "Normalize both, multiply them to a square table of scores, and take "
-        "`torch.nn.functional.cross_entropy` of the table and of its transpose. The right caption "
-        "of picture i is number i.",
     ),
 }

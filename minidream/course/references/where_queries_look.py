@@ -1,4 +1,4 @@
-"""The exercises of notebook 09: two hops, the pointing game, and how similar maps are."""
+"""The exercises of notebook 09: two hops, the pointing game, and a control for a map."""
 
 import torch
 from torch import Tensor
@@ -48,28 +48,52 @@ def most_mass(map_: Tensor, masks: Tensor) -> int | None:
 
 
 # --------------------------------------------------------------------------------------------------
-# 09.3: the overlap of maps
+# 09.3: the control of a map
 
 
-def overlap(maps: Tensor) -> Tensor:
-    """The mean absolute correlation of two of some maps, (queries, height, width), in [0, 1].
+def control_maps(maps: Tensor, kinds: list[str]) -> Tensor:
+    """For each map, the mean map of all *other* prompts' words of the same kind.
 
-    `minidream.probe.overlap` does the same for several pictures.
+    It knows that this is a colour, say, and nothing of this prompt.
+
+    Args:
+        maps: of one word in each of several prompts, shape (prompts, height, width).
+        kinds: "colour", "shape", ... of each of these words. Every kind occurs at least twice.
     """
-    table, count = torch.corrcoef(maps.flatten(1)).abs(), len(maps)
-    return (table.sum() - count) / (count**2 - count)
+    controls = []
+    for index, kind in enumerate(kinds):
+        others = [at for at, other in enumerate(kinds) if other == kind and at != index]
+        controls.append(maps[others].mean(dim=0))
+    return torch.stack(controls)
 
 
-def several_maps() -> list[tuple]:
-    """Two maps, three and six."""
+def maps_of_kinds() -> list[tuple]:
+    """Maps of words of two and of three kinds."""
     draw = torch.Generator().manual_seed(4)
-    return [(torch.rand(queries, 3, 5, generator=draw),) for queries in (2, 3, 6)]
+    kinds = ("colour shape colour colour shape", "size colour size shape shape colour")
+    return [
+        (torch.rand(len(words.split()), 3, 4, generator=draw), words.split()) for words in kinds
+    ]
 
 
-def signed_overlap(maps: Tensor) -> Tensor:
-    """Opposites count as different."""
-    table, count = torch.corrcoef(maps.flatten(1)), len(maps)
-    return (table.sum() - count) / (count**2 - count)
+def with_its_own(maps: Tensor, kinds: list[str]) -> Tensor:
+    """The mean over all maps of the kind, with the prompt's own."""
+    same = [[at for at, other in enumerate(kinds) if other == kind] for kind in kinds]
+    return torch.stack([maps[indices].mean(dim=0) for indices in same])
+
+
+def of_any_kind(maps: Tensor, kinds: list[str]) -> Tensor:
+    """The mean of all other maps, of whatever kind."""
+    return (maps.sum(dim=0) - maps) / (len(maps) - 1)
+
+
+def next_prompt(maps: Tensor, kinds: list[str]) -> Tensor:
+    """The map of the next word of the same kind: one, not their mean."""
+    following = []
+    for index, kind in enumerate(kinds):
+        order = [*range(index + 1, len(kinds)), *range(index)]
+        following.append(next(at for at in order if kinds[at] == kind))
+    return maps[following]
 
 
 EXERCISES = {
@@ -98,14 +122,20 @@ EXERCISES = {
         "`map_.argmax()` counts cells row by row, and so does `masks.flatten(1)`.",
     ),
     "09.3": Exercise(
-        overlap,
-        several_maps,
+        control_maps,
+        maps_of_kinds,
         {
-            "a map is always like itself: leave the diagonal out.": (
-                lambda maps: torch.corrcoef(maps.flatten(1)).abs().mean()
+            "a control must know nothing of the prompt that it is compared with: leave out the "
+            "map itself.": with_its_own,
+            "this takes words of every kind; a stronger control knows the kind of the word.": (
+                of_any_kind
             ),
-            "two maps can be alike by being opposites: take absolute values.": signed_overlap,
+            "that is the map of one other prompt; take the mean over all others of this kind.": (
+                next_prompt
+            ),
         },
-        "`torch.corrcoef(maps.flatten(1))` is the table of all correlations; its diagonal is 1.",
+        "For each word, collect the indices of the other words with the same kind, and take "
+        "`maps[indices].mean(dim=0)`.",
+        axes="prompts height width",
     ),
 }

@@ -120,12 +120,32 @@ def joined_losses(
 ) -> Losses:
     """`DreamLLM.loss_of_layouts`, weighted by this process's share of the tokens and pictures."""
     losses = model.loss_of_layouts(layouts, documents, generator, *features)
+    return weighted_losses(model, losses, layouts)
+
+
+def weighted_losses(model: DreamLLM, losses: Losses, layouts: list[Layout]) -> Losses:
+    """Losses of `DreamLLM.loss_of_layouts`, weighted by this process's share of their targets.
+
+    Args:
+        model: whose losses.
+        losses: of this process's documents.
+        layouts: of these documents.
+    """
     if state().num_processes == 1:
         return losses
     tokens = sum(label != IGNORED for layout in layouts for label in layout.labels[1:])
     pictures = sum(len(layout.queries) for layout in layouts)
     of_language, of_diffusion = joined_weights(tokens, pictures)
     return model.config.losses(losses.language * of_language, losses.diffusion * of_diffusion)
+
+
+def agreed(decision: bool) -> bool:
+    """The decision of the first process, on all of them: their clocks differ."""
+    if state().num_processes == 1:
+        return decision
+    number = torch.tensor([int(decision)], device=state().device)
+    torch.distributed.broadcast(number, src=0)
+    return bool(number.item())
 
 
 def averaged(losses: dict[str, Tensor]) -> dict[str, float]:

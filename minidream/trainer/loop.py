@@ -22,8 +22,11 @@ from tqdm.auto import tqdm
 
 from ..images import as_integer, as_number
 from ..weights.files import as_path, check_writable, write_atomically
+from . import sharding
 from .plans import UNUSABLE, damaged, plan_of, read_checkpoint
-from .processes import SharedNoise, averaged, on_cpu
+from .processes import SharedNoise, agreed, averaged, on_cpu
+
+LINE = 20  # steps for each line of the log; checkpoints are written at the ends of lines
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,9 @@ def fit(
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     process, processes = accelerator.process_index, accelerator.num_processes
+    sharded = sharding.is_wanted()
+    if sharded:
+        sharding.shard(stage, accelerator.device)
     trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
     on_gpu = accelerator.device.type == "cuda"
     optimizer = torch.optim.AdamW(
@@ -128,14 +134,16 @@ def fit(
         betas=(0.9, 0.98),
         fused=on_gpu,
     )
-    wrapped, optimizer = accelerator.prepare(stage, optimizer)
-    if on_gpu:
+    # The gradients of weights that are shared out are averaged by the weights themselves.
+    wrapped, optimizer = (stage, optimizer) if sharded else accelerator.prepare(stage, optimizer)
+    if on_gpu and not sharded:
         stage.to(memory_format=torch.channels_last)  # of convolutions, which tensor cores prefer
     average = EMAModel(trained, decay=recipe.ema)
     average.to(accelerator.device)
     first, log = 0, []
     if saved is not None:
         try:
+            saved = sharding.shared_out(saved, trained) if sharded else saved
             with torch.no_grad():
                 for parameter, value in zip(trained, saved["trained"], strict=True):
                     parameter.copy_(value)
@@ -147,9 +155,7 @@ def fit(
         first, log = saved["step"], saved["log"]
 
     def save(step: int) -> None:
-        """Writes the log and the checkpoint after a number of steps."""
-        if not accelerator.is_main_process:
-            return
+        """Writes the log and the checkpoint after a number of steps. All processes call it."""
         state = {
             "settings": plan,
             "step": step,
@@ -158,6 +164,9 @@ def fit(
             "optimizer": optimizer.state_dict(),
             "average": average.state_dict(),
         }
+        state = sharding.whole(state, accelerator.is_main_process) if sharded else state
+        if not accelerator.is_main_process:
+            return
         try:
             write_atomically(lambda path: torch.save(state, path), checkpoint)
         except (OSError, RuntimeError) as error:  # torch calls a full disk an "unexpected pos"
@@ -202,7 +211,8 @@ def fit(
     for step, (batch, generator) in zip(bar, made_ahead(inputs, range(first, steps))):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(step, steps)
-        losses = wrapped(batch, generator)
+        with accelerator.autocast():
+            losses = wrapped(batch, generator)
         accelerator.backward(losses["total"])
         for name, value in averaged(losses).items():
             recent.setdefault(name, []).append(value)
@@ -210,13 +220,14 @@ def fit(
                 raise FloatingPointError(
                     f"stage {stage.name}: the loss {name!r} is {value} at step {step}"
                 )
-        norm = accelerator.clip_grad_norm_(trained, recipe.clip)
+        clip = sharding.clip if sharded else accelerator.clip_grad_norm_
+        norm = clip(trained, recipe.clip)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"stage {stage.name}: the gradient is {norm} at step {step}")
         optimizer.step()
         optimizer.zero_grad()
         average.step(trained)
-        if (step + 1) % 20 == 0 or step + 1 == steps:
+        if (step + 1) % LINE == 0 or step + 1 == steps:
             now = time.perf_counter()
             means = {name: round(sum(values) / len(values), 6) for name, values in recent.items()}
             speed = len(recent["total"]) * recipe.batch / (now - last_line)
@@ -227,7 +238,7 @@ def fit(
             bar.set_postfix(loss=f"{means['total']:.4f}")
             recent, last_line = {}, now
             # Only at the end of a line, so that a resumed run writes the same lines.
-            if now - last_save > save_seconds or step + 1 == steps:
+            if agreed(now - last_save > save_seconds or step + 1 == steps):
                 save(step + 1)
                 last_save = now
     accelerator.wait_for_everyone()  # what the main process writes is there for all
