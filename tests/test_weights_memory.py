@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from minidream.tuning.needs import Fused
 from minidream.weights import __main__ as command
 from minidream.weights import memory
 from minidream.weights.fake import outline_7b
@@ -20,25 +19,6 @@ from minidream.weights.memory import PRECISIONS, USES
 
 HOUSE = Path(__file__).parents[1]
 PAGE = HOUSE / "notebooks" / "book" / "weights.md"
-
-
-class Flash(torch.autograd.Function):
-    """Attention that keeps its inputs and its result, as fused kernels do, and no weights."""
-
-    @staticmethod
-    def forward(context, query, key, value):
-        out = torch.empty_like(query)
-        context.save_for_backward(query, key, value, out)
-        return out
-
-
-class Fused(TorchFunctionMode):
-    """Attention by `Flash`: on the meta device, torch would count all weights."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is F.scaled_dot_product_attention:
-            return Flash.apply(*args[:3])
-        return func(*args, **(kwargs or {}))
 
 
 class Living(TorchDispatchMode):
