@@ -51,6 +51,7 @@ from minidream.studies.probing_pairs import (
     scene_of,
     slot_of,
 )
+from minidream.studies.probing_sides import told_apart
 from minidream.studies.probing_table import TABLES, tables
 from minidream.studies.probing_verdicts import Verdicts, encode_patched, mask_of, verdict
 from minidream.weights import toy
@@ -755,6 +756,11 @@ def test_roles_by_hand():
     assert told_by(results, "nothing")[0][:3] == [0.5] * 3
     results["runs"].append({"part": "stages", "run": "toy", "looked": {"stage3": run["looked"]}})
     assert told_before(results, "stage3", "mention") == told_by(results, "mention")
+    # The first object's cells look at query 0 more, wherever it is.
+    assert told_apart(results, "mention") == [[1, 1, 1, 1, None, 1]]
+    assert told_apart(results, "mention", stage="stage3") == told_apart(results, "mention")
+    assert told_apart(results, "side") == [[0, 0, 0, 0, None, 0]]
+    assert told_apart(results, "mention", "after") == [[None, 0, None, None, None, 0]]  # no others
     similar = profile_similarity(results)  # of prompts 0 and 1, and of 2 and 3
     assert similar["same mention"].mean == pytest.approx((1 + (1 - 1 / 3) / 2) / 2)
     assert similar["other mention"].mean < 0

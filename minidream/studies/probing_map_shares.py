@@ -73,11 +73,16 @@ def told_by(
     return found
 
 
-def told_before(results: dict, stage: str, role: str) -> list[Values]:
-    """As `told_by`, of the first run before one of its stages."""
+def looked_before(results: dict, stage: str) -> tuple[dict, list]:
+    """The first run, of the part "roles", and what it "looked" at before one of its stages."""
     run = next(iter(runs_of(results, "roles").values()))
     (earlier,) = runs_of(results, "stages").values()
-    return [told(run, earlier["looked"][stage], ROLES[role])]
+    return run, earlier["looked"][stage]
+
+
+def told_before(results: dict, stage: str, role: str) -> list[Values]:
+    """As `told_by`, of the first run before one of its stages."""
+    return [told(*looked_before(results, stage), ROLES[role])]
 
 
 def told(run: dict, looked: list, role: Callable[[dict, int, int], Hashable]) -> Values:

@@ -7,6 +7,7 @@ is there a query that the cells of one object look at *more* than those of the o
 import random
 from collections.abc import Callable
 
+from .probing_map_shares import looked_before
 from .probing_shares import Values, runs_of
 
 # Which object of a prompt comes first: the one mentioned first, the left or upper one, or either,
@@ -32,13 +33,9 @@ def told_apart(
     Returns:
         By run and prompt, 1 or 0; None where it does not count.
     """
-    runs = list(runs_of(results, "roles").values())
-    looked = [run["looked"] for run in runs]
-    if stage:
-        (earlier,) = runs_of(results, "stages").values()
-        runs, looked = runs[:1], [earlier["looked"][stage]]
+    finished = [(run, run["looked"]) for run in runs_of(results, "roles").values()]
     found = []
-    for run, looks in zip(runs, looked):
+    for run, looks in [looked_before(results, stage)] if stage else finished:
         signs = [
             signs_of(run, looks, index, ORDERS[order]) if phrasing in (None, where) else None
             for index, where in enumerate(run["phrasing"])
@@ -56,13 +53,16 @@ def signs_of(run: dict, looks: list, index: int, first: Callable[[dict, int], in
     """For each query, whether the first object's cells look at it more; None if not right."""
     if looks[index] is None:
         return None
-    one, other = looks[index][first(run, index)], looks[index][1 - first(run, index)]
+    which = first(run, index)
+    one, other = looks[index][which], looks[index][1 - which]
     return [mine > others for mine, others in zip(one, other)]
 
 
-def best_query(signs: list) -> tuple[int, bool]:
-    """The query whose sign is most often the same, and this sign."""
+def best_query(signs: list) -> tuple[int, bool | None]:
+    """The query whose sign is most often the same, and this sign; None where there are none."""
     rows = [sign for sign in signs if sign is not None]
+    if not rows:
+        return 0, None
     more = [sum(column) for column in zip(*rows)]
     query = max(range(len(more)), key=lambda query: max(more[query], len(rows) - more[query]))
     return query, more[query] > len(rows) / 2
